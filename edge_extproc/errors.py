@@ -3,12 +3,14 @@
 EdgeError
 ├── CallerError            the caller broke a rule; the message is sent to the caller
 │   ├── BadRequest         400  the body, a header or a field is wrong
-│   │   └── Unsupported    400  a field that the provider's format lacks and that must not be dropped
+│   │   ├── Unsupported    400  a field that the provider's format lacks and that must not be dropped
+│   │   └── NoSuchContext  400  a call continues a reply that is not stored
 │   ├── Unauthenticated    401  no credential, a wrong one, or more than one
 │   ├── Forbidden          403  an authenticated caller without the permission
 │   │   └── Unpriced       403  a budget applies, and the price of the model is unknown
 │   ├── NoSuchRoute        404  the path belongs to no API
 │   ├── NoSuchModel        404  the model is not configured, or hidden from this caller
+│   ├── NotStored          404  a reply or conversation that is not stored for this caller
 │   ├── WrongMethod        405  the path exists, the method does not
 │   ├── TooLarge           413  the body is over the limit
 │   └── LimitReached       429  a rate limit of the gateway
@@ -82,6 +84,12 @@ class Unsupported(BadRequest):
         )
 
 
+class NoSuchContext(BadRequest):
+    """OpenAI answers with this code and status too."""
+
+    code = "previous_response_not_found"
+
+
 class Unauthenticated(CallerError):
     status = 401
     kind: FaultKind = "authentication"
@@ -108,6 +116,12 @@ class NoSuchModel(CallerError):
     status = 404
     kind: FaultKind = "not_found"
     code = "model_not_found"
+
+
+class NotStored(CallerError):
+    status = 404
+    kind: FaultKind = "not_found"
+    code = "not_found"
 
 
 class WrongMethod(CallerError):

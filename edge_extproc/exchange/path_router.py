@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from ..dialects.base import Dialect, Route
+from ..dialects.base import Dialect, Route, StatefulDialect
 from ..errors import NoSuchRoute, WrongMethod
 from ..operations.base import OperationFormat
 from .events import Headers
@@ -51,14 +51,19 @@ class PathRouter:
         dialects: Mapping[str, Dialect],
         formats: Mapping[str, OperationFormat] = MappingProxyType({}),
         passed: Sequence[str] = (),
+        *,
+        stores: bool = False,
     ) -> None:
-        """`passed`: paths that are passed on unread, with all paths below them."""
+        """`passed`: paths that are passed on unread, with all paths below them. `stores`: the gateway has a store of
+        conversations."""
         self._by_path: dict[str, dict[str, tuple[Dialect, Route]]] = {}
         """As the dialects spell them, with placeholders."""
         self._templates = _Node()
         self._by_header = {name: dialect for dialect in dialects.values() for name in dialect.client_headers}
         for dialect in dialects.values():
             for route in dialect.routes:
+                self._add(dialect, route)
+            for route in dialect.stored_routes if stores and isinstance(dialect, StatefulDialect) else ():
                 self._add(dialect, route)
         for form in formats.values():
             for route in form.routes:
@@ -99,6 +104,10 @@ class PathRouter:
         methods = self._methods(path)
         # A path with GET also supports HEAD.
         route = (methods or {}).get("GET" if method == "HEAD" else method) or self._passing(method, path)
+        if route is not None and route[1].operation == "stored":
+            dialect = route[0]
+            is_own = isinstance(dialect, StatefulDialect) and dialect.is_own_object(path)
+            return route if is_own else self._passing(method, path) or route
         if route is not None:
             return route
         if path == REALTIME or path.startswith(REALTIME + "/"):

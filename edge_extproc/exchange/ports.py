@@ -13,6 +13,7 @@ from ..accounting.base import Prices
 from ..auth.base import AccessControl, Authenticator
 from ..auth.identity_seal import IdentitySeal
 from ..cache.base import ResponseCache
+from ..conversations.base import ConversationStore
 from ..dialects.base import Dialect, ModelCard
 from ..limits.base import Limiter
 from ..model.envoy_names import CLUSTER, chain_name, pair_name
@@ -69,6 +70,8 @@ class Gateway:
     report: Callable[[BaseException], None]
     """Logs an exception that is a bug of the gateway."""
     cache: ResponseCache | None = None
+    conversations: ConversationStore | None = None
+    """None: the gateway stores no conversations."""
     identity_seal: IdentitySeal | None = None
     """Set where ext_authz runs before ext_proc: its sealed identity is accepted."""
     access: AccessControl | None = None

@@ -33,7 +33,6 @@ from ..errors import (
     UpstreamError,
 )
 from ..limits.base import CallerLimits, Limiter, Reservation
-from ..model.call import Call
 from ..model.envoy_names import CALLERS_ID
 from ..model.fault import Fault
 from ..model.globs import allows
@@ -63,6 +62,7 @@ from .handler import Closing, MoreTime, no_more_time
 from .headers import firsts
 from .large_bodies import is_large
 from .listing import list_models, no_such_model
+from .notes import notes_of
 from .open import OpenExchange, OpenExchanges
 from .parsed_call import ParsedCall
 from .phases import (
@@ -86,6 +86,7 @@ from .response_head import Answered, ResponseHead
 from .rights import permitted
 from .settling import ExchangeRecord, access_log_facts, keeps_transcript, settlement_of
 from .states import ROUTER, State, StreamOrder
+from .stored import ReplyRecorder, serve_stored, with_context
 from .verdicts import is_failing, is_of_the_provider
 from .worst_case import hedged_reservation, reservation_request
 
@@ -128,6 +129,8 @@ class RouterExchange:
         """Used for every error; the default until the path is known."""
         self._body: BodyReader = NO_BODY
         """Reads the response body."""
+        self._recorder: ReplyRecorder | None = None
+        """Stores the reply. None: the gateway has no store of conversations."""
         self._record: ExchangeRecord | None = None
         self._bug = False
         self._settled = False
@@ -142,7 +145,10 @@ class RouterExchange:
             self._order.advance(event)
             if self._order.state is State.REPLIED:
                 return CONTINUE
-            return self._annotated(event, await self._on(event))
+            command = await self._on(event)
+            if self._recorder is not None:
+                await self._recorder.note(event, command, self._response)
+            return self._annotated(event, command)
         except PeerError:
             raise
         except EdgeError as error:
@@ -218,7 +224,7 @@ class RouterExchange:
             one = received.path if "{" in route.path else None
             models = list_models(gateway, caller_dialect, principal, rights, one)
             return self._own_reply((("content-type", "application/json"),), models, "edge_models")
-        if event.end and route.operation != "passed":
+        if event.end and route.operation not in ("passed", "stored"):
             raise BadRequest(f"{received.method} {received.path} needs a JSON body, and none was sent")
         gateway.body_limits.check_request(header_rules.content_length(received.values))
         encoding = received.values.get("content-encoding")
@@ -261,8 +267,16 @@ class RouterExchange:
         gateway.body_limits.check_request(len(body))
         if large:
             await self._take_time(_LARGE_SECONDS)
+        if identified.route.operation == "stored":
+            json = await serve_stored(gateway, identified, body, gateway.new_id())
+            return self._own_reply((("content-type", "application/json"),), json, "edge_stored")
         parsed = await self._work(large, self._read_call, identified, body)
-        routing = _routing_request(identified, parsed.call)
+        if gateway.conversations is not None:
+            parsed = await with_context(gateway, identified, parsed)
+            large = is_large(parsed.call.raw)
+            self._recorder = ReplyRecorder(gateway, identified, parsed.call)
+        principal = identified.principal
+        routing = RoutingRequest(parsed.call, principal.tenant, principal.key_id, identified.received.values)
         candidates = self._candidates(identified, routing)
         read = self._request = ReadCall(identified, parsed, routing, candidates, large)
         if identified.rights is not None:
@@ -434,7 +448,7 @@ class RouterExchange:
         before = self._response if isinstance(self._response, ResponseHead | Answered) else None
         self._response = CachedReply(before, entry, lost, len(body))
         self._order.replied()
-        notes = _notes((*entry.dropped, *lost), lookup, reservation)
+        notes = notes_of((*entry.dropped, *lost), lookup, reservation)
         headers = (("content-type", content_type), ("age", str(age)), *notes)
         return ImmediateResponse(200, headers, body, f"edge_cache_{lookup.state}")
 
@@ -503,7 +517,7 @@ class RouterExchange:
         if choice.body.is_whole:
             self._gateway.body_limits.check_response(header_rules.content_length(answered.head.values))
         self._body, self._response = choice.body, Receiving(answered, choice.body)
-        notes = _notes(answered.dropped, sent.admitted.lookup, sent.admitted.reservation)
+        notes = notes_of(answered.dropped, sent.admitted.lookup, sent.admitted.reservation)
         return Continue((*notes, *choice.to_set), choice.removed, response_body=choice.mode)
 
     def _take_whole(self, event: ResponseBody) -> Command | Fault:
@@ -579,20 +593,4 @@ class RouterExchange:
         """The gateway's headers for the caller on a response without a provider's reply."""
         if not isinstance(self._request, Sent):
             return ()
-        return _notes((), self._request.admitted.lookup, self._request.admitted.reservation)
-
-
-def _routing_request(identified: Identified, call: Call) -> RoutingRequest:
-    principal = identified.principal
-    return RoutingRequest(call, principal.tenant, principal.key_id, identified.received.values)
-
-
-def _notes(dropped: tuple[str, ...], lookup: CacheLookup | None, reservation: Reservation | None) -> Pairs:
-    """The gateway's own headers for the caller."""
-    notes = header_rules.dropped_fields(dropped)
-    if lookup is not None:
-        notes = (*notes, ("x-edge-cache", lookup.state))
-        key = lookup.key_text
-        if key is not None:
-            notes = (*notes, ("x-edge-cache-key", key))
-    return notes if reservation is None else (*notes, *reservation.headers)
+        return notes_of((), self._request.admitted.lookup, self._request.admitted.reservation)

@@ -15,8 +15,32 @@ from .content import NO_EXTRAS, CacheMark, Extras, Json, Message, Opaque
 from .frozen_dataclass import frozen_dataclass
 from .spelling import PLAIN, Spelling
 
-Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completions", "models", "passed"]
-"""`passed`: an operation that is authenticated, routed and metered, but not translated."""
+Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completions", "models", "passed", "stored"]
+"""`passed`: an operation that is authenticated, routed and metered, but not translated. `stored`: an operation on what
+the gateway stores for its callers."""
+
+
+@frozen_dataclass
+class StoredCall:
+    """What the store of conversations adds to a call."""
+
+    reply_id: str
+    """The id of the reply, if the gateway writes the reply."""
+    keeps: bool
+    """Whether the caller wants the reply stored."""
+    input: bytes
+    """The caller's own items, without the stored context: a JSON array."""
+    previous: str | None = None
+    """The id of the stored reply that the call continues."""
+    chain: tuple[str, ...] = ()
+    """The ids of the stored replies before this call, oldest first."""
+    conversation: str | None = None
+    """The id of the stored conversation that the call belongs to."""
+
+    @property
+    def has_context(self) -> bool:
+        """Whether the body of the call contains stored items."""
+        return self.previous is not None or self.conversation is not None
 
 
 @frozen_dataclass
@@ -49,6 +73,9 @@ class Call:
     has_own_tools: bool = False
     """Whether it has tools, or items of tools, that only its dialect has and that the caller executes. Not every host
     of the dialect knows them."""
+    stored: StoredCall | None = None
+    """None: the gateway has no store of conversations, or the dialect does not use it. `raw` contains the stored
+    context."""
 
 
 @frozen_dataclass
@@ -154,6 +181,9 @@ class Chat:
     needed: tuple[str, ...] = ()
     """Fields that only a provider of `dialect` supports and that are essential for the reply, such as a stored
     conversation, in the caller's spelling. A call with such fields is not translated."""
+    storable: tuple[str, ...] = field(default=(), compare=False)
+    """Those of `needed` that name what the gateway's store of conversations did not replace: there is no store, or it
+    does not have the record."""
     lost: tuple[str, ...] = field(default=(), compare=False)
     """Paths in the caller's body that were left out before a writer got the chat."""
     spelling: Spelling = field(default=PLAIN, compare=False, repr=False)

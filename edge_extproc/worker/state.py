@@ -24,6 +24,7 @@ from ..telemetry import logs
 from ..telemetry.metrics import Metrics
 from ..telemetry.queue_metrics import SpanCounts
 from .wiring.cache import build_cache, change_cache
+from .wiring.conversations import build_conversations
 from .wiring.gateway import Previous, build_gateway, metric_names, overrides, version_of
 from .wiring.limits import build_limits, change_limits
 from .wiring.traces import build_traces, change_traces
@@ -60,6 +61,7 @@ class WorkerState:
         self.traces = build_traces(config, index)
         of_traces = (self.traces.settle,) if self.traces is not None else ()
         self._sinks = (*sinks, self._settle_limits, *of_traces)
+        self.conversations = build_conversations(config)
         self.cache = build_cache(config, metrics)
         if self.cache is not None:
             metrics.watch_cache(self.cache.l1.counts)
@@ -100,6 +102,8 @@ class WorkerState:
             states["limiter"] = self._limits.down
         if self.cache is not None and self.cache.l2 is not None:
             states["cache"] = self.cache.l2.down
+        if self.conversations is not None and self._config.conversations_url() is not None:
+            states["conversations"] = self.conversations.down
         return states
 
     async def start(self) -> None:
@@ -117,6 +121,8 @@ class WorkerState:
         await self._refreshers.stop()
         if self.cache is not None:
             await self.cache.close()
+        if self.conversations is not None:
+            await self.conversations.close()
 
     async def reload(self, newer: Callable[[], Config | None]) -> None:
         """Applies a newer configuration, if there is one, and the managed state: all of it or nothing. Raises
@@ -183,6 +189,7 @@ class WorkerState:
             self._sinks,
             logs.report,
             self.cache,
+            self.conversations,
             self._circuits,
             self._metrics.circuit_opened,
             self._limits.limiter if self._limits is not None else None,

@@ -85,7 +85,7 @@ def _build_store(config: Config) -> LimitStore | None:
     limiter, own = config.limiter, config.own_store_socket()
     if limiter.url is not None:
         url = limiter.url.reveal()
-    elif own is not None:
+    elif own is not None and limiter.store == "auto":
         url = f"unix://{own}"
     else:
         return None
