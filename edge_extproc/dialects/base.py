@@ -42,6 +42,8 @@ class Route:
     operation: Operation
     format: str = ""
     """The wire format of an operation other than chat."""
+    member: str = ""
+    """If several routes have this method and path: bodies with this top-level member belong to this one."""
 
 
 @frozen_dataclass
@@ -180,6 +182,13 @@ class ReplyListener(Protocol):
     def feed(self, data: bytes) -> bytes | None:
         """The reply, as soon as it is complete."""
         ...
+
+
+@runtime_checkable
+class HasVariants(Protocol):
+    """A dialect whose host has another dialect at paths of its own, with this one's framing and errors."""
+
+    variants: tuple[Dialect, ...]
 
 
 @runtime_checkable

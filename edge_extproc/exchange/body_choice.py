@@ -90,9 +90,9 @@ def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflat
             writer,
             fold=whole,
             named=answered.id_and_model,
-            can_contain=_any_part if upstream is caller else caller.can_contain,
+            can_contain=_any_part if upstream.name == caller.name else caller.can_contain,
             began_at=answered.began_at,
-            own=upstream is caller,
+            own=upstream.name == caller.name,
         )
     clock = gateway.clock.monotonic
     to_set: Pairs = () if same and unframer is None and not unnamed else (("content-type", stream_type),)

@@ -16,6 +16,7 @@ from ..cache.base import ResponseCache
 from ..conversations.base import ConversationStore
 from ..dialects.base import Dialect, ModelCard
 from ..limits.base import Limiter
+from ..model.call import Call
 from ..model.envoy_names import CLUSTER, chain_name, pair_name
 from ..model.plan import Plan
 from ..model.settlement import Settlement
@@ -101,6 +102,10 @@ class Gateway:
         names = WireNames.of_all([dialect.wire_names for dialect in self.dialects.values()])
         object.__setattr__(self, "wire_names", names)
         object.__setattr__(self, "prompt_search", PromptSearch.of(names))
+
+    def error_dialect(self, call: Call) -> Dialect:
+        """The dialect of error responses to a call."""
+        return self.dialects[call.error_dialect or call.dialect]
 
     def dialect_of_error(self, headers: Mapping[str, str]) -> Dialect | None:
         """The dialect that marks an error response with these headers; None if no dialect does. AWS writes every error

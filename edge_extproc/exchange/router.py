@@ -43,7 +43,6 @@ from ..routing.base import RoutingRequest
 from . import headers as header_rules
 from .adapt import dialect_of, first_able
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
-from .body_shape import check_shape
 from .commands import CONTINUE, Command, Continue, ImmediateResponse, Pairs
 from .counting import can_count, estimated_count
 from .envoy_faults import OF_THE_CALLER, VIA_UPSTREAM, fault_of
@@ -64,7 +63,6 @@ from .large_bodies import is_large
 from .listing import list_models, no_such_model
 from .notes import notes_of
 from .open import OpenExchange, OpenExchanges
-from .parsed_call import ParsedCall
 from .phases import (
     Admitted,
     Authenticated,
@@ -78,6 +76,7 @@ from .phases import (
 )
 from .ports import Gateway
 from .prompt_size import read_prompt
+from .read_call import by_body, read_call
 from .repeating import cached_reply, store_reply
 from .request_ids import with_ids_of_response, with_request_id
 from .response import CachedReply, OwnReply, Receiving, RefusedResponse, ResponsePhase, head_of
@@ -218,7 +217,7 @@ class RouterExchange:
         caller_dialect = received.caller_dialect if route.operation in ("models", "passed") else dialect
         self._caller_dialect = caller_dialect
         identified = self._request = Identified(received, principal, rights, limits, route, caller_dialect)
-        if rights is not None:
+        if rights is not None and not gateway.routes.alternatives(route):  # else when the body shows the route
             rights.may_do(route.operation)
         if route.operation == "models":
             one = received.path if "{" in route.path else None
@@ -234,7 +233,7 @@ class RouterExchange:
 
     def _received_headers(self, event: RequestHeaders) -> Received:
         gateway, values = self._gateway, firsts(event.headers)
-        path = values.get(":path", "").partition("?")[0]
+        path = gateway.routes.canonical(values.get(":path", "").partition("?")[0])
         callers_id = values.get(CALLERS_ID)
         parent = read_traceparent(self._traceparent or values.get("traceparent"))
         self._caller_dialect = gateway.routes.caller_dialect(path, event.headers) or self._caller_dialect
@@ -270,7 +269,8 @@ class RouterExchange:
         if identified.route.operation == "stored":
             json = await serve_stored(gateway, identified, body, gateway.new_id())
             return self._own_reply((("content-type", "application/json"),), json, "edge_stored")
-        parsed = await self._work(large, self._read_call, identified, body)
+        identified = self._request = await self._work(large, by_body, gateway, identified, body)
+        parsed = await self._work(large, read_call, gateway, identified, body)
         if gateway.conversations is not None:
             parsed = await with_context(gateway, identified, parsed)
             large = is_large(parsed.call.raw)
@@ -310,15 +310,6 @@ class RouterExchange:
         if not self._has_time:
             self._has_time = True
             await self.more_time(seconds)
-
-    def _read_call(self, identified: Identified, body: bytes) -> ParsedCall:
-        received, dialect, route = identified.received, identified.caller_dialect, identified.route
-        check_shape(body, route.operation, self._gateway.shape, self._gateway.wire_names)
-        if not route.format:
-            call = dialect.read_call(body, route.operation, received.headers, received.path)
-            return ParsedCall(call, dialect, None)
-        form, path = self._gateway.formats[route.format], received.values.get(":path", "")
-        return ParsedCall(form.read_call(body, received.method, received.headers, path), dialect, form)
 
     def _candidates(self, identified: Identified, routing: RoutingRequest) -> Sequence[Candidate]:
         """The candidates of the model's name, narrowed by the rules of the configuration. Raises NoSuchModel, or

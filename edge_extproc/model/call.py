@@ -70,6 +70,8 @@ class Call:
     """For a `passed` operation: the path below the API's root, with the query."""
     content_type: str = "application/json"
     """The content type of the body."""
+    error_dialect: str = ""
+    """The dialect of error responses, if it is not `dialect`."""
     has_own_tools: bool = False
     """Whether it has tools, or items of tools, that only its dialect has and that the caller executes. Not every host
     of the dialect knows them."""

@@ -19,7 +19,7 @@ from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
-from ..base import Headers, ModelCard, Route, output_limit
+from ..base import Headers, ModelCard, Route, StreamWriter, output_limit
 from ..crossing import portable
 from ..pictures import shown_by_user
 from .errors import error_body, read_error
@@ -107,7 +107,7 @@ class AnthropicMessages:
         del content_type
         return ReplyReader()
 
-    def writer(self, call: Call) -> ReplyWriter:
+    def writer(self, call: Call) -> StreamWriter:
         return ReplyWriter(call)
 
     def read_error(self, status: int, headers: Headers, body: bytes) -> Fault:
