@@ -34,6 +34,8 @@ class Adapted:
     lane: Lane
     dropped: tuple[str, ...]
     """Fields of the call that the provider's request lacks."""
+    asks_for_json: bool = False
+    """The prompt asks for a JSON object, so the reply must be checked."""
 
 
 def adapt(
@@ -62,7 +64,8 @@ def adapt(
     request = provider.request(upstream_call(written.body))
     # What a header enables has a meaning only in the caller's own format.
     betas = tuple(f"anthropic-beta.{flag}" for flag in call.betas)
-    return Adapted(request, target.name, "cross", (*betas, *written.dropped, *request.dropped))
+    dropped = (*betas, *written.dropped, *request.dropped)
+    return Adapted(request, target.name, "cross", dropped, written.asks_for_json)
 
 
 def _why_needed(chat: Chat, call: Call) -> str:

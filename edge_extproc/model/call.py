@@ -199,3 +199,5 @@ class Written:
     body: bytes
     dropped: tuple[str, ...] = ()
     """Paths in the caller's spelling, such as `messages[2].name`; sorted, without duplicates."""
+    asks_for_json: bool = False
+    """The format has no JSON mode, so the prompt asks for a JSON object. The reply must be checked."""

@@ -150,7 +150,7 @@ FIELDS = SCALARS.documented(
         "response_format": FieldSupport(
             "mapped",
             "json_schema → output_config.format from Claude 4.5 on, objects closed where they were left open, refused "
-            "before; json_object is dropped: the caller's own prompt asks for JSON, nothing enforces it",
+            "before; json_object → a system text that asks for it, and the reply is checked",
         ),
         "reasoning": FieldSupport(
             "mapped",
