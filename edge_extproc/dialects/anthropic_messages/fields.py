@@ -64,7 +64,12 @@ SPELLING = Spelling(
 
 # --- what code that does not read the whole body searches it for
 
+# Claude Code's first line of a system prompt. It differs with every request, so that no prefix cache of another
+# provider would ever match. Only Anthropic reads it.
+BILLING = "x-anthropic-billing-header:"
+
 WIRE = WireNames(
+    request_lines=frozenset({BILLING}),
     messages=frozenset({"messages"}),
     parts=frozenset({"content"}),
     tools=frozenset({"tools"}),
