@@ -90,6 +90,7 @@ def page() -> str:
                 "`developer`",
                 "custom tools",
                 "the caller's tools in Responses",
+                "stores replies",
                 "other names",
                 "unknown",
             ),
@@ -146,6 +147,7 @@ def _host(name: str, profile: HostProfile, quirks: Quirks) -> tuple[str, ...]:
         _yes(profile.developer_role),
         _yes(profile.custom_tools),
         _yes(profile.callers_tools),
+        _yes(profile.stores_replies),
         ", ".join(f"`{ours}` → `{theirs}`" for ours, theirs in quirks.renamed),
         _codes(sorted(quirks.unknown)),
     )

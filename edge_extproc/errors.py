@@ -3,13 +3,15 @@
 EdgeError
 ├── CallerError            the caller broke a rule; the message is sent to the caller
 │   ├── BadRequest         400  the body, a header or a field is wrong
-│   │   └── Unsupported    400  a field that the provider's format lacks and that must not be dropped
+│   │   ├── Unsupported    400  a field that the provider's format lacks and that must not be dropped
+│   │   └── NoSuchContext  400  a call continues a reply that is not stored
 │   ├── Unauthenticated    401  no credential, a wrong one, or more than one
 │   ├── Forbidden          403  an authenticated caller without the permission
 │   │   └── Unpriced       403  a budget applies, and the price of the model is unknown
 │   ├── NoSuchRoute        404  the path belongs to no API
 │   ├── NoSuchModel        404  the model is not configured, or hidden from this caller
 │   ├── NoSuchObject       404  the provider has no such object, or not for this tenant
+│   ├── NotStored          404  a reply or conversation that is not stored for this caller
 │   ├── WrongMethod        405  the path exists, the method does not
 │   ├── InProgress         409  an equal request with the same idempotency key has not ended
 │   ├── AlreadyAnswered    409  an equal request with the same idempotency key has ended, and its reply was not kept
@@ -87,6 +89,12 @@ class Unsupported(BadRequest):
         )
 
 
+class NoSuchContext(BadRequest):
+    """OpenAI answers with this code and status too."""
+
+    code = "previous_response_not_found"
+
+
 class Unauthenticated(CallerError):
     status = 401
     kind: FaultKind = "authentication"
@@ -124,6 +132,12 @@ class NoSuchObject(CallerError):
 
     def __init__(self, name: str, *, param: str | None = None) -> None:
         super().__init__(f"there is no object {name!r:.200} for this key", param=param)
+
+
+class NotStored(CallerError):
+    status = 404
+    kind: FaultKind = "not_found"
+    code = "not_found"
 
 
 class WrongMethod(CallerError):

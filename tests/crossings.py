@@ -31,6 +31,7 @@ from pydantic import TypeAdapter
 from recordings import body, recordings
 
 from edge_extproc.dialects.base import Dialect
+from edge_extproc.dialects.crossing import JSON_PROMPT
 from edge_extproc.dialects.dropping import omission
 from edge_extproc.errors import BadRequest, UpstreamError
 from edge_extproc.model.call import Call, Chat, FunctionTool, ReplacedTool
@@ -182,8 +183,9 @@ def _plain(part: Part) -> str:
 
 
 def _squeezed(text: str) -> str:
-    """The text without white space: empty text and white space at the ends of texts are not translated everywhere."""
-    return re.sub(r"From the result of tool call \S+:|\s+", "", text)
+    """The text without white space: empty text and white space at the ends of texts are not translated everywhere. A
+    format without a JSON mode is asked for JSON."""
+    return re.sub(r"From the result of tool call \S+:|\s+", "", text.replace(JSON_PROMPT, ""))
 
 
 def content_of(chat: Chat) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from ..codecs.request_lines import has_line, without_lines
 from ..model.call import Call, Chat
 from ..model.content import Opaque
 from ..model.frozen_dataclass import frozen_dataclass
@@ -135,6 +136,9 @@ def of_body(
     for field in names.stateful:
         if body.get(field):
             return None
+    if has_line(call.raw, names.request_lines):
+        for field in names.content & body.keys():
+            body[field] = without_lines(body[field], names.request_lines)
     temperature = _temperature_of(body, names)
     for field in names.delivery | ignore:
         body.pop(field, None)

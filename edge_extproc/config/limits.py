@@ -86,6 +86,7 @@ Tokens = Annotated[
     int, BeforeValidator(_tokens), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": _MAX_TOKENS})
 ]
 TimeZone = Annotated[Text, AfterValidator(_zone)]
+StoreUrl = Annotated[Secret, AfterValidator(redis_url)]
 
 
 class AllowanceConfig(ConfigSection):
@@ -174,7 +175,7 @@ class LimiterConfig(ConfigSection):
     store: Annotated[Literal["auto", "memory", "redis"], one_of("auto", "memory", "redis")] = "auto"
     """auto: redis if a url is given; otherwise memory with one worker, and the gateway's own Valkey for `up` with
     several workers."""
-    url: Annotated[Secret, AfterValidator(redis_url)] | None = None
+    url: StoreUrl | None = None
     timeout: PositiveDuration = timedelta(milliseconds=250)
     """The longest time of one store operation."""
     replicas: Count = 1

@@ -35,6 +35,7 @@ def mistakes(config: Config) -> Iterator[Finding]:
     yield from _endpoints(config)
     yield from _prices(config)
     yield from _cache(config)
+    yield from _conversations(config)
     yield from _limits(config)
     yield from _roles(config)
 
@@ -130,6 +131,27 @@ def _roles(config: Config) -> Iterator[Finding]:
             for k, name in enumerate(key.roles or ()):
                 if name not in config.roles:
                     yield Finding(("callers", n, "keys", m, "roles", k), f"there is no role {name!r}; have {have}")
+
+
+def _conversations(config: Config) -> Iterator[Finding]:
+    stored = config.conversations
+    if stored is None:
+        return
+    url = config.conversations_url()
+    if stored.store == "redis" and url is None:
+        yield Finding(("conversations", "store"), "there is no url; give conversations.url or limiter.url")
+    elif url is None and config.agent.workers > 1:
+        yield Finding(
+            ("conversations", "store"),
+            f"each of {config.agent.workers} workers would have a store of its own and not find the replies of the "
+            "others; give conversations.url, or set agent.workers: 1",
+        )
+    elif url is not None and stored.key is None:
+        yield Finding(
+            ("conversations",),
+            "key is missing: conversations in a Redis or Valkey are encrypted; give key: {env: NAME} or {file: path}, "
+            "with a text from `openssl rand -base64 32`",
+        )
 
 
 def _limits(config: Config) -> Iterator[Finding]:

@@ -181,6 +181,8 @@ class HostProfileConfig(ConfigSection):
     callers_tools: Boolean | None = None
     """As a host of OpenAI Responses, it takes custom tools, namespaces and shells of the caller. If false, a call with
     such tools is sent in its chat format."""
+    stores_replies: Boolean | None = None
+    """It stores replies of OpenAI Responses, so the gateway does not (section `conversations`)."""
     models: Mapping[Text, Text] = Field(default_factory=dict)
     """Models of this provider, by name or glob, and the known model with the same capabilities, such as {my-alias:
     claude-sonnet-4-5}. The first match counts."""

@@ -21,6 +21,7 @@ from .admin import AdminConfig
 from .agent import AgentConfig
 from .cache import CacheConfig
 from .callers import AuthConfig, CallerConfig
+from .conversations import ConversationsConfig
 from .endpoints import Endpoints
 from .envoy import BodyLimitsConfig, EnvoyConfig, ListenConfig, RetriesConfig, TimeoutsConfig
 from .idempotency import IdempotencyConfig
@@ -52,6 +53,8 @@ class Config(ConfigSection):
     records: RecordsConfig = RecordsConfig()
     idempotency: IdempotencyConfig = Field(default_factory=dict, validate_default=True)
     cache: CacheConfig | None = None
+    conversations: ConversationsConfig | None = None
+    """Absent: the gateway stores no conversations."""
     store: StoreConfig | None = None
     """Absent: there is no ledger."""
     roles: Annotated[Mapping[Label, RoleConfig], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
@@ -166,9 +169,24 @@ class Config(ConfigSection):
         return self.has_limits and self.store is not None and (is_shared or self.limiter.replicas == 1)
 
     def own_store_socket(self) -> Path | None:
-        """The socket of the gateway's own Valkey, for limits of several workers. None: it is not needed."""
-        shared = self.limiter.store == "auto" and self.limiter.url is None and self.agent.workers > 1
-        return self.agent.socket_dir / "valkey.sock" if shared and self.has_limits else None
+        """The socket of the gateway's own Valkey, for limits or conversations of several workers. None: it is not
+        needed."""
+        if self.limiter.url is not None or self.agent.workers == 1:
+            return None
+        for_limits = self.limiter.store == "auto" and self.has_limits
+        stored = self.conversations
+        for_conversations = stored is not None and stored.store == "auto" and stored.url is None
+        return self.agent.socket_dir / "valkey.sock" if for_limits or for_conversations else None
+
+    def conversations_url(self) -> str | None:
+        """The address of the store of conversations; it may contain a password. None: the store is in memory."""
+        stored, own = self.conversations, self.own_store_socket()
+        if stored is None or stored.store == "memory":
+            return None
+        url = stored.url or self.limiter.url
+        if url is not None:
+            return url.reveal()
+        return f"unix://{own}" if own is not None else None
 
     def limit_store_url(self) -> str | None:
         """The address of the shared store of limits, which may contain a password. None: there is none."""

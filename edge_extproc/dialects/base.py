@@ -17,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from ..codecs.frame import Frame
+from ..conversations.base import StoreSteps
 from ..errors import BadRequest
 from ..model.call import Call, Chat, Operation, Written
 from ..model.content import Part
@@ -41,6 +42,8 @@ class Route:
     operation: Operation
     format: str = ""
     """The wire format of an operation other than chat."""
+    member: str = ""
+    """If several routes have this method and path: bodies with this top-level member belong to this one."""
 
 
 @frozen_dataclass
@@ -170,6 +173,49 @@ class Dialect(Protocol):
 
     def write_model(self, card: ModelCard) -> bytes:
         """The description of one model."""
+        ...
+
+
+class ReplyListener(Protocol):
+    """Finds a complete reply in the bytes that go to the caller."""
+
+    def feed(self, data: bytes) -> bytes | None:
+        """The reply, as soon as it is complete."""
+        ...
+
+
+@runtime_checkable
+class HasVariants(Protocol):
+    """A dialect whose host has another dialect at paths of its own, with this one's framing and errors."""
+
+    variants: tuple[Dialect, ...]
+
+
+@runtime_checkable
+class StatefulDialect(Protocol):
+    """A dialect whose callers may refer to earlier replies by their ids. The generators are steps in the gateway's
+    store of conversations."""
+
+    stored_routes: tuple[Route, ...]
+    """Paths of stored objects. They exist only if the gateway has a store."""
+
+    def is_own_object(self, path: str) -> bool:
+        """Whether a path of `stored_routes` can only mean an object of the gateway, and not one of a provider."""
+        ...
+
+    def add_context(self, call: Call, seed: str) -> StoreSteps[Call]:
+        """The call with `stored` set, and with the stored items that it refers to in its body. `seed`: unguessable and
+        new each time. Raises BadRequest or NotStored."""
+        ...
+
+    def reply_listener(self, call: Call) -> ReplyListener: ...
+
+    def store_reply(self, call: Call, reply: bytes) -> StoreSteps[None]:
+        """Stores a reply that a listener has found, if it is one that callers may refer to."""
+        ...
+
+    def serve_stored(self, method: str, path: str, query: str, body: bytes, seed: str, now: int) -> StoreSteps[bytes]:
+        """The JSON answer to a request of a path of `stored_routes`. `now`: Unix time. Raises CallerError."""
         ...
 
 

@@ -25,6 +25,29 @@ _FORCED = frozenset({"required", "tool"})
 _RESULT = "The result of an earlier tool call, which is not shown:"
 
 
+JSON_PROMPT = (
+    "Your whole reply must be one valid JSON object. Begin it with { and end it with }. "
+    "Write no other text before or after it, and no code fence."
+)
+
+
+def wants_json(chat: Chat) -> bool:
+    """Whether the caller requested a JSON object without a schema."""
+    return chat.response_format is not None and chat.response_format.kind == "json_object"
+
+
+def asking_for_json(chat: Chat) -> Chat:
+    """The chat for a format without a JSON mode: the last system message asks for what the caller requested."""
+    if not wants_json(chat):
+        return chat
+    is_prompt = [message.role in ("system", "developer") for message in chat.messages]
+    end = is_prompt.index(False) if False in is_prompt else len(is_prompt)
+    asking = Message("system", (Text(JSON_PROMPT),))
+    # The other messages keep their paths, also if they were known only by their places.
+    messages = [replace(message, path=path) for path, message in messages_of(chat)]
+    return replace(chat, messages=(*messages[:end], asking, *messages[end:]))
+
+
 def portable(chat: Chat, title: str) -> Chat:
     """The chat as a format named `title` can take it. `lost` collects the names of what is missing. Raises Unsupported
     if the caller requires a missing tool."""

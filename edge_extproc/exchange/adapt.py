@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ..dialects.base import Dialect
 from ..errors import BadRequest, Unavailable, Unsupported
-from ..model.call import Call
+from ..model.call import Call, Chat
 from ..model.frozen_dataclass import frozen_dataclass
 from ..model.plan import Candidate, Plan
 from ..operations.base import OperationFormat
@@ -34,6 +34,8 @@ class Adapted:
     lane: Lane
     dropped: tuple[str, ...]
     """Fields of the call that the provider's request lacks."""
+    asks_for_json: bool = False
+    """The prompt asks for a JSON object, so the reply must be checked."""
 
 
 def adapt(
@@ -57,12 +59,25 @@ def adapt(
         return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))
     chat = parsed.chat()
     if chat.needed:
-        raise Unsupported(chat.needed[0], target.title, "only a provider of the caller's own format can honour it")
+        raise Unsupported(chat.needed[0], target.title, _why_needed(chat, call))
     written = target.write_chat(chat, candidate.model, provider.profile)
     request = provider.request(upstream_call(written.body))
     # What a header enables has a meaning only in the caller's own format.
     betas = tuple(f"anthropic-beta.{flag}" for flag in call.betas)
-    return Adapted(request, target.name, "cross", (*betas, *written.dropped, *request.dropped))
+    dropped = (*betas, *written.dropped, *request.dropped)
+    return Adapted(request, target.name, "cross", dropped, written.asks_for_json)
+
+
+def _why_needed(chat: Chat, call: Call) -> str:
+    """Why a field is essential, and what the operator can set."""
+    if chat.needed[0] not in chat.storable:
+        return "only a provider of the caller's own format can honour it"
+    if call.stored is None:
+        return (
+            "what it names is stored at a provider of the caller's own format; for other providers, the operator of "
+            "this gateway can set the section `conversations` of the configuration"
+        )
+    return "this gateway does not store what it names: it has expired, was deleted, or lies at another provider"
 
 
 def first_able(parsed: ParsedCall, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]:

@@ -92,7 +92,7 @@ async def encode_attempt(event: RequestHeaders, attempt: Attempt) -> Continue | 
     try:
         return await gateway.large_body_runner.run(write_request, event, attempt)
     except PolicyUnavailable as error:  # too many large bodies are waiting
-        return _error_response(gateway.dialects[attempt.exchange.call.dialect], error.fault())
+        return _error_response(gateway.error_dialect(attempt.exchange.call), error.fault())
 
 
 def write_request(event: RequestHeaders, attempt: Attempt) -> Continue | Replace | ImmediateResponse:
@@ -102,7 +102,7 @@ def write_request(event: RequestHeaders, attempt: Attempt) -> Continue | Replace
     try:
         adapted = adapt(attempt.exchange.parsed, candidate, gateway.dialects, gateway.providers, gateway.formats)
     except (BadRequest, Unavailable) as error:  # a credential has expired since the plan was made
-        return _error_response(gateway.dialects[call.dialect], error.fault())
+        return _error_response(gateway.error_dialect(call), error.fault())
     attempt.exchange.journal.encoded(candidate, adapted)
     request = adapted.request
     length = len(request.body)

@@ -14,6 +14,7 @@ from .account_faults import for_caller
 from .adapt import format_of
 from .commands import BodyMode, Pairs
 from .headers import unwanted
+from .json_answers import JsonAnswers
 from .operation import OperationResponse
 from .owned import OwnedObjects
 from .phases import Sent
@@ -75,13 +76,15 @@ def chat_body(
     content_type = content_type if unframer is None else upstream.stream_type
     streamed = media_type(content_type) == media_type(upstream.stream_type)
     unnamed = call.stream and not streamed and unframer is None and may_be_events(upstream, content_type)
+    wants_json = answered.candidate in sent.open.journal.asked_for_json
     lookup = sent.admitted.lookup
     keeps = (lookup is not None and lookup.may_store) or keeps_transcript(
         gateway, sent.admitted.read.identified.received
     )
     ids = objects.reply_ids(answered) if objects is not None else None
     if not (streamed and call.stream) and not unnamed:
-        return BodyChoice(ReplyBody(answered, unframer, streamed=streamed, with_content=keeps), "buffered", removed)
+        body = ReplyBody(answered, unframer, streamed=streamed, with_content=keeps, json=wants_json)
+        return BodyChoice(body, "buffered", removed)
     reader, writer = upstream.reader(upstream.stream_type if unnamed else content_type), caller.writer(call)
     stream_type = call.stream_type or caller.stream_type
     whole = Fold(upstream.name) if keeps else None
@@ -97,14 +100,15 @@ def chat_body(
             writer,
             fold=whole,
             named=answered.id_and_model,
-            can_contain=_any_part if upstream is caller else caller.can_contain,
+            can_contain=_any_part if upstream.name == caller.name else caller.can_contain,
             began_at=answered.began_at,
-            own=upstream is caller,
+            own=upstream.name == caller.name,
+            json=JsonAnswers() if wants_json else None,
         )
     clock = gateway.clock.monotonic
     to_set: Pairs = () if same and unframer is None and not unnamed else (("content-type", stream_type),)
     return BodyChoice(
-        UnnamedBody(answered, relay, inflater, clock, gateway.body_limits.response)
+        UnnamedBody(answered, relay, inflater, clock, gateway.body_limits.response, json=wants_json)
         if unnamed
         else StreamedBody(relay, inflater, unframer, clock),
         "streamed",

@@ -156,8 +156,9 @@ class AuthzChecker:
         if anonymous and settings.get("edge.optional") == "true":
             return CheckAllowed((), _spellings(request.headers), {})
         principal = caller.principal = gateway.authenticator.authenticate(request.headers)
-        caller.operation = self._operation(request)
-        self._may_pass(principal, request, caller.operation)
+        operations = self._operations(request)
+        caller.operation = operations[0] if operations else None
+        self._may_pass(principal, request, operations)
         limit_headers: Pairs = ()
         rules = gateway.limiter.rules(principal) if gateway.limiter is not None else None
         if gateway.limiter is not None and rules is not None:
@@ -184,42 +185,50 @@ class AuthzChecker:
     def _needs_credential_later(self, request: AuthzRequest) -> bool:
         """Whether the credential stays on the request for ext_proc, which removes it itself: an LLM API's request goes
         there, and ext_proc needs the credential unless it accepts the sealed identity."""
-        return self._gateway.identity_seal is None and self._route(request, request.path) is not None
+        path = request.path.partition("?")[0]
+        if self._gateway.identity_seal is not None or self._gateway.routes.canonical(path) != path:
+            return False  # a path without a version may be that of another service
+        return bool(self._route(request, request.path))
 
-    def _may_pass(self, principal: Principal, request: AuthzRequest, operation: Operation | None) -> None:
+    def _may_pass(self, principal: Principal, request: AuthzRequest, operations: tuple[Operation, ...]) -> None:
         tenants, roles = _names(request.settings.get("edge.tenants")), _names(request.settings.get("edge.roles"))
         if tenants and principal.tenant not in tenants:
             raise Forbidden(f"the tenant {principal.tenant} may not use this route")
         if roles and not roles & set(principal.roles or ()):
             raise Forbidden(f"this route is for the roles {', '.join(sorted(roles))}")
         rights = self._gateway.access.of(principal) if self._gateway.access is not None else None
-        if rights is not None and operation is not None:
-            rights.may_do(operation)
-        elif rights is not None and rights.restricts_operations and not _USUAL.fullmatch(plain_path(request.path)):
-            raise Forbidden("this path has an unusual spelling, so its operation is not known; send it without escapes")
+        if rights is not None:
+            for operation in operations:
+                rights.may_do(operation)
+            if not operations and rights.restricts_operations and not _USUAL.fullmatch(plain_path(request.path)):
+                raise Forbidden(
+                    "this path has an unusual spelling, so its operation is not known; send it without escapes"
+                )
         model = request.settings.get("edge.model")
         if model is not None and not (allows(principal.models, model) and (rights is None or rights.may_list(model))):
             raise Forbidden(f"this route serves the model {model!r}, which this caller may not use")
 
-    def _operation(self, request: AuthzRequest) -> Operation | None:
-        """The operation of the route. None: the path is not one of ours."""
+    def _operations(self, request: AuthzRequest) -> tuple[Operation, ...]:
+        """The operation of the route, or all that its path can mean. Empty: the path is not one of ours."""
         given = request.settings.get("edge.operation")
         if given is not None:
             if given not in _OPERATIONS:
                 raise Forbidden(f"this route has an unknown operation: {given!r}")
-            return cast("Operation", given)
-        operation = self._route(request, request.path)
-        if operation is None:  # a service behind this route may read another spelling of our path as that path
+            return (cast("Operation", given),)
+        operations = self._route(request, request.path)
+        if not operations:  # a service behind this route may read another spelling of our path as that path
             plain = plain_path(request.path)
-            operation = self._route(request, plain) or self._route(request, plain.lower())
-        return operation
+            operations = self._route(request, plain) or self._route(request, plain.lower())
+        return operations
 
-    def _route(self, request: AuthzRequest, path: str) -> Operation | None:
-        """The operation of one of our own paths."""
+    def _route(self, request: AuthzRequest, path: str) -> tuple[Operation, ...]:
+        """The operations of one of our own paths."""
+        routes = self._gateway.routes
         try:
-            return self._gateway.routes.match(request.method, path.partition("?")[0])[1].operation
+            route = routes.match(request.method, path.partition("?")[0])[1]
         except (NoSuchRoute, WrongMethod):
-            return None
+            return ()
+        return (route.operation, *(other.operation for _, other in routes.alternatives(route)))
 
     async def _count(self, rules: CallerLimits) -> Pairs:
         limiter, name = self._gateway.limiter, self._gateway.new_id()

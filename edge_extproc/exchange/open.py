@@ -26,10 +26,14 @@ class AttemptLog:
     """The result of an attempt that ended at the upstream level."""
     encodings: dict[Candidate, tuple[Lane, tuple[str, ...]]] = field(default_factory=dict)
     """The encoding of the last request for each candidate, and the fields that it lacks."""
+    asked_for_json: set[Candidate] = field(default_factory=set)
+    """The candidates whose prompt asks for a JSON object."""
 
     def encoded(self, candidate: Candidate, adapted: Adapted) -> None:
         """Records an attempt's request when it is made."""
         self.encodings[candidate] = (adapted.lane, adapted.dropped)
+        if adapted.asks_for_json:
+            self.asked_for_json.add(candidate)
 
     def dropped(self, candidate: Candidate) -> tuple[str, ...]:
         encoding = self.encodings.get(candidate)

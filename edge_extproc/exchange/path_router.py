@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
-from ..dialects.base import Dialect, Route
+from ..codecs import json_splice
+from ..dialects.base import Dialect, HasVariants, Route, StatefulDialect
 from ..errors import NoSuchRoute, WrongMethod
 from ..operations.base import OperationFormat
 from .events import Headers
@@ -43,6 +44,14 @@ class _Node:
         return self.steps.get("{}")
 
 
+def _members_of(body: bytes) -> Collection[str]:
+    """The names of the top-level members; none if it is not a JSON object."""
+    try:
+        return json_splice.members_of(body).keys()
+    except ValueError:
+        return ()
+
+
 class PathRouter:
     """Finds the dialect and the operation of a path."""
 
@@ -51,14 +60,22 @@ class PathRouter:
         dialects: Mapping[str, Dialect],
         formats: Mapping[str, OperationFormat] = MappingProxyType({}),
         passed: Sequence[str] = (),
+        *,
+        stores: bool = False,
     ) -> None:
-        """`passed`: paths that are passed on unread, with all paths below them."""
+        """`passed`: paths that are passed on unread, with all paths below them. `stores`: the gateway has a store of
+        conversations."""
         self._by_path: dict[str, dict[str, tuple[Dialect, Route]]] = {}
         """As the dialects spell them, with placeholders."""
+        self._by_member: dict[tuple[str, str], list[tuple[Dialect, Route]]] = {}
+        """The routes that only the body shows, by method and path."""
         self._templates = _Node()
         self._by_header = {name: dialect for dialect in dialects.values() for name in dialect.client_headers}
         for dialect in dialects.values():
-            for route in dialect.routes:
+            for each in (dialect, *(dialect.variants if isinstance(dialect, HasVariants) else ())):
+                for route in each.routes:
+                    self._add(each, route)
+            for route in dialect.stored_routes if stores and isinstance(dialect, StatefulDialect) else ():
                 self._add(dialect, route)
         for form in formats.values():
             for route in form.routes:
@@ -67,7 +84,12 @@ class PathRouter:
         self._passers = dialects.get(formats["passed"].error_dialect) if "passed" in formats else None
 
     def _add(self, dialect: Dialect, route: Route) -> None:
-        self._by_path.setdefault(route.path, {})[route.method] = (dialect, route)
+        methods = self._by_path.setdefault(route.path, {})
+        if route.member:
+            self._by_member.setdefault((route.method, route.path), []).append((dialect, route))
+        if route.member and route.method in methods:
+            return
+        methods[route.method] = (dialect, route)
         if "{" in route.path:
             self._node(route.path).methods[route.method] = (dialect, route)
 
@@ -93,12 +115,38 @@ class PathRouter:
             node = node.step(segment) if node is not None else None
         return node.methods or None if node is not None else None
 
+    def canonical(self, path: str) -> str:
+        """The path as the dialects spell it: some clients leave out the version, or put /openai before it. An unknown
+        path is returned unchanged."""
+        if self._methods(path) is not None:
+            return path
+        below = path.removeprefix("/openai") if path.startswith("/openai/") else path
+        forms = (below, f"/v1{below}", f"/v1beta{below}") if below is not path else (f"/v1{path}", f"/v1beta{path}")
+        return next((form for form in forms if self._methods(form) is not None), path)
+
+    def alternatives(self, route: Route) -> Sequence[tuple[Dialect, Route]]:
+        """The routes of the same method and path that only the body shows."""
+        return self._by_member.get((route.method, route.path), ())
+
+    def by_body(self, dialect: Dialect, route: Route, body: bytes) -> tuple[Dialect, Route]:
+        """The route that a body belongs to: `route`, or one of its alternatives."""
+        for other in self.alternatives(route):
+            member = other[1].member
+            if member.encode() in body and member in _members_of(body):
+                return other
+        return dialect, route
+
     def match(self, method: str, path: str) -> tuple[Dialect, Route]:
         """The route. `path` is without its query. Raises NoSuchRoute or WrongMethod, with the existing paths or
         methods."""
+        path = self.canonical(path)
         methods = self._methods(path)
         # A path with GET also supports HEAD.
         route = (methods or {}).get("GET" if method == "HEAD" else method) or self._passing(method, path)
+        if route is not None and route[1].operation == "stored":
+            dialect = route[0]
+            is_own = isinstance(dialect, StatefulDialect) and dialect.is_own_object(path)
+            return route if is_own else self._passing(method, path) or route
         if route is not None:
             return route
         if path == REALTIME or path.startswith(REALTIME + "/"):
@@ -127,7 +175,7 @@ class PathRouter:
         for name, _ in headers:
             if name in self._by_header:
                 return self._by_header[name]
-        methods = self._methods(path)
+        methods = self._methods(self.canonical(path))
         if methods is not None:
             return next(iter(methods.values()))[0]
         for known, below in self._by_path.items():

@@ -13,8 +13,10 @@ from ..accounting.base import Prices
 from ..auth.base import AccessControl, Authenticator
 from ..auth.identity_seal import IdentitySeal
 from ..cache.base import ResponseCache
+from ..conversations.base import ConversationStore
 from ..dialects.base import Dialect, ModelCard
 from ..limits.base import Limiter
+from ..model.call import Call
 from ..model.envoy_names import CLUSTER, chain_name, pair_name
 from ..model.plan import Plan
 from ..model.settlement import Settlement
@@ -73,6 +75,8 @@ class Gateway:
     report: Callable[[BaseException], None]
     """Logs an exception that is a bug of the gateway."""
     cache: ResponseCache | None = None
+    conversations: ConversationStore | None = None
+    """None: the gateway stores no conversations."""
     identity_seal: IdentitySeal | None = None
     """Set where ext_authz runs before ext_proc: its sealed identity is accepted."""
     access: AccessControl | None = None
@@ -111,6 +115,10 @@ class Gateway:
         object.__setattr__(self, "prompt_search", PromptSearch.of(names))
         object.__setattr__(self, "id_searches", {True: IdSearch.of_passed(names), False: IdSearch.of_chats(names)})
         object.__setattr__(self, "host_terms", HostTermsSearch.of(names))
+
+    def error_dialect(self, call: Call) -> Dialect:
+        """The dialect of error responses to a call."""
+        return self.dialects[call.error_dialect or call.dialect]
 
     def dialect_of_error(self, headers: Mapping[str, str]) -> Dialect | None:
         """The dialect that marks an error response with these headers; None if no dialect does. AWS writes every error

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from ..model.paths import DEFAULT_MODELS
 from .body_shape import check_shape
 from .host_terms import with_host_terms
 from .parsed_call import ParsedCall
 from .phases import Identified
 from .ports import Gateway
+
+
+def by_body(gateway: Gateway, identified: Identified, body: bytes) -> Identified:
+    """The route that the body shows, for a path that several routes have."""
+    route = identified.route
+    if not gateway.routes.alternatives(route):
+        return identified
+    dialect, route = gateway.routes.by_body(identified.caller_dialect, route, body)
+    return replace(identified, route=route, caller_dialect=dialect)
 
 
 def read_call(gateway: Gateway, identified: Identified, body: bytes) -> ParsedCall:
@@ -16,6 +28,11 @@ def read_call(gateway: Gateway, identified: Identified, body: bytes) -> ParsedCa
     if not route.format:
         call = dialect.read_call(body, route.operation, received.headers, received.path)
         return ParsedCall(with_host_terms(call, gateway.host_terms), dialect, None)
-    form, path = gateway.formats[route.format], received.values.get(":path", "")
-    call = form.read_call(body, received.method, received.headers, path)
+    _, mark, query = received.values.get(":path", "").partition("?")
+    form = gateway.formats[route.format]
+    call = form.read_call(body, received.method, received.headers, received.path + mark + query)
+    if not call.model and gateway.endpoints.at(received.path) is None:
+        default = DEFAULT_MODELS.get(received.path, "")
+        if gateway.models.candidates(default):
+            call = replace(call, model=default)
     return ParsedCall(with_host_terms(call, gateway.host_terms), dialect, form)

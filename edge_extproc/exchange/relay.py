@@ -34,6 +34,7 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .account_faults import for_caller
+from .json_answers import JsonAnswers
 
 _COMPLETE_AT_START = frozenset({"redacted_thinking", "media", "opaque"})
 # Parts whose start contains output of the model: a tool's name, or the whole part.
@@ -233,7 +234,9 @@ class CrossRelay:
         can_contain: Callable[[Part], bool] = lambda _: True,
         began_at: int | None = None,
         own: bool = False,
+        json: JsonAnswers | None = None,
     ) -> None:
+        """`json`: checks that the reply is a JSON object."""
         self.tally = Tally(fold)
         self._can_contain = can_contain
         self._reader = reader
@@ -241,6 +244,7 @@ class CrossRelay:
         self._named = named
         self._began_at = began_at
         self._own = own
+        self._json = json
 
     def feed(self, data: bytes) -> bytes:
         out: list[bytes] = []
@@ -268,7 +272,7 @@ class CrossRelay:
 
     def _pass(self, events: Iterable[ReplyEvent]) -> bytes:
         out: list[bytes] = []
-        for event in events:
+        for event in events if self._json is None else self._json.checked(events):
             if self._over():
                 break
             if type(event) is ReplyStarted and not (event.id and event.model and event.created):

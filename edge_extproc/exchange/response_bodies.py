@@ -24,6 +24,7 @@ from .account_faults import for_caller
 from .commands import CONTINUE, Command, Continue, Pairs
 from .events import ResponseBody
 from .headers import dropped_fields
+from .json_answers import NOT_JSON, json_reply
 from .operation import OperationResponse
 from .relay import MALFORMED, UNREADABLE, Relay, Tally, as_stream, is_lost
 from .response_head import Answered
@@ -192,11 +193,21 @@ class UnnamedBody(StreamedBody):
     """A body whose content type does not show whether it is a stream, for a caller that requested one. The first bytes
     decide. A body that is not a stream is buffered until it is complete."""
 
-    __slots__ = ("_answered", "_held", "_longest", "_reply", "_streams", "summary")
+    __slots__ = ("_answered", "_held", "_json", "_longest", "_reply", "_streams", "summary")
 
-    def __init__(self, answered: Answered, relay: Relay, inflater: Inflater | None, clock: Clock, longest: int) -> None:
-        """`longest`: how many bytes are buffered at most."""
+    def __init__(
+        self,
+        answered: Answered,
+        relay: Relay,
+        inflater: Inflater | None,
+        clock: Clock,
+        longest: int,
+        *,
+        json: bool = False,
+    ) -> None:
+        """`longest`: how many bytes are buffered at most. `json`: a complete reply must be a JSON object."""
         super().__init__(relay, inflater, None, clock)
+        self._json = json
         self._longest = longest
         self._answered = answered
         self._held = bytearray()
@@ -238,6 +249,11 @@ class UnnamedBody(StreamedBody):
         self.summary = summary_of(reply)
         if answered.dialect.name != answered.caller_dialect.name and _is_malformed(reply):
             return self._relay.fail(MALFORMED)
+        if self._json:
+            checked = json_reply(reply)
+            if checked is None:
+                return self._relay.fail(NOT_JSON)
+            self._reply = reply = checked
         self._lost, self.tally = lost_in(reply, answered.caller_dialect), None
         return as_stream(reply, answered.call, answered.caller_dialect)[0]
 
@@ -247,14 +263,32 @@ class ReplyBody(BodyReader):
     becomes a complete reply if the caller did not. A reply that passes unchanged is parsed in full only if its content
     is needed."""
 
-    __slots__ = ("_answered", "_reply", "_streamed", "_unframer", "_with_content", "length", "lost", "raw", "summary")
+    __slots__ = (
+        "_answered",
+        "_json",
+        "_reply",
+        "_streamed",
+        "_unframer",
+        "_with_content",
+        "length",
+        "lost",
+        "raw",
+        "summary",
+    )
     is_whole = True
 
     def __init__(
-        self, answered: Answered, unframer: Unframer | None, *, streamed: bool, with_content: bool = False
+        self,
+        answered: Answered,
+        unframer: Unframer | None,
+        *,
+        streamed: bool,
+        with_content: bool = False,
+        json: bool = False,
     ) -> None:
         """`streamed`: the content type says that the reply comes as a stream. `with_content`: the cache or a trace will
-        need the content."""
+        need the content. `json`: the reply must be a JSON object."""
+        self._json = json
         self._answered = answered
         self._with_content = with_content
         self._unframer = unframer
@@ -292,6 +326,13 @@ class ReplyBody(BodyReader):
             self.summary, self.raw = summary_of(reply), body
         if dialect.name != caller_dialect.name and _is_malformed(reply):
             return MALFORMED
+        if self._json:
+            checked = json_reply(reply)
+            if checked is None:
+                return NOT_JSON
+            if checked is not reply:
+                self._reply, self.raw = checked, None
+            reply = checked
         self.lost = lost_in(reply, caller_dialect)
         if call.stream:
             out, content_type = as_stream(reply, call, caller_dialect)

@@ -76,7 +76,7 @@ from .phases import (
 )
 from .ports import Gateway
 from .prompt_size import read_prompt
-from .read_call import read_call
+from .read_call import by_body, read_call
 from .repeating import cached_reply, store_reply
 from .request_ids import with_ids_of_response, with_request_id
 from .response import CachedReply, OwnReply, Receiving, RefusedResponse, ResponsePhase, head_of
@@ -86,6 +86,7 @@ from .rights import permitted
 from .runs import limits_of
 from .settling import ExchangeRecord, access_log_facts, keeps_transcript, settlement_of
 from .states import ROUTER, State, StreamOrder
+from .stored import ReplyRecorder, serve_stored, with_context
 from .verdicts import is_failing, is_of_the_provider
 
 P = ParamSpec("P")
@@ -131,6 +132,8 @@ class RouterExchange:
         """The stored objects of the exchange. None: tenants share no account."""
         self._repeated: idempotency.RepeatedReply | None = None
         """Keeps the reply for repeated requests. None: the request has no idempotency key."""
+        self._recorder: ReplyRecorder | None = None
+        """Stores the reply. None: the gateway has no store of conversations."""
         self._record: ExchangeRecord | None = None
         self._bug = False
         self._settled = False
@@ -148,6 +151,8 @@ class RouterExchange:
             command = await self._on(event)
             if self._repeated is not None:
                 await self._repeated.note(event, command, self._response)
+            if self._recorder is not None:
+                await self._recorder.note(event, command, self._response)
             return self._annotated(event, command)
         except PeerError:
             raise
@@ -220,13 +225,13 @@ class RouterExchange:
         caller_dialect = received.caller_dialect if route.operation in ("models", "passed") else dialect
         self._caller_dialect = caller_dialect
         identified = self._request = Identified(received, principal, rights, limits, route, caller_dialect)
-        if rights is not None:
+        if rights is not None and not gateway.routes.alternatives(route):  # else when the body shows the route
             rights.may_do(route.operation)
         if route.operation == "models":
             one = received.path if "{" in route.path else None
             models = list_models(gateway, caller_dialect, principal, rights, one)
             return self._own_reply((("content-type", "application/json"),), models, "edge_models")
-        if event.end and route.operation != "passed":
+        if event.end and route.operation not in ("passed", "stored"):
             raise BadRequest(f"{received.method} {received.path} needs a JSON body, and none was sent")
         gateway.body_limits.check_request(header_rules.content_length(received.values))
         encoding = received.values.get("content-encoding")
@@ -236,7 +241,7 @@ class RouterExchange:
 
     def _received_headers(self, event: RequestHeaders) -> Received:
         gateway, values = self._gateway, firsts(event.headers)
-        path = values.get(":path", "").partition("?")[0]
+        path = gateway.routes.canonical(values.get(":path", "").partition("?")[0])
         callers_id = values.get(CALLERS_ID)
         parent = read_traceparent(self._traceparent or values.get("traceparent"))
         self._caller_dialect = gateway.routes.caller_dialect(path, event.headers) or self._caller_dialect
@@ -259,7 +264,15 @@ class RouterExchange:
         gateway.body_limits.check_request(len(body))
         if large:
             await self._take_time(_LARGE_SECONDS)
+        if identified.route.operation == "stored":
+            json = await serve_stored(gateway, identified, body, gateway.new_id())
+            return self._own_reply((("content-type", "application/json"),), json, "edge_stored")
+        identified = self._request = await self._work(large, by_body, gateway, identified, body)
         parsed = await self._work(large, read_call, gateway, identified, body)
+        if gateway.conversations is not None:
+            parsed = await with_context(gateway, identified, parsed)
+            large = is_large(parsed.call.raw)
+            self._recorder = ReplyRecorder(gateway, identified, parsed.call)
         routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
         self._objects = await owned_objects(gateway, identified, parsed.call, candidates, large=large)

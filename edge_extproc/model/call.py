@@ -15,9 +15,33 @@ from .content import NO_EXTRAS, CacheMark, Extras, Json, Message, Nothing, Opaqu
 from .frozen_dataclass import frozen_dataclass
 from .spelling import PLAIN, Spelling
 
-Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completions", "models", "passed"]
-"""`passed`: an operation that is authenticated, routed and metered, but not translated."""
+Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completions", "models", "passed", "stored"]
+"""`passed`: an operation that is authenticated, routed and metered, but not translated. `stored`: an operation on what
+the gateway stores for its callers."""
 NO_TIERS: Mapping[str, str] = Nothing()
+
+
+@frozen_dataclass
+class StoredCall:
+    """What the store of conversations adds to a call."""
+
+    reply_id: str
+    """The id of the reply, if the gateway writes the reply."""
+    keeps: bool
+    """Whether the caller wants the reply stored."""
+    input: bytes
+    """The caller's own items, without the stored context: a JSON array."""
+    previous: str | None = None
+    """The id of the stored reply that the call continues."""
+    chain: tuple[str, ...] = ()
+    """The ids of the stored replies before this call, oldest first."""
+    conversation: str | None = None
+    """The id of the stored conversation that the call belongs to."""
+
+    @property
+    def has_context(self) -> bool:
+        """Whether the body of the call contains stored items."""
+        return self.previous is not None or self.conversation is not None
 
 
 @frozen_dataclass
@@ -47,6 +71,8 @@ class Call:
     """For a `passed` operation: the path below the API's root, with the query."""
     content_type: str = "application/json"
     """The content type of the body."""
+    error_dialect: str = ""
+    """The dialect of error responses, if it is not `dialect`."""
     has_own_tools: bool = False
     """Whether it has tools, or items of tools, that only its dialect has and that the caller executes. Not every host
     of the dialect knows them."""
@@ -54,6 +80,9 @@ class Call:
     """Further models that the body names, for a host that chooses among them."""
     tiers: Mapping[str, str] = NO_TIERS
     """The fields of the body that select another price than the usual one, and their values."""
+    stored: StoredCall | None = None
+    """None: the gateway has no store of conversations, or the dialect does not use it. `raw` contains the stored
+    context."""
 
 
 @frozen_dataclass
@@ -159,6 +188,9 @@ class Chat:
     needed: tuple[str, ...] = ()
     """Fields that only a provider of `dialect` supports and that are essential for the reply, such as a stored
     conversation, in the caller's spelling. A call with such fields is not translated."""
+    storable: tuple[str, ...] = field(default=(), compare=False)
+    """Those of `needed` that name what the gateway's store of conversations did not replace: there is no store, or it
+    does not have the record."""
     lost: tuple[str, ...] = field(default=(), compare=False)
     """Paths in the caller's body that were left out before a writer got the chat."""
     spelling: Spelling = field(default=PLAIN, compare=False, repr=False)
@@ -172,3 +204,5 @@ class Written:
     body: bytes
     dropped: tuple[str, ...] = ()
     """Paths in the caller's spelling, such as `messages[2].name`; sorted, without duplicates."""
+    asks_for_json: bool = False
+    """The format has no JSON mode, so the prompt asks for a JSON object. The reply must be checked."""

@@ -38,6 +38,8 @@ class HostProfile:
     callers_tools: bool = True
     """Whether a host of OpenAI Responses takes the tools of callers that are no functions. If not, a call with such
     tools is sent in its chat format, where they are functions."""
+    stores_replies: bool = False
+    """Whether the host stores replies and conversations, so that a later call can refer to them by their ids."""
     models: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     """Names of aliases, deployments and ARNs at this host (globs allowed), each with the known model behind it."""
 

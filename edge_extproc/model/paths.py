@@ -1,5 +1,8 @@
 """Paths of operations that are forwarded without translation."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 # The body names a model (optional for moderations), and the provider stores nothing that another caller could fetch.
 BY_MODEL = (
     "/v1/audio/speech",
@@ -12,3 +15,6 @@ BY_MODEL = (
     "/v1/rerank",
     "/v2/rerank",
 )
+
+# The model of a request that names none, as at OpenAI.
+DEFAULT_MODELS: Mapping[str, str] = MappingProxyType({"/v1/moderations": "omni-moderation-latest"})

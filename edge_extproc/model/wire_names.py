@@ -130,6 +130,8 @@ class WireNames:
     delivery: frozenset[str] = _NONE
     """Fields of a request that say how the reply is delivered, not what it contains. The model is one: it is in a cache
     key by itself."""
+    request_lines: frozenset[str] = _NONE
+    """How a text of the prompt begins that differs with each request and that no model is meant to read."""
     stateful: frozenset[str] = _NONE
     """Fields of a request that read or change state at the provider."""
 

@@ -14,6 +14,8 @@ import msgspec
 from ..codecs import json_splice
 from ..codecs.json_values import UNREADABLE, as_bool, as_int, as_object, as_text, why_refused
 from ..dialects.base import Headers, Route, StreamReader, output_limit
+from ..dialects.deployments import ROOT as DEPLOYMENT
+from ..dialects.deployments import with_model_of_path
 from ..errors import BadRequest
 from ..model.call import Call, Operation, Written
 from ..model.content import Json
@@ -61,10 +63,13 @@ class OpenAICompletions(Uncrossed):
     title = TITLE
     operation: Operation = "completions"
     error_dialect = "openai_chat"
-    routes: tuple[Route, ...] = (Route("POST", "/v1/completions", "completions", NAME),)
+    routes: tuple[Route, ...] = tuple(
+        Route("POST", path, "completions", NAME) for path in ("/v1/completions", f"{DEPLOYMENT}/completions")
+    )
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
-        del method, headers, path  # this format has everything in the body
+        del method, headers  # the body has everything, except for the model at some paths
+        raw = with_model_of_path(raw, path)
         try:
             probe = _probe.decode(raw)
         except UNREADABLE:

@@ -11,6 +11,8 @@ import msgspec
 from ..codecs import json_splice
 from ..codecs.json_values import UNREADABLE, read_body, text_of
 from ..dialects.base import Headers, Route
+from ..dialects.deployments import ROOT as DEPLOYMENT
+from ..dialects.deployments import with_model_of_path
 from ..errors import BadRequest, UpstreamError
 from ..model.call import Call, Operation, Written
 from ..model.content import Json
@@ -46,10 +48,13 @@ class OpenAIEmbeddings(WholeResult):
     title = TITLE
     operation: Operation = "embeddings"
     error_dialect = "openai_chat"
-    routes: tuple[Route, ...] = (Route("POST", "/v1/embeddings", "embeddings", NAME),)
+    routes: tuple[Route, ...] = tuple(
+        Route("POST", path, "embeddings", NAME) for path in ("/v1/embeddings", f"{DEPLOYMENT}/embeddings")
+    )
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
-        del method, headers, path  # this format has everything in the body
+        del method, headers  # the body has everything, except for the model at some paths
+        raw = with_model_of_path(raw, path)
         try:
             probe = _probe.decode(raw)
         except UNREADABLE:

@@ -28,7 +28,7 @@ class TitanEmbeddings(WholeResult):
     title = TITLE
     operation: Operation = "embeddings"
     error_dialect = "bedrock_converse"
-    routes: tuple[Route, ...] = (Route("POST", "/model/{model}/invoke", "embeddings", NAME),)
+    routes: tuple[Route, ...] = (Route("POST", "/model/{model}/invoke", "embeddings", NAME, member="inputText"),)
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
         del method, headers

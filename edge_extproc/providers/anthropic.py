@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
+from ..codecs import json_splice
 from ..model.call import Operation
 from ..model.default_provider import DefaultProvider
 from ..model.host import UNKNOWN_HOST, HostProfile
-from .anthropic_betas import beta_header
+from .anthropic_betas import beta_header, without_billing
 from .base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 
 # The only version that Anthropic's API reference lists for the Messages format.
@@ -42,12 +44,20 @@ class AnthropicProvider:
         # Set again, because an earlier attempt may have removed flags that its host does not know.
         betas = tuple(beta_header(call.betas))
         defaults = (("anthropic-version", API_VERSION),)
-        return UpstreamRequest(
-            base_path(self.settings.base_url) + call.path, (*credential, *betas), defaults, call.body
-        )
+        path, body = base_path(self.settings.base_url) + call.path, call.body
+        dropped: tuple[str, ...] = ()
+        if not is_anthropic(self.settings.base_url):
+            changes, dropped = without_billing(body)
+            body = json_splice.splice(body, changes) if changes else body
+        return UpstreamRequest(path, (*credential, *betas), defaults, body, dropped)
 
     def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""
+
+
+def is_anthropic(base_url: str) -> bool:
+    """Whether an address is Anthropic's own. Other hosts and proxies speak its format too."""
+    return f".{urlsplit(base_url).hostname or ''}".endswith(".anthropic.com")
 
 
 class AnthropicKind(ProviderKind):

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from ..codecs import json_splice
 from ..codecs.json_values import UNREADABLE
+from ..codecs.request_lines import has_line, is_line
+from ..dialects.anthropic_messages.fields import BILLING, WIRE
 
 # Bedrock. Assumed: no page with the complete list was available.
 BEDROCK = frozenset(
@@ -55,17 +58,44 @@ VERTEX = frozenset(
 # Token counting does not know web search (anthropics/claude-code#12429).
 VERTEX_COUNT = VERTEX - {"web-search-2025-03-05"}
 
-# The fields that each flag permits: members of the body, of each tool, or of each cache_control.
+# The fields that each flag permits: members of the body, of an object in it, of each tool, or of each cache_control. A
+# tool of a type that a flag permits is `tools=` and the beginning of its type. The flags are those of Anthropic's
+# Python SDK (2.12); its types show which members exist only with a flag.
 FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "advanced-tool-use-2025-11-20": ("tools.allowed_callers", "tools.defer_loading", "tools.input_examples"),
+        "advisor-tool-2026-03-01": ("tools=advisor_",),
+        "cache-diagnosis-2026-04-07": ("diagnostics",),
+        "code-execution-2025-05-22": ("tools=code_execution_2025",),
+        "code-execution-2025-08-25": ("tools=code_execution_2025",),
         "compact-2026-01-12": ("context_management",),
-        "context-management-2025-06-27": ("context_management",),
+        "compact-2026-09-04": ("compaction", "context_management"),
+        "computer-use-2024-10-22": ("tools=computer_20241022",),
+        "computer-use-2025-01-24": ("tools=computer_20250124",),
+        "computer-use-2025-11-24": ("tools=computer_20251124",),
+        "context-management-2025-06-27": ("context_management", "tools=memory_"),
         "effort-2025-11-24": ("output_config.effort",),
+        "fallback-credit-2026-06-01": ("fallback_credit_token",),
+        "fallback-credit-2026-07-01": ("fallback_credit_token",),
+        "fast-mode-2026-02-01": ("speed",),
         "fine-grained-tool-streaming-2025-05-14": ("tools.eager_input_streaming",),
+        "mcp-client-2025-04-04": ("mcp_servers",),
+        "mcp-client-2025-11-20": ("mcp_servers", "tools=mcp_toolset"),
+        "mcp-client-2026-09-15": ("mcp_servers", "tools=mcp_toolset"),
+        "message-threads-2026-08-12": ("thread",),
         "prompt-caching-scope-2026-01-05": ("cache_control.scope",),
+        "server-side-fallback-2026-06-01": ("fallbacks",),
+        "server-side-fallback-2026-07-01": ("fallbacks",),
+        "task-budgets-2026-03-13": ("output_config.task_budget",),
+        "thinking-binding-controls-2026-08-01": ("thinking.block_binding",),
         "tool-examples-2025-10-29": ("tools.input_examples",),
-        "tool-search-tool-2025-10-19": ("tools.defer_loading",),
+        "tool-search-tool-2025-10-19": ("tools.defer_loading", "tools=tool_search_tool_"),
+        "user-profiles-2026-03-24": ("user_profile_id",),
+        "user-profiles-2026-08-18": ("user_profile_id",),
+        "user-profiles-2026-09-04": ("user_profile_id",),
+        "user-profiles-billing-2026-10-01": ("billing_policy",),
+        "web-fetch-2025-09-10": ("tools=web_fetch_",),
+        "web-search-2025-03-05": ("tools=web_search_",),
     }
 )
 # Fields that newer models accept without their flag.
@@ -91,7 +121,7 @@ def without_fields(
     gone |= set(refused)
     if has_effort:
         gone -= _WITHOUT_FLAG
-    wanted = {field for field in gone if f'"{field.rpartition(".")[2]}"'.encode() in body}
+    wanted = {field for field in gone if _may_have(body, field)}
     if not wanted:
         return {}, ()
     try:
@@ -101,38 +131,69 @@ def without_fields(
         return {}, ()  # the host reports the error
 
 
+def _may_have(body: bytes, field: str) -> bool:
+    """Whether a body may have a field or a tool. Only then it is decoded."""
+    _, is_type, type_ = field.partition("=")
+    return (f'"{type_}' if is_type else f'"{field.rpartition(".")[2]}"').encode() in body
+
+
 def _changes(
     members: Mapping[str, msgspec.Raw], wanted: set[str]
 ) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
     changes: dict[str, json_splice.Change] = {}
     names: list[str] = []
     of_tools = sorted(field.removeprefix("tools.") for field in wanted if field.startswith("tools."))
+    tool_types = tuple(field.removeprefix("tools=") for field in wanted if field.startswith("tools="))
     scoped = "cache_control.scope" in wanted
     for key, value in members.items():
         if key in wanted:
             changes[key] = None
             names.append(key)
-        elif key == "output_config" and "output_config.effort" in wanted and "effort" in _members.decode(value):
-            only = len(_members.decode(value)) == 1
-            changes[key] = None if only else {"effort": None}
-            names.append("output_config.effort")
+        elif key in _OBJECTS and (inside := _inside(key, value, wanted)):
+            only = len(_members.decode(value)) == len(inside)
+            changes[key] = None if only else dict.fromkeys(inside)
+            names += [f"{key}.{name}" for name in inside]
         elif key in ("tools", "messages", "system"):
             edited = bytes(value)
-            if key == "tools" and of_tools:
-                edited, removed = _tools(edited, of_tools)
+            if key == "tools" and (of_tools or tool_types):
+                edited, removed = _tools(edited, of_tools, tool_types)
                 names += removed
             if scoped:
                 edited, removed = _unscoped(edited, key)
                 names += removed
             if edited != bytes(value):
-                changes[key] = edited
+                changes[key] = edited if edited != b"[]" else None
+    if "tools" in changes and changes["tools"] is None and "tool_choice" in members:
+        changes["tool_choice"] = None
+        names.append("tool_choice")
     return changes, tuple(sorted(names))
 
 
-def _tools(tools: bytes, fields: list[str]) -> tuple[bytes, list[str]]:
+_OBJECTS = frozenset({"output_config", "thinking"})
+
+
+def _inside(key: str, value: msgspec.Raw, wanted: set[str]) -> list[str]:
+    """The members of an object that are removed."""
+    if bytes(value)[:1] != b"{":
+        return []
+    return [name for name in _members.decode(value) if f"{key}.{name}" in wanted]
+
+
+class _ToolType(msgspec.Struct):
+    type: Any = None
+
+
+_tool_type = msgspec.json.Decoder(_ToolType)
+
+
+def _tools(tools: bytes, fields: list[str], types: tuple[str, ...]) -> tuple[bytes, list[str]]:
+    """The tools without the fields, and without the tools whose type begins with one of `types`."""
     edited_tools: list[bytes] = []
     names: list[str] = []
     for i, tool in enumerate(_rows.decode(tools)):
+        if types and str(_tool_type.decode(tool).type).startswith(types):
+            names.append(f"tools[{i}]")
+            continue
         present = [field for field in fields if field in _members.decode(tool)]
         names += [f"tools[{i}].{field}" for field in present]
         edited_tools.append(json_splice.splice(bytes(tool), dict.fromkeys(present)) if present else bytes(tool))
@@ -162,6 +223,30 @@ def _unscoped(value: bytes, path: str) -> tuple[bytes, list[str]]:
         return json_splice.splice(value, changes) if changes else value
 
     return walk(value, path), names
+
+
+def without_billing(body: bytes) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+    """The changes that remove the line of a system prompt that only Anthropic reads, and its name for x-edge-dropped.
+    No prefix of a prompt with it would ever be in the cache of another host."""
+    if not has_line(body, WIRE.request_lines):
+        return {}, ()
+    try:
+        value = bytes(_members.decode(body).get("system", b""))
+        rows = _rows.decode(value) if value[:1] == b"[" else []
+        lines = [is_line(_block.decode(row).text, WIRE.request_lines) for row in rows]
+    except UNREADABLE:
+        return {}, ()  # the host reports the error
+    if not any(lines):
+        return {}, ()
+    kept = [bytes(row) for row, is_gone in zip(rows, lines, strict=True) if not is_gone]
+    return {"system": _array(kept) if kept else None}, (f"system.{BILLING.rstrip(':')}",)
+
+
+class _Block(msgspec.Struct):
+    text: Any = None
+
+
+_block = msgspec.json.Decoder(_Block)
 
 
 def beta_header(accepted: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -110,7 +110,8 @@ def _invoke_body(call: UpstreamCall, known: str) -> tuple[bytes, tuple[str, ...]
     fields, lost = anthropic_betas.without_fields(
         call.body, flags, accepted, refused=_REFUSED, has_effort=bool(generation_of(known).efforts)
     )
-    return json_splice.splice(call.body, {**changes, **fields}), (*dropped, *lost)
+    lines, named = anthropic_betas.without_billing(call.body)
+    return json_splice.splice(call.body, {**changes, **lines, **fields}), (*dropped, *named, *lost)
 
 
 # The exceptions of AWS in a stream, as Anthropic's error types.

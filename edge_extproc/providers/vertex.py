@@ -110,12 +110,14 @@ def _known_betas(
     changes, lost = anthropic_betas.without_fields(
         call.body, flags, accepted, has_effort=bool(generation_of(known_as).efforts)
     )
+    lines, named = anthropic_betas.without_billing(call.body)
+    changes = {**lines, **changes}
     if given:
         in_body, _ = anthropic_betas.split(given, known)
         changes["anthropic_beta"] = msgspec.json.encode(in_body) if in_body else None
     header, _ = anthropic_betas.split(call.betas, known)
     body = json_splice.splice(call.body, changes) if changes else call.body
-    return replace(call, body=body), tuple(anthropic_betas.beta_header(header)), (*dropped, *lost)
+    return replace(call, body=body), tuple(anthropic_betas.beta_header(header)), (*dropped, *named, *lost)
 
 
 def _claude(call: UpstreamCall) -> tuple[str, bytes]:

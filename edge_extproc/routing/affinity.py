@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from ..codecs.json_values import UNREADABLE
+from ..codecs.request_lines import has_line, without_lines
 from ..model.plan import Candidate
 from ..model.wire_names import WireNames
 from .base import RoutingRequest
@@ -29,11 +30,12 @@ _FIRST_CHARACTERS = 512
 class PromptPrefix:
     """Finds the beginning of a prompt in a body of any format. `names`: those of all dialects."""
 
-    __slots__ = ("_decoder", "_fixed")
+    __slots__ = ("_decoder", "_fixed", "_lines")
 
     def __init__(self, names: WireNames) -> None:
         fixed = sorted(names.prefix - names.messages)
         self._fixed = len(fixed)
+        self._lines = names.request_lines
         # The other fields of a body are not decoded. A name of the wire format need not be one of Python.
         fields = [(msgspec.Raw, msgspec.field(name=name, default=_ABSENT)) for name in fixed] + [
             (list[msgspec.Raw] | str | None, msgspec.field(name=name, default=None)) for name in sorted(names.messages)
@@ -52,7 +54,15 @@ class PromptPrefix:
             for messages in values[self._fixed :]
             if messages
         ]
-        return b"\0".join([*values[: self._fixed], *first])
+        fixed = values[: self._fixed]
+        if has_line(raw, self._lines):
+            fixed = tuple(map(self._without_lines, fixed))
+        return b"\0".join([*fixed, *first])
+
+    def _without_lines(self, value: msgspec.Raw) -> bytes:
+        if not has_line(bytes(value), self._lines):
+            return bytes(value)
+        return msgspec.json.encode(without_lines(msgspec.json.decode(value), self._lines))
 
 
 _ABSENT = msgspec.Raw(b"")

@@ -25,6 +25,7 @@ from ..telemetry import logs
 from ..telemetry.metrics import Metrics
 from ..telemetry.queue_metrics import SpanCounts
 from .wiring.cache import build_cache, change_cache
+from .wiring.conversations import build_conversations
 from .wiring.gateway import Previous, build_gateway, metric_names, overrides, version_of
 from .wiring.limits import build_limits, change_limits
 from .wiring.records import build_records, build_repeats, repeat_settings
@@ -64,6 +65,7 @@ class WorkerState:
         self.traces = build_traces(config, index)
         of_traces = (self.traces.settle,) if self.traces is not None else ()
         self._sinks = (*sinks, self._settle_limits, *of_traces)
+        self.conversations = build_conversations(config)
         self.cache = build_cache(config, metrics)
         if self.cache is not None:
             metrics.watch_cache(self.cache.l1.counts)
@@ -109,6 +111,8 @@ class WorkerState:
             states["cache"] = self.cache.l2.down
         if self._config.records_url() is not None or self._records.down is not None:
             states["records"] = self._records.down
+        if self.conversations is not None and self._config.conversations_url() is not None:
+            states["conversations"] = self.conversations.down
         return states
 
     async def limit_uses(self) -> list[LimitUse]:
@@ -133,6 +137,8 @@ class WorkerState:
             await self.cache.close()
         await self._repeats.close()
         await self._records.close()
+        if self.conversations is not None:
+            await self.conversations.close()
 
     async def reload(self, newer: Callable[[], Config | None]) -> None:
         """Applies a newer configuration, if there is one, and the managed state: all of it or nothing. Raises
@@ -200,6 +206,7 @@ class WorkerState:
             self._sinks,
             logs.report,
             self.cache,
+            self.conversations,
             self._circuits,
             self._metrics.circuit_opened,
             self._limits.limiter if self._limits is not None else None,

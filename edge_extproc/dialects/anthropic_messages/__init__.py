@@ -19,8 +19,8 @@ from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
-from ..base import Headers, ModelCard, Route, output_limit
-from ..crossing import portable
+from ..base import Headers, ModelCard, Route, StreamWriter, output_limit
+from ..crossing import asking_for_json, portable, wants_json
 from ..pictures import shown_by_user
 from .errors import error_body, read_error
 from .fields import NAME, SPELLING, TITLE, WIRE, Block
@@ -87,9 +87,9 @@ class AnthropicMessages:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        crossing = RequestWriter(shown_by_user(portable(chat, TITLE)), host.known_as(model))
+        crossing = RequestWriter(shown_by_user(portable(asking_for_json(chat), TITLE)), host.known_as(model))
         body = encode({**crossing.body(), "model": model})
-        return Written(body, tuple(sorted(crossing.dropped)))
+        return Written(body, tuple(sorted(crossing.dropped)), wants_json(chat))
 
     def read_reply(self, body: bytes) -> Reply:
         return read_reply(body)
@@ -107,7 +107,7 @@ class AnthropicMessages:
         del content_type
         return ReplyReader()
 
-    def writer(self, call: Call) -> ReplyWriter:
+    def writer(self, call: Call) -> StreamWriter:
         return ReplyWriter(call)
 
     def read_error(self, status: int, headers: Headers, body: bytes) -> Fault:

@@ -147,6 +147,14 @@ def _read_redacted(block: Block, path: str) -> Part:
     return RedactedThinking(as_text(block.get("data"), f"{path}.data"), rest_of(block, REDACTED), path)
 
 
+def _read_tool_reference(block: Block, path: str) -> Text:
+    """A tool that a search of the caller has found. Elsewhere all tools are offered from the start, so a text is
+    enough."""
+    cache, extras = read_cache(block, frozenset({"type", "tool_name"}))
+    name = as_text(block.get("tool_name"), f"{path}.tool_name")
+    return Text(f"The tool {name} can be called now.", cache, extras, path)
+
+
 _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
     {
         "text": _read_text,
@@ -156,6 +164,7 @@ _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
         "tool_result": _read_tool_result,
         "thinking": _read_thinking,
         "redacted_thinking": _read_redacted,
+        "tool_reference": _read_tool_reference,
     }
 )
 

@@ -64,7 +64,12 @@ SPELLING = Spelling(
 
 # --- what code that does not read the whole body searches it for
 
+# Claude Code's first line of a system prompt. It differs with every request, so that no prefix cache of another
+# provider would ever match. Only Anthropic reads it.
+BILLING = "x-anthropic-billing-header:"
+
 WIRE = WireNames(
+    request_lines=frozenset({BILLING}),
     messages=frozenset({"messages"}),
     parts=frozenset({"content"}),
     tools=frozenset({"tools"}),
@@ -154,7 +159,7 @@ FIELDS = SCALARS.documented(
         "response_format": FieldSupport(
             "mapped",
             "json_schema → output_config.format from Claude 4.5 on, objects closed where they were left open, refused "
-            "before; json_object is dropped: the caller's own prompt asks for JSON, nothing enforces it",
+            "before; json_object → a system text that asks for it, and the reply is checked",
         ),
         "reasoning": FieldSupport(
             "mapped",

@@ -19,6 +19,7 @@ from ...codecs.json_values import (
     maybe_text,
     rest_of,
 )
+from ...codecs.request_lines import is_line
 from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
 from ...model.content import NO_EXTRAS, Extras, Json, Message, Text
@@ -26,7 +27,7 @@ from .. import reading
 from ..base import Headers
 from ..reading import read_message
 from .content import opaque_of, read_cache, read_content
-from .fields import NAME, NEEDED, SCALARS, SPELLING, Block
+from .fields import BILLING, NAME, NEEDED, SCALARS, SPELLING, WIRE, Block
 
 # --- the cheap view
 
@@ -146,23 +147,13 @@ def _read_output(body: Block) -> tuple[ResponseFormat | None, Json, Extras]:
     return chosen, effort, {"output_config": rest} if rest else NO_EXTRAS
 
 
-# Claude Code's first line of a system prompt. It differs with every request, so that no other provider's prefix cache
-# would ever be hit; only Anthropic reads it.
-_BILLING = "x-anthropic-billing-header:"
-
-
 def _read_system(value: Json) -> tuple[Message, ...]:
     if value is None:
         return ()
     parts = read_content(value, "system")
-    prompt = tuple(part for part in parts if not (isinstance(part, Text) and _is_billing(part.text)))
-    extras = NO_EXTRAS if len(prompt) == len(parts) else {_BILLING.rstrip(":"): True}
+    prompt = tuple(part for part in parts if not (isinstance(part, Text) and is_line(part.text, WIRE.request_lines)))
+    extras = NO_EXTRAS if len(prompt) == len(parts) else {BILLING.rstrip(":"): True}
     return (Message("system", prompt, extras=extras, path="system"),)
-
-
-def _is_billing(text: str) -> bool:
-    """Whether a block is only that line."""
-    return text.startswith(_BILLING) and "\n" not in text.rstrip()
 
 
 def _read_stop(value: Json) -> tuple[str, ...]:

@@ -22,12 +22,13 @@ from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
-from ..base import Headers, ModelCard, Route, output_limit
-from ..crossing import portable
+from ..base import Dialect, Headers, ModelCard, Route, output_limit
+from ..crossing import asking_for_json, portable, wants_json
 from ..pictures import shown_by_user
 from .errors import read_error, write_error
 from .fields import NAME, SPELLING, TITLE, WIRE, Block
 from .history import mend
+from .invoke import INVOKE
 from .models import family_of
 from .reply import answered_media, read_reply, write_reply
 from .request_in import model_of, probe_of, read_chat, why_no_call
@@ -40,6 +41,7 @@ from .summary import read_summary
 
 
 class BedrockConverse:
+    variants: tuple[Dialect, ...] = (INVOKE,)
     name = NAME
     title = TITLE
     spelling = SPELLING
@@ -81,9 +83,9 @@ class BedrockConverse:
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         known = host.known_as(model)
-        crossing = RequestWriter(shown_by_user(portable(chat, TITLE)), known)
+        crossing = RequestWriter(shown_by_user(portable(asking_for_json(chat), TITLE)), known)
         body = encode(crossing.body())
-        return Written(body, tuple(sorted(crossing.dropped)))
+        return Written(body, tuple(sorted(crossing.dropped)), wants_json(chat))
 
     def read_reply(self, body: bytes) -> Reply:
         return read_reply(body)

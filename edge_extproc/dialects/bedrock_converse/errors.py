@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from ...codecs import aws_eventstream
 from ...codecs.json_values import UNREADABLE, decode, encode
 from ...model.content import Json
 from ...model.fault import Fault, FaultKind, clear_message, kind_of, refined, scrubbed, wait_in
@@ -128,6 +129,13 @@ def write_error(fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
         headers.append(("retry-after", str(math.ceil(fault.retry_after))))
     message = clear_message(fault, TOO_LONG)
     return fault.status, headers, encode({"message": without_account(message)})
+
+
+def exception_of(fault: Fault) -> bytes:
+    """The frame that ends a stream with an error."""
+    kind = IN_STREAM.get(fault.kind, "internalServerException")
+    message = clear_message(fault, TOO_LONG)
+    return aws_eventstream.exception(kind, encode({"message": without_account(message)}))
 
 
 def status_of(value: Json) -> int | None:

@@ -148,7 +148,7 @@ FIELDS = SCALARS.documented(
         "response_format": FieldSupport(
             "mapped",
             "json_schema → outputConfig.textFormat, objects closed where they were left open; refused for Claude "
-            "before 4.5; json_object is dropped: the caller's own prompt asks for JSON, nothing enforces it; strict "
+            "before 4.5; json_object → a system text that asks for it, and the reply is checked; strict "
             "false is dropped: Bedrock always enforces the schema",
         ),
         "reasoning": FieldSupport(

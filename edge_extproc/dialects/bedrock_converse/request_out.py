@@ -219,10 +219,8 @@ class RequestWriter(Translation[_Piece]):
 
     def _format(self, body: Block) -> None:
         response_format = self.chat.response_format
-        if response_format is None or response_format.kind == "text":
-            return
-        if response_format.kind == "json_object":
-            self._drop_field("response_format", True)
+        # The prompt asks for an object without a schema (crossing.py).
+        if response_format is None or response_format.kind != "json_schema":
             return
         if self.is_claude and not self.generation.schemas:
             raise Unsupported(

@@ -9,7 +9,7 @@ from ...codecs import aws_eventstream
 from ...codecs.json_values import encode
 from ...model.call import Call
 from ...model.content import Audio, Extras, Image, Opaque
-from ...model.fault import Fault, clear_message
+from ...model.fault import Fault
 from ...model.reply import (
     Ended,
     Failed,
@@ -31,7 +31,7 @@ from ...model.usage import Usage
 from ..carried import UNSIGNED, tool_id
 from ..turns import arguments_of
 from .content import CITATIONS, opaque_of, read_image, write_redacted
-from .errors import IN_STREAM, TOO_LONG, without_account
+from .errors import exception_of
 from .fields import NAME, Block, bytes_of
 from .reply import REPLY_EXTRAS, answered_media, call_id_of, stop_reason, write_usage
 
@@ -249,9 +249,7 @@ class ReplyWriter:
         self._over = True
 
     def _fail(self, fault: Fault) -> None:
-        kind = IN_STREAM.get(fault.kind, "internalServerException")
-        message = clear_message(fault, TOO_LONG)
-        self._out.append(aws_eventstream.exception(kind, encode({"message": without_account(message)})))
+        self._out.append(exception_of(fault))
         self._over = True
 
 

@@ -25,6 +25,8 @@ from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route
 from ..crossing import portable
+from ..deployments import ROOT as DEPLOYMENT
+from ..deployments import with_model_of_path
 from ..pictures import shown_by_user
 from .errors import envelope, read_error
 from .fields import NAME, SPELLING, TITLE, WIRE
@@ -45,6 +47,7 @@ class OpenAIChat:
     wire_names = WIRE
     routes = (
         Route("POST", "/v1/chat/completions", "chat"),
+        Route("POST", f"{DEPLOYMENT}/chat/completions", "chat"),
         Route("GET", "/v1/models", "models"),
         Route("GET", "/v1/models/{model}", "models"),
         # Model names contain a slash at many hosts, and not every client escapes it.
@@ -57,8 +60,10 @@ class OpenAIChat:
     _paths: Mapping[Operation, str] = MappingProxyType({"chat": "/chat/completions", "models": "/models"})
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
-        del headers, path  # the body has all fields of this format
-        return read_call(raw) if operation == "chat" else Call(NAME, operation, "", stream=False, raw=raw)
+        del headers  # the body has all fields of this format, except for the model at some paths
+        if operation == "chat":
+            return read_call(with_model_of_path(raw, path))
+        return Call(NAME, operation, "", stream=False, raw=raw)
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         changes: dict[str, json_splice.Change] = {}

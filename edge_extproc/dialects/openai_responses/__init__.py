@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from ...codecs import json_splice
 from ...codecs.json_values import UNREADABLE, encode
+from ...conversations.base import StoreSteps
 from ...errors import BadRequest, Unsupported
 from ...model.call import Call, Chat, Operation, Written
 from ...model.content import Audio, Image, Inline, Opaque, Part
@@ -29,6 +30,7 @@ from .history import is_worth_a_look, mended_history
 from .reply import read_reply, write_reply
 from .request_in import probe, read_chat, why_no_call
 from .request_out import RequestWriter
+from .stored import ROUTES, ResponseListener, add_context, is_own_object, serve_stored, store_reply
 from .stream_in import ReplyReader
 from .stream_out import ReplyWriter
 from .summary import read_summary
@@ -122,6 +124,23 @@ class OpenAIResponses:
 
     def write_models(self, models: Sequence[ModelCard]) -> bytes:
         return CHAT.write_models(models)
+
+    stored_routes = ROUTES
+
+    def is_own_object(self, path: str) -> bool:
+        return is_own_object(path)
+
+    def add_context(self, call: Call, seed: str) -> StoreSteps[Call]:
+        return add_context(call, seed)
+
+    def reply_listener(self, call: Call) -> ResponseListener:
+        return ResponseListener(call)
+
+    def store_reply(self, call: Call, reply: bytes) -> StoreSteps[None]:
+        return store_reply(call, reply)
+
+    def serve_stored(self, method: str, path: str, query: str, body: bytes, seed: str, now: int) -> StoreSteps[bytes]:
+        return serve_stored(method, path, query, body, seed, now)
 
 
 PLUGIN = OpenAIResponses()

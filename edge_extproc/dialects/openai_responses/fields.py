@@ -176,3 +176,5 @@ FIELDS = SCALARS.documented(
 SHARED_EXTRAS = frozenset({"store", "prompt_cache_key", "prompt_cache_retention"})
 # Fields of ours that only OpenAI can honour, since what they name lies there.
 NEEDED = ("previous_response_id", "conversation", "prompt", "background")
+# Those of them that the gateway's store of conversations replaces, if it has what they name.
+STORABLE = ("previous_response_id", "conversation")

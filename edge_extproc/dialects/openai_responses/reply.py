@@ -20,6 +20,7 @@ from ...codecs.json_values import (
     text_of,
 )
 from ...errors import BadRequest, ErrorReply, UpstreamError
+from ...model.call import Call
 from ...model.content import (
     NO_EXTRAS,
     Audio,
@@ -57,6 +58,7 @@ from .content import (
 from .errors import stream_fault
 from .fields import NAME, TITLE, Item
 from .request_out import call_id_of
+from .stored import stored_item_id
 from .tool_items import own_custom_item, read_custom_call, spelled
 from .tools import ToolTable, body_of, table_of
 
@@ -109,10 +111,15 @@ _ECHO: Mapping[str, Json] = MappingProxyType(
 _SECRET_IN_TOOL = frozenset({"headers", "authorization"})
 
 
-def echoed(body: Item) -> Item:
-    """The fields of a response that repeat its request."""
+def echoed(body: Item, call: Call | None) -> Item:
+    """The fields of a response that repeat its request. `body` is the decoded body of `call`."""
     echo = {name: body[name] if body.get(name) is not None else usual for name, usual in _ECHO.items()}
-    echo["store"] = False  # a response that the gateway writes is not stored
+    stored = call.stored if call is not None else None
+    echo["store"] = stored is not None and stored.keeps
+    if stored is not None:
+        echo["previous_response_id"] = stored.previous
+        if stored.conversation is not None:
+            echo["conversation"] = {"id": stored.conversation}
     if isinstance(text := echo["text"], dict):
         echo["text"] = {"format": {"type": "text"}, **text}
     if isinstance(tools := echo["tools"], list):
@@ -282,14 +289,23 @@ def _made_id(prefix: str, *seeds: object) -> str:
     return made_id(prefix, 32, *seeds)
 
 
-def response_id_of(id: str | None, model: str | None, created: int | None) -> str:
+def response_id_of(id: str | None, model: str | None, created: int | None, call: Call | None) -> str:
+    """The id of a response to `call`. One that is stored has an id of the gateway, because a provider's id may not be
+    unique."""
+    if call is not None and call.stored is not None and call.stored.keeps:
+        return call.stored.reply_id
     if not id:
         return _made_id("resp_", model, created)
     return id if id.startswith("resp_") else f"resp_{id}"
 
 
 def skeleton_of(kind: str, response_id: str, position: int) -> Item:
-    return {"id": _made_id(_PREFIXES[kind], response_id, position), "type": kind}
+    """The id of an item of a stored response shows which response it belongs to (stored.py)."""
+    prefix = _PREFIXES[kind]
+    return {
+        "id": stored_item_id(prefix, response_id, position) or _made_id(prefix, response_id, position),
+        "type": kind,
+    }
 
 
 def output_text(text: str) -> Item:
@@ -463,13 +479,14 @@ def write_reply(reply: Reply) -> bytes:
     if reply.dialect != NAME:
         if not reply.model and reply.call is not None:
             reply = replace(reply, model=reply.call.model)
-        id, outcome = response_id_of(reply.id, reply.model, reply.created), outcome_of(choice.finish)
+        id = response_id_of(reply.id, reply.model, reply.created, reply.call)
+        outcome = outcome_of(choice.finish)
         body = body_of(reply.call)
         output.extend(_output(choice.parts, id, outcome["status"], table_of(body)))
-        return encode(response_of(id, reply, echoed(body), outcome, output, usage_items(reply.usage)))
+        return encode(response_of(id, reply, echoed(body, reply.call), outcome, output, usage_items(reply.usage)))
     output.extend(_own_output(choice.parts))
     outcome = own_outcome(choice.finish, reply.extras.get("status"))
     echo = {**_ECHO, **{key: value for key, value in reply.extras.items() if key not in REPLY}}
     usage = reply.extras.get("usage", usage_items(reply.usage))
-    id = reply.id or response_id_of(None, reply.model, reply.created)
+    id = reply.id or response_id_of(None, reply.model, reply.created, reply.call)
     return encode(response_of(id, reply, echo, outcome, output, usage))

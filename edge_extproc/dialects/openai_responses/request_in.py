@@ -37,7 +37,7 @@ from .content import (
     read_picture,
     read_reasoning_item,
 )
-from .fields import NAME, NEEDED, SCALARS, SPELLING, Item
+from .fields import NAME, NEEDED, SCALARS, SPELLING, STORABLE, Item
 from .tool_items import read_tool_call, read_tool_output
 from .tools import ToolTable, read_tool_choice
 
@@ -250,8 +250,10 @@ def read_chat(call: Call) -> Chat:
     include = maybe_list(body.get("include"), "include") or []
     user_spelled = {} if body.get("safety_identifier") is None else {"user": "safety_identifier"}
     user, user_rest = _read_user(body)
+    # The gateway stores the reply itself, so no other provider is asked to.
+    known = _CHAT if call.stored is None else _CHAT | {"store"}
     extras = {
-        **rest_of(body, _CHAT),
+        **rest_of(body, known),
         **user_rest,
         **({"include": include} if include else {}),
         **({"text": text_rest} if (text_rest := rest_of(text, frozenset())) else {}),
@@ -277,5 +279,6 @@ def read_chat(call: Call) -> Chat:
             *(name for name in NEEDED if extras.get(name)),
             *(["include"] if _LOGPROBS in include else []),  # no other format tells them as this one does
         ),
+        storable=tuple(name for name in STORABLE if extras.get(name)),
         spelling=SPELLING.but(user_spelled),
     )

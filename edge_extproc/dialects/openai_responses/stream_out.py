@@ -234,9 +234,9 @@ class ReplyWriter:
         )
         self._is_own = event.extras.get("object") == "response"
         self._extras = event.extras if self._is_own else NO_EXTRAS
-        self._id = event.id or "" if self._is_own else response_id_of(event.id, start.model, event.created)
+        self._id = event.id or "" if self._is_own else response_id_of(event.id, start.model, event.created, self._call)
         body = body_of(self._call)
-        self._echo, self._table = echoed(body), table_of(body)
+        self._echo, self._table = echoed(body, self._call), table_of(body)
         for kind in ("response.created", "response.in_progress"):
             outcome: Item = {"status": "in_progress", "error": None, "incomplete_details": None}
             self._emit(kind, {"response": self._response(outcome, None)})

@@ -18,6 +18,7 @@ from ...auth.identity import IdentitySources, build_seal, refusal_codes
 from ...auth.merge import merge_policies
 from ...cache.base import ResponseCache
 from ...config.schema import Config
+from ...conversations.base import ConversationStore
 from ...dialects.base import Dialect, ModelCard
 from ...exchange.body_limits import BodyLimits
 from ...exchange.body_shape import ShapeBounds
@@ -94,6 +95,7 @@ def build_gateway(
     sinks: Sequence[Sink],
     report: Callable[[BaseException], None],
     cache: ResponseCache | None = None,
+    conversations: ConversationStore | None = None,
     circuits: CircuitTable | None = None,
     circuit_opened: Callable[[Candidate], None] = lambda _: None,
     limiter: Limiter | None = None,
@@ -133,7 +135,7 @@ def build_gateway(
 
     return Gateway(
         dialects=dialects,
-        routes=PathRouter(dialects, formats, endpoints.paths),
+        routes=PathRouter(dialects, formats, endpoints.paths, stores=conversations is not None),
         default_dialect=dialects_room.DEFAULT,
         authenticator=authenticator or IdentitySources(config, report).authenticator(managed),
         models=models,
@@ -149,6 +151,7 @@ def build_gateway(
         new_id=exchange_ids().__next__,
         report=report,
         cache=cache,
+        conversations=conversations,
         identity_seal=build_seal(config) if config.auth.trust_ext_authz else None,
         access=merge_policies(config, managed, names),
         owners=build_owners(config, records) if records is not None else None,

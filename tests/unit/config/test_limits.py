@@ -75,7 +75,9 @@ def test_several_workers_share_a_store_of_their_own_unless_one_is_given() -> Non
     assert read(BUDGET.replace("workers: 4", "workers: 1")).own_store_socket() is None
     check_store(own, with_own=True)
     check_store(given, with_own=False)
-    with pytest.raises(StartError, match=r"4 workers need a shared store for them: set limiter.url"):
+    with pytest.raises(
+        StartError, match=r"4 workers need a shared store for limits and conversations: set limiter.url"
+    ):
         check_store(own, with_own=False)
 
 

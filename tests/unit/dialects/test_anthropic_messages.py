@@ -23,6 +23,7 @@ from edge_extproc.dialects.anthropic_messages.fields import FIELDS
 from edge_extproc.dialects.base import ModelCard
 from edge_extproc.dialects.carried import tool_id
 from edge_extproc.dialects.claude import generation_of
+from edge_extproc.dialects.crossing import JSON_PROMPT
 from edge_extproc.errors import BadRequest, Unsupported, UpstreamError
 from edge_extproc.model.call import (
     Call,
@@ -801,8 +802,10 @@ def test_a_json_schema_without_a_schema_is_refused() -> None:
         cross(response_format=ResponseFormat("json_schema"))
 
 
-def test_json_without_a_schema_is_dropped_and_named() -> None:
-    assert ("response_format",) == cross(response_format=ResponseFormat("json_object"))[1]
+def test_json_without_a_schema_is_asked_for_in_the_prompt() -> None:
+    body, dropped = cross(response_format=ResponseFormat("json_object"))
+
+    assert (JSON_PROMPT, ()) == (body["system"], dropped)
     assert () == cross(response_format=ResponseFormat("text"))[1]
 
 

@@ -25,6 +25,7 @@ from edge_extproc.codecs.sse import SseDecoder
 from edge_extproc.dialects import anthropic_messages, gemini_generate, openai_chat, openai_responses
 from edge_extproc.dialects.base import Dialect
 from edge_extproc.dialects.bedrock_converse import PLUGIN as CONVERSE
+from edge_extproc.dialects.crossing import JSON_PROMPT
 from edge_extproc.errors import BadRequest, UpstreamError
 from edge_extproc.model.call import Call, Chat, Written
 from edge_extproc.model.content import Document, Message, Part, Refusal, Text, Thinking, ToolCall, ToolResult
@@ -111,8 +112,8 @@ def call_of(recording: dict[str, Any]) -> Call:
 
 def squeezed(text: str) -> str:
     """Neither empty text nor white space at the ends of texts is carried everywhere, and what hoists a picture out of a
-    tool result says whose it was."""
-    return re.sub(r"From the result of tool call \S+:|\s+", "", text)
+    tool result says whose it was. A format without a JSON mode is asked for JSON."""
+    return re.sub(r"From the result of tool call \S+:|\s+", "", text.replace(JSON_PROMPT, ""))
 
 
 def told(chat: Chat) -> dict[str, Any]:

@@ -85,13 +85,13 @@ def test_a_path_that_no_template_fits_is_unknown(routes: Routes, path: str) -> N
 @pytest.mark.parametrize(
     ("path", "meant"),
     [
-        ("/chat/completions", "/v1/chat/completions"),
+        ("/api/chat/completions", "/v1/chat/completions"),
         ("/v1/v1/chat/completions", "/v1/chat/completions"),
         ("//v1/chat/completions", "/v1/chat/completions"),
         ("/v1/chat/completions/", "/v1/chat/completions"),
         ("/v1/chat/completions/chat/completions", "/v1/chat/completions"),
         ("/anthropic/v1/messages", "/v1/messages"),
-        ("/models/m:generateContent", "/v1/models/m:generateContent"),
+        ("/api/models/m:generateContent", "/v1/models/m:generateContent"),
         ("/v1/chat/completion", "/v1/chat/completions"),
     ],
 )
