@@ -18,15 +18,13 @@ from ..codecs import multipart
 from ..codecs.content_type import media_type
 from ..codecs.frame import Frame
 from ..codecs.json_values import UNREADABLE, decode_reply
+from ..dialects.stored_ids import ENDS, MARKS, ids_made
 from ..errors import BadRequest
 from ..model.call import Call
-from ..model.content import Json
 from ..model.frozen_dataclass import frozen_dataclass
-from ..model.stored_objects import FIELDS, NESTED_REQUESTS, OPAQUE, RESOURCE_FIELDS, resource_name
+from ..model.stored_objects import FIELDS, NESTED_REQUESTS, OPAQUE, OWN_PREFIXES, RESOURCE_FIELDS, resource_name
 from ..model.wire_names import WireNames
 
-# Anthropic's own skills have other names, such as pptx.
-_OWN_SKILL = "skill_"
 # A name in JSON may be written with escapes.
 _ESCAPE = b"\\u00"
 _BACKSLASH = ord("\\")
@@ -149,21 +147,18 @@ class IdSearch:
             for each in values:
                 if isinstance(each, _Members):
                     yield from (NamedObject(v, f"{key}.id") for k, v in each if k == "id" and isinstance(v, str) and v)
-                elif isinstance(each, str) and each and key in self.owned and _is_own(key, each):
+                elif (
+                    isinstance(each, str) and each and key in self.owned and each.startswith(OWN_PREFIXES.get(key, ""))
+                ):
                     yield NamedObject(each, key)
-
-
-def _is_own(key: str, value: str) -> bool:
-    return key != "skill_id" or value.startswith(_OWN_SKILL)
 
 
 # --- replies
 
-_UNSTORED = re.compile(rb'"store"\s*:\s*false')
-_STORED = re.compile(rb'"store"\s*:\s*true')
-# Without one of them, a piece of a reply makes no object but the reply.
-_MARKS = (b'"container', b'"file_id"', b'"image_generation_call"', b'"audio"')
-_ENDS = (b'"response.completed"', b'"response.incomplete"', b'"response.failed"')
+
+def _has(raw: bytes, fields: frozenset[str], value: bytes) -> bool:
+    """Whether one of the fields has this value."""
+    return any(re.search(rb'"%s"\s*:\s*%s' % (name.encode(), value), raw) for name in fields)
 
 
 class ReplyIds:
@@ -173,21 +168,21 @@ class ReplyIds:
 
     def __init__(self, call: Call, names: WireNames) -> None:
         """`names`: those of the caller's dialect, which is also the provider's."""
-        stored = bool(names.stored_unless) and _UNSTORED.search(call.raw) is None
-        self._stored = stored or (bool(names.stored_if) and _STORED.search(call.raw) is not None)
+        by_default = bool(names.stored_unless) and not _has(call.raw, names.stored_unless, b"false")
+        self._stored = by_default or _has(call.raw, names.stored_if, b"true")
         self._seen: set[str] = set()
         self.new: list[str] = []
 
     def watch(self, frame: Frame) -> None:
         """Reads one event of a stream that is not only text."""
         data = frame.data
-        wants_id = self._stored and (not self._seen or any(end in data for end in _ENDS))
-        if wants_id or any(mark in data for mark in _MARKS):
+        wants_id = self._stored and (not self._seen or any(end in data for end in ENDS))
+        if wants_id or any(mark in data for mark in MARKS):
             self._read(data)
 
     def whole(self, body: bytes) -> None:
         """Reads a complete reply."""
-        if self._stored or any(mark in body for mark in _MARKS):
+        if self._stored or any(mark in body for mark in MARKS):
             self._read(body)
 
     def _read(self, data: bytes) -> None:
@@ -200,56 +195,3 @@ class ReplyIds:
             if id not in self._seen:
                 self._seen.add(id)
                 self.new.append(id)
-
-
-def ids_made(reply: Json, *, stored: bool = True) -> list[str]:
-    """The ids that a reply makes or shows: of the object itself if it is `stored`, and of others that belong to it."""
-    if not isinstance(reply, dict):
-        return []
-    found: list[Json] = []
-    if stored:
-        found += [reply.get("id"), _resource(reply.get("name"))]
-    found += [reply.get("output_file_id"), reply.get("error_file_id"), _of(reply, "container", "id")]
-    found += _list(reply.get("result_files"))
-    found += [_of(reply, "file", "id"), _resource(_of(reply, "file", "name"))]
-    found += [_resource(_of(reply, "response", "responsesFile"))]
-    found += [_resource(_of(_object(reply.get("metadata")).get("output"), "responsesFile"))]
-    for item in _list(reply.get("output")):
-        is_image = _of(item, "type") == "image_generation_call"
-        found += [_of(item, "id") if stored or is_image else None, _of(item, "container_id")]
-    for block in (*_list(reply.get("content")), reply.get("content_block")):
-        found += [_of(each, "file_id") for each in _list(_of(block, "content", "content"))]
-    for each in (_object(reply.get("message")), _object(reply.get("delta"))):  # Anthropic's events
-        found += [_of(each, "container", "id")]
-    for choice in _list(reply.get("choices")):
-        found += [_of(choice, "message", "audio", "id"), _of(choice, "delta", "audio", "id")]
-    item = reply.get("item")  # an event of Responses
-    if _of(item, "type") == "image_generation_call":
-        found.append(_of(item, "id"))
-    return [each for each in found if isinstance(each, str) and each]
-
-
-def _object(value: Json) -> dict[str, Json]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Json) -> list[Json]:
-    return value if isinstance(value, list) else []
-
-
-def _of(value: Json, *path: str) -> Json:
-    for name in path:
-        value = _object(value).get(name)
-    return value
-
-
-def _resource(value: Json) -> Json:
-    """A name of Google's resources. A name without a collection is one that the caller has chosen."""
-    return resource_name(value) if isinstance(value, str) else None
-
-
-def entry_id(entry: Json) -> str | None:
-    """The id of one entry of a list of objects. None: it shows none."""
-    id = _of(entry, "id")
-    name = id if isinstance(id, str) else _resource(_of(entry, "name"))
-    return name if isinstance(name, str) else None

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from ..codecs.content_type import media_type
 from ..codecs.json_values import UNREADABLE, decode_reply, encode
+from ..dialects.stored_ids import entry_id, ids_made
 from ..errors import NoSuchObject, UpstreamError
 from ..model.call import Call
 from ..model.content import Json
@@ -24,7 +25,7 @@ from ..records.owners import REPLY_SECONDS, ObjectOwners
 from .commands import Command, Continue
 from .events import ResponseBody
 from .large_bodies import AT_ONCE
-from .object_ids import NamedObject, ReplyIds, entry_id, ids_made
+from .object_ids import NamedObject, ReplyIds
 from .phases import Identified
 from .ports import Gateway
 from .response import Receiving, ResponsePhase

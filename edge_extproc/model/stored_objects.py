@@ -72,6 +72,9 @@ FIELDS = frozenset(
 )
 """Fields of requests to passed paths whose value is an id, a list of ids, or an object with an id."""
 
+OWN_PREFIXES: Mapping[str, str] = MappingProxyType({"skill_id": "skill_"})
+"""How ids begin in fields that can also name what a provider offers to all, such as the skill pptx."""
+
 RESOURCE_FIELDS = frozenset({"fileName", "file_name"})
 """Fields whose value may be the name of a Google resource."""
 

@@ -78,20 +78,14 @@ class Repeats:
         begun = _BEGUN + fingerprint + secrets.token_bytes(8)
         deadline, pause = time.monotonic() + self.settings.wait, _FIRST_POLL
         while True:
-            existing = await self._claim(name, begun)
+            existing = await self._existing(name, begun, first=pause == _FIRST_POLL)
             if existing is None:
                 claim = RepeatClaim(self, name, begun)
                 self._begun.add(claim)
                 return claim
-            state, other = existing[:1], existing[1 : 1 + FINGERPRINT_BYTES]
-            if other != fingerprint:
-                raise KeyReused("this Idempotency-Key was used for another request; use a new one for each request")
-            if state == _DONE:
-                return _read_reply(existing[1 + FINGERPRINT_BYTES :])
-            if state == _UNKEPT:
-                raise AlreadyAnswered(
-                    "a request with this Idempotency-Key was answered already, and its reply was too long to be kept"
-                )
+            reply = _reply(existing, fingerprint)
+            if reply is not None:
+                return reply
             if pause == _FIRST_POLL:
                 await more_time(self.settings.wait + 4.0)
             if time.monotonic() + pause > deadline:
@@ -99,9 +93,12 @@ class Repeats:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LAST_POLL)
 
-    async def _claim(self, name: bytes, begun: bytes) -> bytes | None:
+    async def _existing(self, name: bytes, begun: bytes, *, first: bool) -> bytes | None:
+        """The record of an equal request. None: there was none, and ours was added. A request that waits only reads,
+        as long as there is a record."""
         try:
-            return await self._store.claim(name, begun, _LEASE)
+            existing = None if first else (await self._store.get([name]))[0]
+            return existing if existing is not None else await self._store.claim(name, begun, _LEASE)
         except RecordStoreDown as error:
             raise PolicyUnavailable("the Idempotency-Key cannot be checked now; try again") from error
 
@@ -149,6 +146,18 @@ class Repeats:
         for claim in tuple(self._begun):
             with contextlib.suppress(RecordStoreDown):
                 await self._store.replace(claim.name, claim.begun, claim.begun, _LEASE)
+
+
+def _reply(record: bytes, fingerprint: bytes) -> KeptReply | None:
+    """The reply of a record. None: the request is in progress. Raises KeyReused and AlreadyAnswered."""
+    state, other = record[:1], record[1 : 1 + FINGERPRINT_BYTES]
+    if other != fingerprint:
+        raise KeyReused("this Idempotency-Key was used for another request; use a new one for each request")
+    if state == _UNKEPT:
+        raise AlreadyAnswered(
+            "a request with this Idempotency-Key was answered already, and its reply was too long to be kept"
+        )
+    return _read_reply(record[1 + FINGERPRINT_BYTES :]) if state == _DONE else None
 
 
 class RepeatClaim:
