@@ -7,11 +7,14 @@ are searched, because a host may read the fields of several.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
-from ..codecs.json_values import UNREADABLE, decode
+import msgspec
+
+from ..codecs.json_values import UNREADABLE
 from ..errors import BadRequest
 from ..model.call import Call
 from ..model.content import Json
@@ -19,6 +22,7 @@ from ..model.wire_names import WireNames
 
 # Only the body of these is read by a host as a call of a model.
 _READ = frozenset({"chat", "completions", "embeddings"})
+_NOTHING: Mapping[str, Json] = MappingProxyType({})
 # Hosts take fewer: OpenRouter three.
 _MOST_MODELS = 32
 
@@ -28,33 +32,39 @@ class HostTermsSearch:
     """Finds the fields. Made once for a gateway."""
 
     names: WireNames
-    pattern: re.Pattern[bytes]
-    """Any of the fields, or a key with escaped letters, which could be one of them."""
+    keys: tuple[str, ...]
+    decoder: msgspec.json.Decoder[Any]
+    """Decodes the fields, and skips the others: a millisecond for half a megabyte."""
 
     @classmethod
     def of(cls, names: WireNames) -> HostTermsSearch:
-        fields = sorted(names.other_models | names.router_modes | names.tiers)
-        plain = b"|".join(re.escape(name.encode()) for name in fields)
-        return cls(names, re.compile(rb'"(?:%s)"\s*:|\\u00[4-7]' % plain if fields else rb"(?!)"))
+        keys = tuple(sorted(names.other_models | names.router_modes | names.tiers | names.router_settings))
+        fields = [(f"field_{n}", Any, msgspec.field(default=None, name=key)) for n, key in enumerate(keys)]
+        return cls(names, keys, msgspec.json.Decoder(msgspec.defstruct("HostTerms", fields)))
+
+    def fields(self, raw: bytes) -> Mapping[str, Json]:
+        """Those of the fields that a body has. Empty if it cannot be read: the dialect has refused it then."""
+        try:
+            values = msgspec.structs.astuple(self.decoder.decode(raw))
+        except UNREADABLE:
+            return _NOTHING
+        if values.count(None) == len(values):
+            return _NOTHING
+        return {key: value for key, value in zip(self.keys, values, strict=True) if value is not None}
 
 
 def with_host_terms(call: Call, search: HostTermsSearch) -> Call:
     """The call with what its body says of further models and tiers. Raises BadRequest for models that cannot be
     read."""
-    if call.operation not in _READ or search.pattern.search(call.raw) is None:
-        return call
-    try:
-        body = decode(call.raw)
-    except UNREADABLE:
-        return call
-    if not isinstance(body, dict):
+    body = search.fields(call.raw) if call.operation in _READ else {}
+    if not body:
         return call
     names = search.names
     models: dict[str, None] = {}
     for field, value in _fields(body, names, names.other_models):
         models.update(dict.fromkeys(_models(value, field)))
     for field in names.router_modes & body.keys():
-        if body[field] is not None and not models:
+        if not models:
             raise BadRequest(f"{field} has the host choose a model, and the request names none", param=field)
     if len(models) > _MOST_MODELS:
         raise BadRequest(f"this request names {len(models)} further models; at most {_MOST_MODELS} are allowed")

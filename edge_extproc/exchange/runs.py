@@ -52,7 +52,8 @@ def read_run(principal: Principal, values: Mapping[str, str]) -> Run:
     if own is None or own == bound:
         return Run(bound, principal.run_parent, caps)
     # So a run of one token is never that of another one.
-    return Run(f"{bound}/{own}", bound if parent in (None, bound) else f"{bound}/{parent}", caps)
+    above = bound if parent in (None, bound) else f"{bound}/{parent}"
+    return Run(f"{bound}/{own}", above, caps, Run(bound, principal.run_parent))
 
 
 def _name(values: Mapping[str, str], header: str) -> str | None:

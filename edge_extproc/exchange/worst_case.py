@@ -44,7 +44,8 @@ class PromptSearch:
     gateway."""
 
     marked: re.Pattern[bytes]
-    """Any of the names below. This one search is sufficient for most calls, and goes from quote to quote."""
+    """Any of the names below, or a string that begins like the type of a tool of the provider's own. This one search is
+    sufficient for most calls."""
     media: re.Pattern[bytes]
     elsewhere: re.Pattern[bytes]
     """A part of the prompt is elsewhere: a URL, an uploaded file, a conversation that the provider stores, or what a
@@ -61,7 +62,8 @@ class PromptSearch:
         links = b'|"%s"\\s*:\\s*"(?!data:)' % _one_of(names.links)
         fields = b'|"%s"\\s*:' % _one_of(tools)
         return cls(
-            re.compile(b'"%s"' % _one_of(marked) + types),
+            # One tree, so that the search goes from quote to quote.
+            re.compile(b'"%s' % _one_of([*(f'{name}"' for name in marked), *names.provider_tool_types])),
             re.compile(b'"%s"' % _one_of(names.media)),
             re.compile(b'"%s"' % _one_of(elsewhere) + links + fields + types),
             re.compile(b'"%s"' % _one_of(names.cache_marks)),

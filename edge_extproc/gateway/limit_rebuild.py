@@ -82,7 +82,8 @@ class LimitRebuilder:
         await store.complete(counters)
         if is_lost:
             self._due = [now + after for after in _REPEATS]
-            structlog.get_logger().warning("limits_rebuilt", counters=len(counters))
+            if counters:  # otherwise the store is new, or nothing was spent
+                structlog.get_logger().warning("limits_rebuilt", counters=len(counters))
         else:
             self._due = [at for at in self._due if at > now]
 

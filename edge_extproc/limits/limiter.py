@@ -57,7 +57,7 @@ from .memory import MemoryLimitStore
 from .rate_limit_headers import amount_text, limit_headers
 from .refusals import exceeds, never_fits, only_slots, reached, wait_for
 from .rule_table import RuleTable, counter_key
-from .runs import exceeded_run, run_headers, run_reached
+from .runs import chain_of, exceeded_run, run_headers, run_reached
 from .spending import spent_by
 from .uses import uses_of
 from .windows import Windows
@@ -158,10 +158,9 @@ class PolicyLimiter:
         return rules
 
     async def _ancestry(self, tenant: str, run: Run) -> tuple[str, ...]:
+        store = self._store or self._memory
         try:
-            if self._store is None:
-                return self._memory.ancestry_now(tenant, run.id, run.parent)
-            return await self._store.ancestry(tenant, run.id, run.parent, KEEP_AFTER)
+            return await chain_of(run, lambda name, parent: store.ancestry(tenant, name, parent, KEEP_AFTER))
         except WrongParent as error:
             raise BadRequest(f"the run {run.id!r} cannot be used so: {error}", param="x-edge-run-parent") from None
         except LimitStoreDown:

@@ -7,11 +7,11 @@ stated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from ..errors import RunReached
 from ..model.run import NO_CAPS, Run, RunCaps
-from .base import MAX_COUNT, LimitRule, Measure, Pairs, ReserveResult
+from .base import MAX_COUNT, LimitRule, Measure, Pairs, ReserveResult, WrongParent
 from .frames import WindowFrame
 from .rate_limit_headers import amount_text, amount_value
 from .refusals import exceeds
@@ -19,6 +19,25 @@ from .refusals import exceeds
 LEFT = "x-edge-run-left"
 # The official SDKs of OpenAI and Anthropic do not retry a response with it.
 _NO_RETRY = ("x-should-retry", "false")
+
+
+async def chain_of(run: Run, ancestry: Callable[[str, str | None], Awaitable[tuple[str, ...]]]) -> tuple[str, ...]:
+    """The run and those that it is a part of. `ancestry`: of the store, for a run and its parent. Raises WrongParent,
+    also for a run that does not lead to the run of its caller's token."""
+    bound = run.bound
+    if bound is None:
+        return await ancestry(run.id, run.parent)
+    # In this order, because the first mention of a run decides its parent.
+    await ancestry(bound.id, bound.parent)
+    if run.parent is not None and run.parent != bound.id:
+        try:
+            await ancestry(run.parent, bound.id)
+        except WrongParent:  # it has a parent: the check below is of its whole chain
+            await ancestry(run.parent, None)
+    chain = await ancestry(run.id, run.parent)
+    if bound.id not in chain:
+        raise WrongParent(f"it is not a part of {bound.id!r}, the run of the caller's token")
+    return chain
 
 
 def run_rules(tenant: str, run: Run, chain: Sequence[str], caps: Iterable[LimitRule]) -> tuple[LimitRule, ...]:

@@ -28,3 +28,5 @@ class Run:
     """The run that this one is a part of: what this one uses counts for it too."""
     caps: RunCaps = NO_CAPS
     """Those that the call states. They can only narrow those that the run has."""
+    bound: Run | None = None
+    """The run of the caller's token, if this one is a part of it."""

@@ -32,6 +32,7 @@ REPLY = {
     "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
 }
 BOUNDS = OutputBounds((("*", 100),), 10, 2_000, 0, 0)
+TASK = Run("task", "job")
 FREE, BOUND = Principal("acme", "k"), Principal("acme", "jwt:agent", run="task", run_parent="job")
 
 
@@ -53,9 +54,9 @@ FREE, BOUND = Principal("acme", "k"), Principal("acme", "jwt:agent", run="task",
         ),
         (BOUND, {}, Run("task", "job")),
         (BOUND, {"x-edge-run": "task", "x-edge-run-parent": "other"}, Run("task", "job")),
-        (BOUND, {"x-edge-run": "sub"}, Run("task/sub", "task")),
-        (BOUND, {"x-edge-run": "sub", "x-edge-run-parent": "task"}, Run("task/sub", "task")),
-        (BOUND, {"x-edge-run": "subsub", "x-edge-run-parent": "sub"}, Run("task/subsub", "task/sub")),
+        (BOUND, {"x-edge-run": "sub"}, Run("task/sub", "task", bound=TASK)),
+        (BOUND, {"x-edge-run": "sub", "x-edge-run-parent": "task"}, Run("task/sub", "task", bound=TASK)),
+        (BOUND, {"x-edge-run": "subsub", "x-edge-run-parent": "sub"}, Run("task/subsub", "task/sub", bound=TASK)),
         (BOUND, {"x-edge-run-limit": "requests=2"}, Run("task", "job", RunCaps(requests=2))),
     ],
 )

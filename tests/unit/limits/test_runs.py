@@ -7,6 +7,7 @@ import itertools
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,30 @@ async def test_a_run_has_one_parent() -> None:
 
     with pytest.raises(BadRequest, match="it began with the parent 'root'"):
         await by.with_run(ANN, Run("child", "other"))
+
+
+@pytest.mark.parametrize("first", [Run("task/b", "task/a"), Run("task/a", "task"), Run("task", "job")])
+async def test_a_run_below_that_of_a_token_uses_that_one_up_whatever_is_named_first(store: Any, first: Run) -> None:
+    who, task = Principal(f"acme-{uuid.uuid4().hex}", "jwt:agent", run="task", run_parent="job"), Run("task", "job")
+    by = limiter(runs=True, store=store(), now=time.time)
+    await call(by, Run("job", None, RunCaps(requests=3)), who=who)
+    for run in (first, Run("task/b", "task/a")):
+        await call(by, replace(run, bound=None if run == task else task), who=who)
+
+    for run in (Run("task/b", "task/a", bound=task), Run("task/new", "task/other", bound=task), task):
+        assert "requests of run job" in (await refusal(by, run, who=who)).message
+    await by.close()
+
+
+async def test_a_run_that_others_began_elsewhere_is_none_of_a_token(store: Any) -> None:
+    who, task = Principal(f"acme-{uuid.uuid4().hex}", "k"), Run("task")
+    by = limiter(runs=True, store=store(), now=time.time)
+    await call(by, Run("task/a"), who=who)
+
+    for run in (Run("task/a", "task", bound=task), Run("task/b", "task/a", bound=task)):
+        with pytest.raises(BadRequest, match="cannot be used so"):
+            await by.with_run(who, run)
+    await by.close()
 
 
 async def test_time_ends_a_run() -> None:
