@@ -153,13 +153,7 @@ def render(
         mesh = render_istio.MeshResources(namespace, labels, listener_port, route, agent_identity=agent_identity)
         _print_limitations(rendered)
         text = render_istio.render(rendered, target, mesh)
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text)
-    except OSError as error:
-        raise StartError(f"cannot write {output}: {error.strerror}") from error
+    _write(text, output)
 
 
 @app.command
@@ -197,16 +191,52 @@ def usage(
 
 
 @app.command
-def key(config: Path) -> None:
-    """Generate a key for a caller, and the line that stores its hash in this configuration."""
+def key(
+    config: Annotated[Path | None, Parameter(help="The configuration whose pepper is used. Only auth is read.")] = None,
+    *,
+    state_dir: StateDir = None,
+) -> None:
+    """Generate a key for a caller, and the line that stores its hash in a configuration. Without a configuration, the
+    hash is for one that has its pepper in the state directory, as `init` writes it."""
     from .auth.api_key import digest
     from .config import load
     from .config.secrets import generate_key
+    from .gateway.config_source import STATE_DIR, ensure_pepper
 
+    if config is not None and state_dir is not None:
+        raise StartError(f"--state-dir {state_dir} cannot be used with a configuration, whose auth.pepper is used")
+    pepper = load.pepper(config).reveal() if config is not None else ensure_pepper(state_dir or STATE_DIR)
     made = generate_key()
-    stored = digest(load.load(config).auth.pepper.reveal().encode(), made)
     print(f"key (give it to the caller; it is not stored): {made}")
-    print(f"line for callers[].keys: {{id: NAME, hash: 'hmac-sha256:{stored}'}}")
+    print(f"line for callers[].keys: {{id: NAME, hash: 'hmac-sha256:{digest(pepper.encode(), made)}'}}")
+
+
+@app.command
+def schema(
+    *,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"), help="Write to this file.")] = None,
+) -> None:
+    """Print the JSON Schema of a configuration, for editors."""
+    from .config import load
+
+    _write(json.dumps(load.schema(), indent=1, ensure_ascii=False) + "\n", output)
+
+
+@app.command
+def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
+    """Print the completion script for a shell. For bash: source <(edge-extproc completion bash)."""
+    sys.stdout.write(app.generate_completion(shell=shell))
+
+
+def _write(text: str, output: Path | None) -> None:
+    """Writes to a file, or to stdout. Raises StartError."""
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StartError(f"cannot write {output}: {error.strerror}") from error
 
 
 @app.command

@@ -16,6 +16,7 @@ class EndpointConfig(ConfigSection):
     """A provider's name alone is short for {provider: name}."""
 
     provider: Text
+    """A name of `providers`."""
     tenants: tuple[Label, ...] | None = None
     """The tenants that may call; default: all. Files, batches and other stored objects belong to the provider's
     account, so tenants that share it see each other's."""
@@ -33,7 +34,9 @@ def _path(value: str) -> str:
 
 EndpointPath = Annotated[Text, AfterValidator(_path)]
 Endpoints = Annotated[
-    Mapping[EndpointPath, Annotated[EndpointConfig, BeforeValidator(_short)]],
+    Mapping[
+        EndpointPath, Annotated[EndpointConfig, BeforeValidator(_short, json_schema_input_type=Text | EndpointConfig)]
+    ],
     AfterValidator(frozen),
     PlainSerializer(thawed),
 ]

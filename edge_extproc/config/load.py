@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from ..errors import ConfigError
 from . import default_models, document, wrong
+from .callers import AuthConfig
 from .document import ConfigDocument, ConfigMistake, UnreadableDocument
 from .mistakes import mistakes
 from .pydantic_errors import words
@@ -71,11 +72,41 @@ def parse(text: str, name: str, *, environ: Mapping[str, str] = os.environ, base
     raise ConfigError("\n".join(_line(name, mistake) for mistake in sorted(faults, key=_order)))
 
 
+def pepper(path: Path, environ: Mapping[str, str] = os.environ) -> Secret:
+    """The pepper of a file. Mistakes elsewhere in the file, such as a provider's key that is not set here, do not
+    matter. Raises ConfigError."""
+    text, base = read_text(path), path.parent
+    try:
+        read = document.read(text, _Lenient(environ))
+    except UnreadableDocument as exc:
+        faults = exc.mistakes
+    else:
+        values = _with_pepper(read.values) if isinstance(read.values, dict) else {}
+        section = values.get("auth")
+        given = section.get("pepper") if isinstance(section, dict) else None
+        try:
+            return AuthConfig.model_validate({"pepper": given}, context=Surroundings(environ, base.absolute())).pepper
+        except ValidationError as exc:
+            errors = exc.errors(include_url=False, include_input=False)
+            faults = [_mistake(read, {**error, "loc": ("auth", *error["loc"])}) for error in errors]
+    raise ConfigError("\n".join(_line(str(path), mistake) for mistake in sorted(faults, key=_order)))
+
+
+class _Lenient(dict[str, str]):
+    """An environment in which each variable is set; one that is not set has an empty value."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema of a configuration file, for editors."""
-    from .json_schema import json_schema
+    from .json_schema import file_schema
 
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **json_schema()}
+    return file_schema()
 
 
 # --- the defaults

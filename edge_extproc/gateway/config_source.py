@@ -133,11 +133,23 @@ def prepare(
         return ConfigSource(path, STATE_DIR)
     state_dir = STATE_DIR if state_dir is None else state_dir
     port, admin_port = PORT if port is None else port, ADMIN_PORT if admin_port is None else admin_port
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        ensure_file(state_dir / "dev-key", generate_key)
-        ensure_file(state_dir / "pepper", generate_key)
-    except OSError as error:
-        raise StartError(f"cannot store state in {state_dir}: {error.strerror}; choose another --state-dir") from error
+    ensure_secret(state_dir / "dev-key")
+    ensure_pepper(state_dir)
     rehearsal_port = free_port("127.0.0.1") if needs_rehearsal(environ) else 0
     return ConfigSource(None, state_dir.absolute(), rehearsal_port, port, admin_port)
+
+
+def ensure_pepper(state_dir: Path) -> str:
+    """The pepper in a state directory. It is generated if there is none. Raises StartError."""
+    return ensure_secret(state_dir / "pepper")
+
+
+def ensure_secret(path: Path) -> str:
+    """The content of a file in a state directory. If it does not exist, it gets a new random key. Raises StartError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return ensure_file(path, generate_key)
+    except OSError as error:
+        raise StartError(
+            f"cannot store state in {path.parent}: {error.strerror}; choose another --state-dir"
+        ) from error
