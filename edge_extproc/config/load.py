@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 from ..errors import ConfigError
 from . import default_models, document, wrong
 from .callers import AuthConfig
+from .default_models import LocalServer
 from .document import ConfigDocument, ConfigMistake, UnreadableDocument
 from .mistakes import mistakes
 from .pydantic_errors import words
@@ -119,9 +120,12 @@ def default(
     rehearsal_port: int,
     port: int = 10000,
     admin_port: int = 10001,
+    local: Sequence[LocalServer] = (),
 ) -> Config:
     """The built-in configuration. <state_dir>/dev-key and <state_dir>/pepper must exist."""
-    text = default_text(environ, state_dir, rehearsal_port=rehearsal_port, port=port, admin_port=admin_port)
+    text = default_text(
+        environ, state_dir, rehearsal_port=rehearsal_port, port=port, admin_port=admin_port, local=local
+    )
     return parse(text, DEFAULT_NAME, environ=environ)
 
 
@@ -132,10 +136,11 @@ def default_text(
     rehearsal_port: int,
     port: int = 10000,
     admin_port: int = 10001,
+    local: Sequence[LocalServer] = (),
 ) -> str:
-    """The text of the built-in configuration."""
+    """The text of the built-in configuration. `local`: the servers that were found on this machine."""
     state = Path(state_dir).absolute()
-    providers, models = default_models.providers_and_models(environ, rehearsal_port)
+    providers, models = default_models.providers_and_models(environ, rehearsal_port, local)
     return "\n".join(
         (
             f"listen: {{address: 127.0.0.1, port: {port}}}",

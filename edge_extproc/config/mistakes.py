@@ -9,12 +9,12 @@ from fnmatch import fnmatchcase
 
 from .. import registry
 from ..model.paths import BY_MODEL
+from .quantities import MAX_PORT
 from .routing import CandidateConfig
 from .schema import Config
 
 # A Unix socket's address has 108 bytes with its closing zero (sun_path in sys/un.h).
 MAX_SOCKET_PATH = 107
-MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)

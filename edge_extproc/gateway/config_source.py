@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+import msgspec
+
 from ..config import load as config_load
-from ..config.default_models import needs_rehearsal
+from ..config.default_models import LocalServer, has_key
 from ..config.schema import Config
 from ..config.secrets import ensure_file, generate_key
 from ..errors import StartError
+from . import local_servers
 from .supervisor import free_port
 
 
@@ -27,6 +30,8 @@ class ConfigSource:
     admin_port: int = 10001
     accepted: Path | None = None
     """The supervisor's copy of the last valid version of the file. Workers read it instead of the file."""
+    local: tuple[LocalServer, ...] = ()
+    """The model servers that were found on this machine, for the built-in defaults."""
     versioned_clusters: bool = False
     """The gateway runs Envoy and can change its clusters: their names hold a digest (proxy/cluster_names.py)."""
 
@@ -40,6 +45,7 @@ class ConfigSource:
             rehearsal_port=self.rehearsal_port,
             port=self.port,
             admin_port=self.admin_port,
+            local=self.local,
         )
 
     def parse(self, text: str, environ: Mapping[str, str] = os.environ) -> Config:
@@ -63,6 +69,7 @@ class ConfigSource:
             *("--rehearsal-port", str(self.rehearsal_port)),
             *("--port", str(self.port)),
             *("--admin-port", str(self.admin_port)),
+            *("--local", msgspec.json.encode(self.local).decode()),
         )
 
 
@@ -83,6 +90,11 @@ class ConfigFollower:
         self.config = self._origin.read()
         self._stamp = now
         return self.config
+
+
+def read_local(text: str) -> tuple[LocalServer, ...]:
+    """The servers of `ConfigSource.arguments`."""
+    return msgspec.json.decode(text, type=tuple[LocalServer, ...])
 
 
 Stamp: TypeAlias = tuple[int, int, int]
@@ -135,8 +147,9 @@ def prepare(
     port, admin_port = PORT if port is None else port, ADMIN_PORT if admin_port is None else admin_port
     ensure_secret(state_dir / "dev-key")
     ensure_pepper(state_dir)
-    rehearsal_port = free_port("127.0.0.1") if needs_rehearsal(environ) else 0
-    return ConfigSource(None, state_dir.absolute(), rehearsal_port, port, admin_port)
+    local = local_servers.find(environ)
+    rehearsal_port = free_port("127.0.0.1") if not has_key(environ) and not local else 0
+    return ConfigSource(None, state_dir.absolute(), rehearsal_port, port, admin_port, local=local)
 
 
 def ensure_pepper(state_dir: Path) -> str:

@@ -51,6 +51,7 @@ class AnthropicProvider:
 
 
 class AnthropicKind(ProviderKind):
+    models_path = "/models"
     default_base_url = "https://api.anthropic.com/v1"
     apis: Mapping[str, str] = MappingProxyType({"messages": "anthropic_messages"})
     default = DefaultProvider(

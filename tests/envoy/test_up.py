@@ -27,11 +27,15 @@ from gateway import KEY, RunningGateway, free_port, until
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from running_envoy import ask_admin
 
-from edge_extproc.config.default_models import default_providers
+from edge_extproc.config.default_models import default_providers, local_hosts
 
 pytestmark = pytest.mark.envoy
 
-NO_KEYS = dict.fromkeys((key for _, known in default_providers() for key in known.keys), "")
+# An empty variable of a local host switches it off.
+NO_KEYS = {
+    **{key: "" for each in default_providers() for key in each.default.keys},
+    **{host.variable: "" for host in local_hosts()},
+}
 
 
 class Up(RunningGateway):
