@@ -37,8 +37,9 @@ def _header(name: str) -> str:
 
 
 class LogConfig(ConfigSection):
-    format: Annotated[Literal["json", "console"], one_of("json", "console")] = "json"
-    """The form of log lines."""
+    format: Annotated[Literal["auto", "json", "console"], one_of("auto", "json", "console")] = "auto"
+    """The form of log lines and access lines. console: short lines for people. auto: console if the output is a
+    terminal, otherwise json."""
     level: Annotated[Literal["debug", "info", "warning", "error"], one_of("debug", "info", "warning", "error")] = "info"
     """The least important level that is logged. It does not concern access lines."""
     refused_per_second: Count = 100

@@ -27,7 +27,7 @@ from ..errors import StartError
 from ..proxy.cluster_names import can_change
 from ..server import admin
 from ..server.transport import mutual_tls
-from ..telemetry import envoy_log, logs, snapshot
+from ..telemetry import console, envoy_log, logs, snapshot
 from ..telemetry.background import BACKGROUND, BackgroundMetrics
 from ..telemetry.merge import WorkerTotals
 from ..telemetry.provider_health import ProviderHealth
@@ -117,7 +117,6 @@ class RunningGateway:
             # After a change of the listener, the next response on an old connection closes it.
             *("--drain-time-s", str(DRAIN), "--drain-strategy", "immediate"),
         )
-        clean = envoy_log.cleaned if self.config.envoy.log_level in envoy_log.VERBOSE_LEVELS else None
         return ProcessSpec(
             ENVOY,
             argv,
@@ -126,8 +125,14 @@ class RunningGateway:
             most_restarts=_ENVOY_RESTARTS,
             restarted=self._sample_as_configured,
             grace=_ENVOY_GRACE,
-            clean=clean,
+            clean=self._clean_envoy_line,
         )
+
+    def _clean_envoy_line(self, line: str) -> str | None:
+        """A line of Envoy, by the settings in force."""
+        if self.config.envoy.log_level in envoy_log.VERBOSE_LEVELS:
+            line = envoy_log.cleaned(line)
+        return console.envoy_line(line) if logs.is_console(self.config.telemetry.log.format) else line
 
     async def _sample_as_configured(self) -> None:
         """A restarted Envoy has the sampling of the start. A changed one is part of its runtime alone."""
@@ -198,7 +203,7 @@ class RunningGateway:
         if not await self.reload():
             return False
         self.config = new
-        logs.set_up(log.level, stream=sys.stderr, console=log.format == "console")
+        logs.set_up(log.level, stream=sys.stderr, console=logs.is_console(log.format))
         was, is_ = old.telemetry.otlp, new.telemetry.otlp
         if self._envoy is None or was is None or is_ is None or was.sampling == is_.sampling:
             return True
@@ -240,7 +245,7 @@ async def launched(origin: ConfigSource, *, with_envoy: bool, quiet: bool = Fals
     config, text = _read(origin)
     require_extras(config)
     own_store.check_store(config, with_own=with_envoy)
-    logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
+    logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=logs.is_console(config.telemetry.log.format))
     # Before anything is written or removed there.
     with owned((config.agent.state_dir, config.agent.socket_dir), _owner(origin, config, with_envoy=with_envoy)):
         async with _launched(origin, config, text, with_envoy=with_envoy, quiet=quiet) as gateway:

@@ -160,7 +160,7 @@ class WorkerState:
             change_cache(self.cache, config)
         if self.traces is not None:
             change_traces(self.traces, config)
-        logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
+        logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=logs.is_console(config.telemetry.log.format))
         identity.start()
         self._metrics.names = metric_names(config)
         self._config, self._identity, self._refreshers = config, identity, refreshers
