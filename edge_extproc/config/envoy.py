@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, PlainSerializer, WithJsonSchema, model_validator
 
+from ..model.envoy_names import RESERVED_RESPONSE_PREFIXES
 from .part import Automatic, ConfigSection, IpAddress, Text, automatic, cores, frozen, one_of, thawed
 from .paths import AnyPath, ReadableFile
 from .quantities import Boolean, Count, Duration, ErrorStatus, Percent, Port, PositiveDuration, Size
@@ -77,6 +78,14 @@ class CorsConfig(ConfigSection):
     """Origins such as https://app.example. *: any origin."""
 
 
+def _response_header(text: str) -> str:
+    if re.fullmatch(r"[a-z0-9*][a-z0-9*-]{0,63}", text) is None:
+        raise wrong("this is not a header's name", "write it in lower case, such as x-groq-region; * is a glob")
+    if text == "set-cookie" or text.startswith(RESERVED_RESPONSE_PREFIXES):
+        raise wrong("a provider must not send this header to callers", "leave it out")
+    return text
+
+
 class ListenConfig(ConfigSection):
     """The listener: the gateway's address for callers."""
 
@@ -88,6 +97,9 @@ class ListenConfig(ConfigSection):
     """Absent: plain HTTP."""
     cors: CorsConfig | None = None
     """Absent: no web page may call the gateway."""
+    response_headers: tuple[Annotated[Text, AfterValidator(_response_header)], ...] = ()
+    """Response headers of providers that callers also get, by name or glob, such as anthropic-ratelimit-*. Without
+    them, callers get the headers that describe a reply, and no rate limits or names of the operator's account."""
 
 
 class BodyLimitsConfig(ConfigSection):

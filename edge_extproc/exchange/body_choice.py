@@ -47,7 +47,7 @@ def operation_body(gateway: Gateway, answered: Answered, inflater: Inflater | No
     call, values, candidate = answered.call, answered.head.values, answered.candidate
     upstream_format = format_of(call, candidate, gateway.providers[candidate.provider])
     operation = OperationResponse(call, gateway.formats, upstream_format)
-    removed, encoding = unwanted(answered.head.headers), values.get("content-encoding")
+    removed, encoding = unwanted(answered.head.headers, gateway.response_headers), values.get("content-encoding")
     way = "pass" if end else operation.way(values.get("content-type", ""))
     if way == "whole":
         return BodyChoice(OperationBody(operation, encoding), "buffered", removed)
@@ -64,7 +64,7 @@ def operation_body(gateway: Gateway, answered: Answered, inflater: Inflater | No
 def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflater | None) -> BodyChoice:
     """A requested stream is passed on in chunks. An unrequested stream, or a complete reply, is buffered."""
     call, upstream, caller = answered.call, answered.dialect, answered.caller_dialect
-    removed = unwanted(answered.head.headers)
+    removed = unwanted(answered.head.headers, gateway.response_headers)
     content_type = answered.head.values.get("content-type", "")
     unframer = gateway.providers[answered.candidate.provider].unframe(upstream.name, content_type)
     content_type = content_type if unframer is None else upstream.stream_type
@@ -109,7 +109,7 @@ def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflat
 def error_body(gateway: Gateway, answered: Answered) -> BodyChoice:
     """The reader for an error response of a provider."""
     body = UpstreamErrorBody(partial(read_error, gateway, answered), answered.head.values.get("content-encoding"))
-    return BodyChoice(body, "buffered", unwanted(answered.head.headers))
+    return BodyChoice(body, "buffered", unwanted(answered.head.headers, gateway.response_headers))
 
 
 def read_error(gateway: Gateway, answered: Answered, body: bytes) -> Fault:
