@@ -174,7 +174,7 @@ def _secret_files(directory: Path) -> Iterator[Path]:
 def _ports(config: Config) -> Iterator[Diagnosis]:
     owner = owner_of(config.agent.state_dir)
     wanted = [
-        ("listen.port", str(config.listen.address), config.listen.port),
+        *((f"{path}.port", each.address, each.port) for path, each in config.listen.listeners()),
         ("admin.port", str(config.admin.address), config.admin.port),
     ]
     tcp = config.agent.tcp

@@ -86,20 +86,35 @@ def _response_header(text: str) -> str:
     return text
 
 
-class ListenConfig(ConfigSection):
-    """The listener: the gateway's address for callers."""
+ANY_ADDRESS = "::"
+"""Every address of the machine, IPv4 and IPv6."""
+
+
+class ListenerConfig(ConfigSection):
+    """One address for callers."""
 
     address: IpAddress = "127.0.0.1"
-    """The IP address to listen at. 0.0.0.0: every IPv4 address of the machine."""
+    """The IP address to listen at. 0.0.0.0: every IPv4 address of the machine. "::": every address, IPv4 and IPv6."""
     port: Port = 10000
     """The port to listen at."""
     tls: TlsConfig | None = None
     """Absent: plain HTTP."""
     cors: CorsConfig | None = None
     """Absent: no web page may call the gateway."""
+
+
+class ListenConfig(ListenerConfig):
+    """The listeners: the gateway's addresses for callers."""
+
+    more: tuple[ListenerConfig, ...] = ()
+    """Further listeners. Each has its own tls and cors; all else is the same."""
     response_headers: tuple[Annotated[Text, AfterValidator(_response_header)], ...] = ()
     """Response headers of providers that callers also get, by name or glob, such as anthropic-ratelimit-*. Without
     them, callers get the headers that describe a reply, and no rate limits or names of the operator's account."""
+
+    def listeners(self) -> tuple[tuple[str, ListenerConfig], ...]:
+        """Each listener with the path of its settings."""
+        return (("listen", self), *((f"listen.more[{n}]", each) for n, each in enumerate(self.more)))
 
 
 class BodyLimitsConfig(ConfigSection):

@@ -9,8 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -21,7 +20,7 @@ from ..errors import ConfigError
 from . import default_models, document, wrong
 from .callers import AuthConfig
 from .default_models import LocalServer
-from .document import ConfigDocument, ConfigMistake, UnreadableDocument
+from .document import ConfigDocument, ConfigMistake, UnreadableDocument, dotted
 from .mistakes import mistakes
 from .pydantic_errors import words
 from .schema import Config
@@ -269,16 +268,3 @@ def _order(mistake: ConfigMistake) -> tuple[document.Place, str]:
 def _line(name: str, mistake: ConfigMistake) -> str:
     where = f"{name}:{mistake.place.line}:{mistake.place.column}: "
     return f"{where}{dotted(mistake.path)}: {mistake.text}" if mistake.path else where + mistake.text
-
-
-def dotted(path: tuple[str | int, ...]) -> str:
-    """A path as text: callers[0].keys[1].id. A key with special characters is in quotes."""
-    return "".join(_steps(path)).removeprefix(".")
-
-
-def _steps(path: tuple[str | int, ...]) -> Iterator[str]:
-    for step in path:
-        if isinstance(step, int):
-            yield f"[{step}]"
-        else:
-            yield "." + (step if re.fullmatch(r"[A-Za-z0-9_*-]+", step) else json.dumps(step))

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ..config.default_models import CHAT, EMBEDDING
+from ..config.envoy import ListenerConfig
 from ..config.schema import Config
 from ..envoy_config import certificate
 from .config_source import ConfigSource
@@ -16,12 +17,12 @@ from .config_source import ConfigSource
 
 def text(config: Config, origin: ConfigSource, processes: Mapping[str, int]) -> str:
     """Plain text without secrets. `processes`: the process id of each process, by name."""
-    scheme = "https" if config.listen.tls is not None else "http"
-    url = f"{scheme}://{_host(str(config.listen.address))}:{config.listen.port}"
+    url, *others = [_url(listener) for _, listener in config.listen.listeners()]
     admin = f"http://{_host(str(config.admin.address))}:{config.admin.port}"
     alive = ", ".join(f"{name} (pid {pid})" for name, pid in processes.items())
     lines = [
         f"Gateway   {url}   (OpenAI: {url}/v1, Anthropic: {url})",
+        *(f"          {other}" for other in others),
         f"Admin     {admin}   (/healthz, /readyz, /metrics)",
         f"Healthy   {alive}",
         f"Providers {', '.join(config.providers)}",
@@ -58,6 +59,10 @@ def _snippets(url: str, key_file: Path, config: Config) -> list[str]:
         f"print({shown})",
         "",
     ]
+
+
+def _url(listener: ListenerConfig) -> str:
+    return f"{'https' if listener.tls is not None else 'http'}://{_host(listener.address)}:{listener.port}"
 
 
 def _host(address: str) -> str:

@@ -263,9 +263,9 @@ def _owner(origin: ConfigSource, config: Config, *, with_envoy: bool) -> StateOw
 async def _launched(
     origin: ConfigSource, config: Config, text: str, *, with_envoy: bool, quiet: bool
 ) -> AsyncIterator[RunningGateway]:
-    listen, admin_at = config.listen, config.admin
-    if with_envoy:
-        check_free(str(listen.address), listen.port, origin.setting("--port", "listen.port"))
+    admin_at = config.admin
+    for section, listener in config.listen.listeners() if with_envoy else ():
+        check_free(listener.address, listener.port, origin.setting("--port", f"{section}.port"))
     check_free(str(admin_at.address), admin_at.port, origin.setting("--admin-port", "admin.port"))
     if (tcp := config.agent.tcp) is not None:
         for worker in range(config.agent.workers):

@@ -276,7 +276,10 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
     ("text", "told"),
     [
         ("listen: {prot: 1}", "1:10: listen.prot: there is no such key; did you mean port?"),
-        ("listen: {zzz: 1}", "1:10: listen.zzz: there is no such key; have address, cors, port, tls"),
+        (
+            "listen: {zzz: 1}",
+            "1:10: listen.zzz: there is no such key; have address, cors, more, port, response_headers, tls",
+        ),
         ("lissten: {}", "1:1: lissten: there is no such key; did you mean listen?"),
         (
             "models: {gpt-4.1: [{provider: p, modell: x}]}",
