@@ -69,14 +69,14 @@ def open_stream(
 
 def open_journal(config: Config, index: int, failed: Callable[[], None]) -> Journal | None:
     """None without a ledger. `failed` is called for each failure of the journal. Raises StartError."""
+    directory = config.journal_dir()
 
     def report(error: OSError) -> None:
         failed()
-        logs.report(error)
+        structlog.get_logger().error("journal_error", reason=error.strerror, directory=str(directory))
 
     if config.store is None:
         return None
-    directory = config.journal_dir()
     try:
         return Journal(directory, f"worker-{index}", on_error=report)
     except OSError as error:
