@@ -63,10 +63,12 @@ protos: $(VENV)/.dev
 examples: $(VENV)/.dev
 	$(BIN)/python envoy/generate.py
 
-# The tables of what becomes of each field, and of what is known of hosts and models, made by the code that translates.
+# The tables of what becomes of each field, of what is known of hosts and models, and of all keys of a configuration, made
+# by the code that translates and that reads configurations.
 docs: $(VENV)/.dev
 	$(BIN)/python docs/translation/build.py
 	$(BIN)/python docs/profiles.py
+	$(BIN)/python docs/configuration.py
 
 # Dashboards, alerts and the list of metrics, from the code.
 dashboards: $(VENV)/.dev

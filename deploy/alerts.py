@@ -81,6 +81,16 @@ ALERTS = (
         quiet={"edge_workers": "2x60"},
     ),
     Alert(
+        # EdgeDown does not see one gateway of several.
+        "EdgeInstanceDown",
+        'up{job="edge"} == 0',
+        "3m",
+        "page",
+        "The gateway at {{ $labels.instance }} does not answer.",
+        fires={'up{job="edge",instance="a"}': "1x10 0x60", 'up{job="edge",instance="b"}': "1x70"},
+        quiet={'up{job="edge",instance="a"}': "1x60", 'up{job="other",instance="a"}': "0x60"},
+    ),
+    Alert(
         "EdgeErrorBudgetBurnsFast",
         f"({_burn('1h', 14.4)}) and ({_burn('5m', 14.4)})",
         "2m",
@@ -326,6 +336,16 @@ ALERTS = (
         "The ledger refused some rows: they are in the quarantine file, and in no sum.",
         fires={"edge_ledger_quarantined_rows": "0x10 1x60"},
         quiet={"edge_ledger_quarantined_rows": "0x60"},
+    ),
+    Alert(
+        "EdgeJournalFails",
+        _grew("edge_journal_errors_total", "job, instance", "15m"),
+        "0m",
+        "page",
+        "The gateway at {{ $labels.instance }} cannot write its journal: ledger rows wait in memory or are lost.",
+        fires={"edge_journal_errors_total": "0x10 1x60"},
+        quiet={"edge_journal_errors_total": "3x60"},
+        at="20m",
     ),
     Alert(
         "EdgeTaskFails",

@@ -1,4 +1,4 @@
-"""The command line: up · serve · check · render · usage · key · top.
+"""The command line: up · serve · init · check · doctor · render · usage · key · schema · completion · top.
 
 Each mistake is one clear line on stderr and exit code 1; a usage mistake is exit code 2.
 """
@@ -84,6 +84,35 @@ def _print_limitations(config: Config) -> None:
 
 
 @app.command
+def init(
+    config: Annotated[Path, Parameter(help="The file to write.")] = Path("edge.yaml"),
+    *,
+    provider: Annotated[
+        tuple[str, ...], Parameter(help="A provider; may be repeated. Default: those whose key is set.")
+    ] = (),
+    tenant: Annotated[str | None, Parameter(help="The name of the first tenant. Default: dev.")] = None,
+    port: Annotated[int | None, Parameter(help="The port for callers. Default: 10000.")] = None,
+    admin_port: int = 10001,
+    dollars_per_day: Annotated[str | None, Parameter(help="A budget of the tenant. Default: none.")] = None,
+    tls: Annotated[bool, Parameter(help="Listen with a generated certificate.")] = False,
+    ledger: Annotated[bool, Parameter(help="Keep a usage ledger.")] = False,
+    state_dir: Annotated[Path | None, Parameter(help="Default: .edge beside the file.")] = None,
+    yes: Annotated[bool, Parameter(name=("--yes", "-y"), help="Ask nothing.")] = False,
+    force: Annotated[bool, Parameter(help="Replace the file.")] = False,
+) -> None:
+    """Write a configuration that works. At a terminal it asks for what no flag says."""
+    from getpass import getpass
+
+    from .commands import init as starter
+
+    choices = starter.Choices(provider, tenant, port, admin_port, dollars_per_day, tls, ledger)
+    ask = input if sys.stdin.isatty() and not yes else None
+    at = state_dir or config.parent / ".edge"
+    for line in starter.write(config, at, choices, os.environ, ask=ask, ask_secret=getpass, force=force):
+        print(line)
+
+
+@app.command
 def check(config: Path) -> None:
     """Check a configuration file and, if an Envoy is installed, the Envoy configuration that is rendered from it."""
     from .config import load
@@ -102,6 +131,28 @@ def check(config: Path) -> None:
         return
     validate.validate(bootstrap, binary)
     print(f"{config}: valid, and Envoy accepts the configuration that is rendered from it")
+
+
+@app.command
+def doctor(
+    config: ConfigPath = None,
+    *,
+    state_dir: StateDir = None,
+    offline: Annotated[bool, Parameter(help="Do not ask stores and providers.")] = False,
+) -> None:
+    """Look for what prevents a start: versions, ports, files, keys, stores, providers, the clock."""
+    from .commands import doctor as examination
+
+    async def run() -> int:
+        failed = 0
+        async for found in examination.diagnose(config, state_dir, os.environ, online=not offline):
+            print(found.line(), flush=True)
+            failed += found.state == "fail"
+        return failed
+
+    failed = asyncio.run(run())
+    if failed:
+        raise StartError(f"{failed} of these checks failed")
 
 
 @app.command
@@ -153,13 +204,7 @@ def render(
         mesh = render_istio.MeshResources(namespace, labels, listener_port, route, agent_identity=agent_identity)
         _print_limitations(rendered)
         text = render_istio.render(rendered, target, mesh)
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text)
-    except OSError as error:
-        raise StartError(f"cannot write {output}: {error.strerror}") from error
+    _write(text, output)
 
 
 @app.command
@@ -197,16 +242,52 @@ def usage(
 
 
 @app.command
-def key(config: Path) -> None:
-    """Generate a key for a caller, and the line that stores its hash in this configuration."""
+def key(
+    config: Annotated[Path | None, Parameter(help="The configuration whose pepper is used. Only auth is read.")] = None,
+    *,
+    state_dir: StateDir = None,
+) -> None:
+    """Generate a key for a caller, and the line that stores its hash in a configuration. Without a configuration, the
+    hash is for one that has its pepper in the state directory, as `init` writes it."""
     from .auth.api_key import digest
     from .config import load
     from .config.secrets import generate_key
+    from .gateway.config_source import STATE_DIR, ensure_pepper
 
+    if config is not None and state_dir is not None:
+        raise StartError(f"--state-dir {state_dir} cannot be used with a configuration, whose auth.pepper is used")
+    pepper = load.pepper(config).reveal() if config is not None else ensure_pepper(state_dir or STATE_DIR)
     made = generate_key()
-    stored = digest(load.load(config).auth.pepper.reveal().encode(), made)
     print(f"key (give it to the caller; it is not stored): {made}")
-    print(f"line for callers[].keys: {{id: NAME, hash: 'hmac-sha256:{stored}'}}")
+    print(f"line for callers[].keys: {{id: NAME, hash: 'hmac-sha256:{digest(pepper.encode(), made)}'}}")
+
+
+@app.command
+def schema(
+    *,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"), help="Write to this file.")] = None,
+) -> None:
+    """Print the JSON Schema of a configuration, for editors."""
+    from .config import load
+
+    _write(json.dumps(load.schema(), indent=1, ensure_ascii=False) + "\n", output)
+
+
+@app.command
+def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
+    """Print the completion script for a shell. For bash: source <(edge-extproc completion bash)."""
+    sys.stdout.write(app.generate_completion(shell=shell))
+
+
+def _write(text: str, output: Path | None) -> None:
+    """Writes to a file, or to stdout. Raises StartError."""
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StartError(f"cannot write {output}: {error.strerror}") from error
 
 
 @app.command
@@ -233,13 +314,15 @@ def worker(
     rehearsal_port: int = 0,
     port: int = 0,
     admin_port: int = 0,
+    local: str = "[]",
 ) -> None:
     """One worker process; `up` and `serve` start it."""
-    from .gateway.config_source import ConfigFollower, ConfigSource
+    from .gateway.config_source import ConfigFollower, ConfigSource, read_local
     from .server.serve import run
     from .worker import main as composition
 
-    following = ConfigFollower(ConfigSource(config, state_dir, rehearsal_port, port, admin_port, accepted))
+    source = ConfigSource(config, state_dir, rehearsal_port, port, admin_port, accepted, read_local(local))
+    following = ConfigFollower(source)
     run(composition.run_worker(following.config, index, following.newer, versioned_clusters=versioned_clusters))
 
 

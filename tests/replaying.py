@@ -89,7 +89,8 @@ class Replaying:
                 self.send_response(answer.status)
                 self.send_header("content-type", answer.content_type)
                 for name, value in answer.headers.items():
-                    self.send_header(name, value)
+                    if name != "date":
+                        self.send_header(name, value)
                 if answer.chunked:
                     self.send_header("transfer-encoding", "chunked")
                     self.end_headers()
@@ -98,6 +99,9 @@ class Replaying:
                 self.send_header("content-length", str(len(answer.body)))
                 self.end_headers()
                 self.wfile.write(answer.body)
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return replaying._answer.headers.get("date") or super().date_time_string(timestamp)
 
             do_GET = do_POST = do_DELETE = _reply  # noqa: N815 - the names that http.server calls
 

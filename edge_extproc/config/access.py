@@ -33,6 +33,7 @@ class PolicyConfig(ConfigSection):
     operations: Annotated[tuple[Text, ...], AfterValidator(_operations)] | None = None
     """chat, count_tokens, models (the list of models) and others."""
     features: tuple[Feature, ...] | None = None
+    """What a call may use besides text."""
     max_tokens: Count | None = None
     """The most output tokens of a call. A call without such a bound is refused."""
     providers: tuple[Text, ...] | None = None

@@ -44,6 +44,7 @@ class AdminTokenConfig(ConfigSection):
     tenant: Label | None = None
     """The only tenant that this admin sees. Required for a tenant_admin."""
     token: StrongKey | None = None
+    """The token itself: 16 to 512 printable characters."""
     hash: StoredHash | None = None
     """The output of `edge-extproc key`."""
 
@@ -67,7 +68,9 @@ class AdminConfig(ConfigSection):
     """Health and metrics, and the admin API."""
 
     address: IpAddress = "127.0.0.1"
+    """The IP address to listen at."""
     port: Port = 10001
+    """The port to listen at."""
     tokens: tuple[AdminTokenConfig, ...] = ()
     """Without one there is no admin API."""
     hosts: tuple[Text, ...] = ()

@@ -34,6 +34,7 @@ class MutualTlsConfig(ConfigSection):
     certificate: ReadableFile
     """A PEM file with the whole chain."""
     private_key: ReadableFile
+    """The key of the certificate, in PEM."""
     server_name: Text
     """The name in the workers' certificate."""
 
@@ -43,11 +44,13 @@ class TcpConfig(ConfigSection):
     credentials of providers, so only Envoy may connect."""
 
     address: IpAddress = "0.0.0.0"  # noqa: S104 - other machines must be able to connect
+    """The IP address to listen at."""
     port: Port = 9000
     """The port of worker 0. Worker N listens at port + N."""
     hosts: tuple[Annotated[Text, AfterValidator(_host)], ...] = ("127.0.0.1",)
     """The agents' hosts, for Envoy. Each address that a name resolves to is one agent with all its workers."""
     tls: MutualTlsConfig | None = None
+    """Absent: connections are not encrypted."""
     allow_plaintext: Boolean = False
     """Allow a network address without tls. The network itself must encrypt, and must let only Envoy connect."""
 

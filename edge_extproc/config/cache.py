@@ -48,12 +48,19 @@ class CacheRulesConfig(ConfigSection):
     enabled: Boolean | None = None
     """false on one level overrides true on any other."""
     share: Sharing | None = None
+    """As `cache.share`."""
     across_dialects: Boolean | None = None
+    """As `cache.across_dialects`."""
     max_temperature: Temperature | None = None
+    """As `cache.max_temperature`."""
     tool_calls: Boolean | None = None
+    """As `cache.tool_calls`."""
     ttl: PositiveDuration | None = None
+    """As `cache.ttl`."""
     stale_if_error: Duration | None = None
+    """As `cache.stale_if_error`."""
     ignore: tuple[Text, ...] | None = None
+    """As `cache.ignore`."""
 
     def given(self) -> dict[str, object]:
         """The given values, as fields of cache/policy.py's `CachePolicy`."""
@@ -74,14 +81,18 @@ class CacheMemoryConfig(ConfigSection):
     """L1: the memory of each worker."""
 
     entries: Count = 1000
+    """The most replies in one worker."""
     size: Size = Field(default="64MiB", validate_default=True)
+    """The most bytes in one worker."""
     ttl: PositiveDuration = timedelta(minutes=5)
+    """How long a reply may be used."""
 
 
 class SingleFlightConfig(ConfigSection):
     """How long a call waits for the reply to an equal call in progress. 0s: it does not wait."""
 
     wait: Annotated[Duration, AfterValidator(_wait)] = timedelta(seconds=20)
+    """The longest wait of a call that is no stream. At most 25s."""
     wait_of_streams: Annotated[Duration, AfterValidator(_wait)] = timedelta(seconds=1)
     """The same for streaming calls. It is shorter, because such a call would get its first token soon."""
 
@@ -126,10 +137,13 @@ class RedisSentinelConfig(ConfigSection):
     """The Sentinels, which know the master."""
 
     master: Label
+    """The name of the monitored server."""
     nodes: tuple[Node, ...]
     """The Sentinels, as host:port."""
     database: int = Field(default=0, ge=0, le=999)
+    """The number of the database."""
     username: Text | None = None
+    """The user at the Sentinels."""
     password: Secret | None = None
     """The Sentinels' own password."""
 
@@ -140,6 +154,7 @@ class RedisTlsConfig(ConfigSection):
     certificate: ReadableFile | None = None
     """The client certificate, if the server requires one."""
     private_key: ReadableFile | None = None
+    """The key of the client certificate."""
 
 
 class CacheRedisConfig(ConfigSection):
@@ -150,16 +165,21 @@ class CacheRedisConfig(ConfigSection):
     cluster: tuple[Node, ...] | None = None
     """Some nodes of the cluster, as host:port."""
     sentinel: RedisSentinelConfig | None = None
+    """Sentinels, which name the server."""
     username: Text | None = None
+    """The user at the server."""
     password: Secret | None = None
+    """The password at the server."""
     tls: RedisTlsConfig | None = None
     """With cluster or sentinel: use TLS. With a url of rediss://: its TLS options."""
     namespace: Label = "edge"
     """The prefix of all keys."""
     ttl: PositiveDuration = timedelta(hours=1)
+    """How long a reply may be used."""
     budget: PositiveDuration = timedelta(milliseconds=5)
     """The longest time that a lookup may take. After it, the lookup counts as a miss."""
     compress_above: Size = Field(default="8KiB", validate_default=True)
+    """A larger reply is compressed."""
 
     @model_validator(mode="after")
     def _one(self) -> CacheRedisConfig:
@@ -177,6 +197,7 @@ class CacheConfig(ConfigSection):
     """The cache of replies."""
 
     enabled: Boolean = True
+    """false: replies are cached only for the models and tenants that enable it below."""
     share: Sharing = "tenant"
     """Who may read a cached reply: the team of its caller, the tenant, or all tenants."""
     across_dialects: Boolean = False
@@ -197,8 +218,11 @@ class CacheConfig(ConfigSection):
     max_entry: Size = Field(default="1MiB", validate_default=True)
     """A larger reply is not cached."""
     memory: CacheMemoryConfig = CacheMemoryConfig()
+    """L1: the memory of each worker."""
     single_flight: SingleFlightConfig = SingleFlightConfig()
+    """How long equal calls wait for each other."""
     redis: CacheRedisConfig | None = None
+    """L2: a shared store. Absent: each worker has only its own memory."""
     models: Annotated[Mapping[Text, CacheRulesConfig], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )

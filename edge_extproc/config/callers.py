@@ -48,14 +48,21 @@ class KeyConfig(ConfigSection):
     id: Label
     """The key's name in logs and metrics."""
     key: StrongKey | None = None
+    """The key itself: 16 to 512 printable characters."""
     hash: StoredHash | None = None
     """hmac-sha256: and the HMAC-SHA256 of the key under the pepper, in hexadecimal."""
     expires: Instant | None = None
+    """The date or time at which the key stops to work, such as 2027-01-31."""
     disabled: Boolean = False
+    """true: the key is refused."""
     team: Label | None = None
+    """The team of the key's holder."""
     user: Label | None = None
+    """The user who holds the key."""
     limits: AllowanceConfig = AllowanceConfig()
+    """The limits of this key."""
     policy: PolicyConfig = PolicyConfig()
+    """What this key may use."""
     roles: tuple[Text, ...] | None = None
     """Names of `roles`. One of them must allow the whole call. Absent: no role restricts this key."""
 
@@ -73,12 +80,16 @@ class KeyConfig(ConfigSection):
 
 class CallerConfig(ConfigSection):
     tenant: Label
+    """The tenant's name."""
     models: tuple[Text, ...] = ("*",)
     """Names or globs of the models that this tenant may use."""
     keys: tuple[KeyConfig, ...] = ()
+    """The keys of this tenant."""
     limits: AllowanceConfig = AllowanceConfig()
     """The limits of the whole tenant."""
     policy: PolicyConfig = PolicyConfig()
     """The policy for all callers of the tenant."""
     teams: tuple[HolderConfig, ...] = ()
+    """The teams with limits or a policy of their own."""
     users: tuple[HolderConfig, ...] = ()
+    """The users with limits or a policy of their own."""

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from ..errors import ConfigError
-from .load import dotted
+from .document import dotted
 from .part import ConfigSection
 from .schema import Config
 
@@ -25,6 +25,7 @@ Render: TypeAlias = Callable[[Config], Any]
 _HELD: tuple[Path, ...] = (
     ("listen", "address"),
     ("listen", "port"),
+    ("listen", "more"),
     ("limits", "message_timeout"),
     ("auth", "trust_ext_authz"),
     ("admin",),

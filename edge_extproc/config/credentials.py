@@ -31,9 +31,11 @@ class UpstreamCredentialConfig(ConfigSection):
     or the pod."""
 
     kind: Annotated[Text, AfterValidator(_kind)]
+    """aws, azure or google."""
     access_key_id: Secret | None = None
     """aws: with secret_access_key, keys to sign with."""
     secret_access_key: Secret | None = None
+    """aws: the secret of access_key_id."""
     session_token: Secret | None = None
     """aws: for temporary keys. If the keys come from files, replace the files before the keys expire."""
     profile: Text | None = None
@@ -45,6 +47,7 @@ class UpstreamCredentialConfig(ConfigSection):
     client_id: Text | None = None
     """azure: an application, or one of several managed identities of the machine."""
     client_secret: Secret | None = None
+    """azure: the application's secret."""
     authority: Annotated[Text, AfterValidator(_authority)] | None = None
     """azure: the login URL of a sovereign cloud."""
     scope: Text | None = None

@@ -9,8 +9,9 @@ This module does not know the keys of a configuration.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -244,3 +245,16 @@ class _Reading:
 
 def _place(mark: yaml.Mark) -> Place:
     return Place(mark.line + 1, mark.column + 1)
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """A path as text: callers[0].keys[1].id. A key with special characters is in quotes."""
+    return "".join(_steps(path)).removeprefix(".")
+
+
+def _steps(path: tuple[str | int, ...]) -> Iterator[str]:
+    for step in path:
+        if isinstance(step, int):
+            yield f"[{step}]"
+        else:
+            yield "." + (step if re.fullmatch(r"[A-Za-z0-9_*-]+", step) else json.dumps(step))

@@ -17,6 +17,7 @@ class EndpointConfig(ConfigSection):
     """A provider's name alone is short for {provider: name}."""
 
     provider: Text
+    """A name of `providers`."""
     tenants: tuple[Label, ...] | None = None
     """The tenants that may call; default: all."""
     shared: Boolean = False
@@ -36,7 +37,9 @@ def _path(value: str) -> str:
 
 EndpointPath = Annotated[Text, AfterValidator(_path)]
 Endpoints = Annotated[
-    Mapping[EndpointPath, Annotated[EndpointConfig, BeforeValidator(_short)]],
+    Mapping[
+        EndpointPath, Annotated[EndpointConfig, BeforeValidator(_short, json_schema_input_type=Text | EndpointConfig)]
+    ],
     AfterValidator(frozen),
     PlainSerializer(thawed),
 ]

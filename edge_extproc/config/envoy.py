@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, PlainSerializer, WithJsonSchema, model_validator
 
+from ..model.envoy_names import RESERVED_RESPONSE_PREFIXES
 from .part import Automatic, ConfigSection, IpAddress, Text, automatic, cores, frozen, one_of, thawed
 from .paths import AnyPath, ReadableFile
 from .quantities import Boolean, Count, Duration, ErrorStatus, Percent, Port, PositiveDuration, Size
@@ -36,9 +37,11 @@ class TlsConfig(ConfigSection):
     certificate: ReadableFile | None = None
     """A PEM file with the whole chain, the server's own certificate first."""
     private_key: ReadableFile | None = None
+    """The key of the certificate, in PEM."""
     client_ca: ReadableFile | None = None
     """A PEM file with the authorities of client certificates. Absent: no client certificate is requested."""
     client_certificate: Annotated[Literal["optional", "required"], one_of("optional", "required")] = "optional"
+    """Whether a caller without a client certificate is refused."""
 
     @model_validator(mode="after")
     def _either(self) -> TlsConfig:
@@ -75,15 +78,43 @@ class CorsConfig(ConfigSection):
     """Origins such as https://app.example. *: any origin."""
 
 
-class ListenConfig(ConfigSection):
-    """The listener: the gateway's address for callers."""
+def _response_header(text: str) -> str:
+    if re.fullmatch(r"[a-z0-9*][a-z0-9*-]{0,63}", text) is None:
+        raise wrong("this is not a header's name", "write it in lower case, such as x-groq-region; * is a glob")
+    if text == "set-cookie" or text.startswith(RESERVED_RESPONSE_PREFIXES):
+        raise wrong("a provider must not send this header to callers", "leave it out")
+    return text
+
+
+ANY_ADDRESS = "::"
+"""Every address of the machine, IPv4 and IPv6."""
+
+
+class ListenerConfig(ConfigSection):
+    """One address for callers."""
 
     address: IpAddress = "127.0.0.1"
+    """The IP address to listen at. 0.0.0.0: every IPv4 address of the machine. "::": every address, IPv4 and IPv6."""
     port: Port = 10000
+    """The port to listen at."""
     tls: TlsConfig | None = None
     """Absent: plain HTTP."""
     cors: CorsConfig | None = None
     """Absent: no web page may call the gateway."""
+
+
+class ListenConfig(ListenerConfig):
+    """The listeners: the gateway's addresses for callers."""
+
+    more: tuple[ListenerConfig, ...] = ()
+    """Further listeners. Each has its own tls and cors; all else is the same."""
+    response_headers: tuple[Annotated[Text, AfterValidator(_response_header)], ...] = ()
+    """Response headers of providers that callers also get, by name or glob, such as anthropic-ratelimit-*. Without
+    them, callers get the headers that describe a reply, and no rate limits or names of the operator's account."""
+
+    def listeners(self) -> tuple[tuple[str, ListenerConfig], ...]:
+        """Each listener with the path of its settings."""
+        return (("listen", self), *((f"listen.more[{n}]", each) for n, each in enumerate(self.more)))
 
 
 class BodyLimitsConfig(ConfigSection):
@@ -95,12 +126,14 @@ class BodyLimitsConfig(ConfigSection):
     request_headers: Annotated[Size, AfterValidator(_header_size)] = Field(default="60KiB", validate_default=True)
     """The largest size of all request headers together. Envoy refuses more. 1KiB to 8MiB."""
     request_header_count: Count = 100
+    """The most request headers."""
     messages: Count = 10_000
     """The most messages of one chat. More get status 413, as with the next three limits. They bound the cost of parsing
     and translating a body. The longest agent runs have some thousands."""
     parts: Count = 20_000
     """The most content parts of all messages of one chat."""
     tools: Count = 2_000
+    """The most tools of one chat."""
     json_values: Count = 500_000
     """The most values of one body: members of objects and elements of lists. It allows the longest token list of an
     OpenAI embeddings request."""
@@ -114,6 +147,7 @@ class BodyLimitsConfig(ConfigSection):
 
 class TimeoutsConfig(ConfigSection):
     connect: PositiveDuration = timedelta(seconds=5)
+    """The longest time of a connection to a provider, with TLS."""
     first_byte: PositiveDuration = timedelta(seconds=600)
     """The longest time of one attempt until the provider's response begins. A reply that is not a stream begins when it
     is complete."""
@@ -125,13 +159,16 @@ class TimeoutsConfig(ConfigSection):
     receive: PositiveDuration = timedelta(seconds=60)
     """The longest time in which a caller must have sent its request."""
     receive_headers: PositiveDuration = timedelta(seconds=10)
+    """The longest time in which a caller must have sent its request headers."""
     client_idle: PositiveDuration = timedelta(minutes=15)
     """How long a caller's connection may be idle."""
 
 
 class BackOffConfig(ConfigSection):
     base: PositiveDuration = timedelta(milliseconds=100)
+    """The wait before the first retry. It doubles with each further one, and a random part is removed."""
     max: PositiveDuration = timedelta(seconds=10)
+    """The longest wait."""
 
     @model_validator(mode="after")
     def _ordered(self) -> BackOffConfig:
@@ -145,26 +182,32 @@ class RetryBudgetConfig(ConfigSection):
     elsewhere; with Envoy's defaults (20 %, 3), callers would get its errors."""
 
     percent: Percent = 100
+    """The most retries, as a percentage of the active requests."""
     min_concurrency: Count = 1000
+    """This many retries are always allowed."""
 
 
 class RetriesConfig(ConfigSection):
     attempts: Annotated[Count, AfterValidator(_attempts)] = 3
     """The most attempts of one request, over all candidates."""
     back_off: BackOffConfig = BackOffConfig()
+    """The wait before a retry."""
     on_status: tuple[ErrorStatus, ...] = (401, 402, 403, 408, 409, 429, 529)
     """The status codes that are retried, besides every 5xx, resets and refused connections. 401, 402 and 403 concern
     the provider's credential, so they are retried only with another candidate."""
     retry_after: PositiveDuration = timedelta(seconds=60)
     """The longest Retry-After that is obeyed if no other provider is left. With a longer one, the back-off applies."""
     budget: RetryBudgetConfig = RetryBudgetConfig()
+    """The most concurrent retries."""
 
 
 class EnvoyAdminConfig(ConfigSection):
     """Envoy's admin interface, which can stop Envoy. Default: a Unix socket; or a port of 127.0.0.1."""
 
     socket: AnyPath | None = None
+    """The path of the Unix socket. Default: <sockets>/envoy-admin.sock."""
     port: Port | None = None
+    """A port of 127.0.0.1, instead of a socket."""
 
     @model_validator(mode="after")
     def _either(self) -> EnvoyAdminConfig:
@@ -192,7 +235,9 @@ class EnvoyConfig(ConfigSection):
     ] = Field(default="auto", validate_default=True)
     """Envoy's worker threads. auto: half the cores, at least 1."""
     admin: EnvoyAdminConfig = EnvoyAdminConfig()
+    """Where Envoy's admin interface listens."""
     log_level: LogLevel = "warning"
+    """The level of Envoy's own log lines."""
     access_log: Text = "stdout"
     """stdout, off, or the path of a file."""
     source_limit: SourceLimitConfig | None = None

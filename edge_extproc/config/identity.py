@@ -49,8 +49,11 @@ class ClaimsConfig(ConfigSection):
     """The names of the claims. A path with dots selects a member of an object."""
 
     tenant: Text = "tenant"
+    """The claim with the tenant."""
     team: Text | None = None
+    """The claim with the team. Absent: callers have no team."""
     user: Text = "sub"
+    """The claim with the user."""
     roles: Text | None = None
     """A list, or text separated by spaces. A token without roles may do nothing."""
     run: Text | None = None
@@ -63,14 +66,17 @@ class IssuerConfig(ConfigSection):
     issuer: Text
     """The exact value of `iss`."""
     jwks_url: Annotated[Text, AfterValidator(_keys_url)]
+    """The https:// URL of the issuer's public keys."""
     audiences: Annotated[tuple[Text, ...], AfterValidator(_some)]
     """The token's `aud` must contain one of them."""
     algorithms: Annotated[tuple[Algorithm, ...], AfterValidator(_some)] = ("RS256", "ES256")
+    """The accepted signature algorithms."""
     leeway: Duration = timedelta(seconds=30)
     """The tolerated difference between the clocks."""
     tenant: Label | None = None
     """The tenant of all tokens of this issuer. Default: the claim."""
     claims: ClaimsConfig = ClaimsConfig()
+    """The claims that identify the caller."""
     default_roles: tuple[Text, ...] | None = None
     """The roles of tokens without a roles claim."""
     refresh: PositiveDuration = timedelta(minutes=10)
@@ -83,14 +89,17 @@ class CertificateConfig(ConfigSection):
     """The caller of client certificates with this `uri` or `subject`."""
 
     tenant: Label
+    """The caller's tenant."""
     uri: Text | None = None
     """A glob for a URI of the certificate, such as spiffe://cluster.local/ns/chat/sa/*."""
     subject: Text | None = None
     """A glob for its subject, such as CN=batch,O=acme."""
     team: Label | None = None
+    """The caller's team."""
     user: Text | None = None
     """Default: the URI or subject itself."""
     roles: tuple[Text, ...] | None = None
+    """Names of `roles`. Absent: no role restricts this caller."""
 
     @model_validator(mode="after")
     def _either(self) -> CertificateConfig:

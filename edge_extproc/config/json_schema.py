@@ -58,7 +58,50 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
 
 
 def json_schema() -> dict[str, Any]:
+    """The schema of the values after environment variables were replaced."""
     result = Config.model_json_schema(schema_generator=_JsonSchema)
     # The loader adds the default place of the pepper, so a file may omit `auth`.
     result["required"].remove("auth")
     return result
+
+
+def file_schema() -> dict[str, Any]:
+    """The schema of a file: each value may also be a text with environment variables in it."""
+    result = json_schema()
+    definitions = result.pop("$defs")
+    definitions = {name: _with_variables(each) for name, each in definitions.items()} | {_VARIABLE: _VARIABLE_SCHEMA}
+    return {"$schema": DRAFT, **_with_variables(result), "$defs": definitions}
+
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_VARIABLE = "Variable"
+_VARIABLE_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "pattern": r"\$\{[A-Za-z_]",
+    "description": "The value of an environment variable: ${NAME} or ${NAME:-default}.",
+}
+# The keywords that say something about a value, and nothing about which values are valid.
+_NOTES = frozenset({"title", "description", "default", "examples"})
+# The keywords that a text with a variable in it may not fulfil.
+_STRICT = frozenset({"enum", "const", "pattern"})
+
+
+def _with_variables(schema: dict[str, Any]) -> dict[str, Any]:
+    result = {name: _below(name, each) for name, each in schema.items()}
+    if schema.get("type") not in ("integer", "number", "boolean") and not _STRICT & schema.keys():
+        return result
+    rules = {name: each for name, each in result.items() if name not in _NOTES}
+    notes = {name: each for name, each in result.items() if name in _NOTES}
+    return {**notes, "anyOf": [rules, {"$ref": f"#/$defs/{_VARIABLE}"}]}
+
+
+def _below(keyword: str, value: Any) -> Any:
+    match keyword, value:
+        case "properties", dict():
+            return {name: _with_variables(each) for name, each in value.items()}
+        case (("items" | "additionalProperties"), dict()):
+            return _with_variables(value)
+        case "anyOf", list():
+            return [_with_variables(each) for each in value]
+        case _:
+            return value

@@ -93,18 +93,23 @@ class AllowanceConfig(ConfigSection):
     """The limits of one tenant, team, user or key. The limits of all levels apply together."""
 
     requests_per_minute: Count | None = None
+    """The most requests in a minute."""
     tokens_per_minute: Tokens | None = None
     """Tokens of prompts and replies together."""
     concurrent: Count | None = None
     """The most concurrent requests."""
     dollars_per_hour: Dollars | None = None
+    """US dollars in an hour, such as 2 or 2.50."""
     dollars_per_day: Dollars | None = None
+    """US dollars in a day."""
     dollars_per_month: Dollars | None = None
     """Calendar months, as hours and days are those of the calendar."""
     dollars_per_run: Dollars | None = None
     """The most that one run of an agent and its sub-agents may cost. A call names its run by x-edge-run."""
     tokens_per_run: Tokens | None = None
+    """The most tokens of one run."""
     requests_per_run: Count | None = None
+    """The most requests of one run."""
     time_per_run: PositiveDuration | None = None
     """From the first call of a run. Later calls are refused."""
     time_zone: TimeZone = "UTC"
@@ -150,13 +155,16 @@ class HolderConfig(ConfigSection):
     name: Annotated[Text, AfterValidator(_holder)]
     """*: each team or user that is not named, with a counter of its own."""
     limits: AllowanceConfig = AllowanceConfig()
+    """The limits of this team or user."""
     policy: PolicyConfig = PolicyConfig()
+    """What this team or user may use."""
 
 
 class WebhookConfig(ConfigSection):
     """Receives a POST of JSON when a limit is nearly or fully used, once in each window of the limit."""
 
     url: Annotated[Text, AfterValidator(_webhook)]
+    """The http(s):// URL."""
     secret: Secret | None = None
     """Signs each body: x-edge-signature: sha256=<hexadecimal HMAC>."""
 
@@ -166,7 +174,9 @@ class AssumedPriceConfig(ConfigSection):
     call is free."""
 
     input: Dollars = Field(default=20, validate_default=True)
+    """The price of a million prompt tokens."""
     output: Dollars = Field(default=100, validate_default=True)
+    """The price of a million output tokens."""
 
 
 class LimiterConfig(ConfigSection):
@@ -176,6 +186,7 @@ class LimiterConfig(ConfigSection):
     """auto: redis if a url is given; otherwise memory with one worker, and the gateway's own Valkey for `up` with
     several workers."""
     url: StoreUrl | None = None
+    """redis://host:6379/0, rediss:// for TLS, or unix:///path."""
     timeout: PositiveDuration = timedelta(milliseconds=250)
     """The longest time of one store operation."""
     replicas: Count = 1
@@ -196,7 +207,9 @@ class LimiterConfig(ConfigSection):
     context_window: Count = 1_000_000
     """The longest prompt of any model. A prompt that is not in the body counts as this many tokens."""
     assumed_price: AssumedPriceConfig = AssumedPriceConfig()
+    """The prices of models whose price is not known."""
     webhook: WebhookConfig | None = None
+    """Where warnings about limits are sent. Absent: nowhere."""
     runs: Boolean = False
     """Count the runs of all callers, so that a call can cap its run by x-edge-run-limit. Caps of runs in `limits` do
     this by themselves."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -19,7 +18,9 @@ from pydantic_core import ErrorDetails
 
 from ..errors import ConfigError
 from . import default_models, document, wrong
-from .document import ConfigDocument, ConfigMistake, UnreadableDocument
+from .callers import AuthConfig
+from .default_models import LocalServer
+from .document import ConfigDocument, ConfigMistake, UnreadableDocument, dotted
 from .mistakes import mistakes
 from .pydantic_errors import words
 from .schema import Config
@@ -71,11 +72,41 @@ def parse(text: str, name: str, *, environ: Mapping[str, str] = os.environ, base
     raise ConfigError("\n".join(_line(name, mistake) for mistake in sorted(faults, key=_order)))
 
 
+def pepper(path: Path, environ: Mapping[str, str] = os.environ) -> Secret:
+    """The pepper of a file. Mistakes elsewhere in the file, such as a provider's key that is not set here, do not
+    matter. Raises ConfigError."""
+    text, base = read_text(path), path.parent
+    try:
+        read = document.read(text, _Lenient(environ))
+    except UnreadableDocument as exc:
+        faults = exc.mistakes
+    else:
+        values = _with_pepper(read.values) if isinstance(read.values, dict) else {}
+        section = values.get("auth")
+        given = section.get("pepper") if isinstance(section, dict) else None
+        try:
+            return AuthConfig.model_validate({"pepper": given}, context=Surroundings(environ, base.absolute())).pepper
+        except ValidationError as exc:
+            errors = exc.errors(include_url=False, include_input=False)
+            faults = [_mistake(read, {**error, "loc": ("auth", *error["loc"])}) for error in errors]
+    raise ConfigError("\n".join(_line(str(path), mistake) for mistake in sorted(faults, key=_order)))
+
+
+class _Lenient(dict[str, str]):
+    """An environment in which each variable is set; one that is not set has an empty value."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema of a configuration file, for editors."""
-    from .json_schema import json_schema
+    from .json_schema import file_schema
 
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **json_schema()}
+    return file_schema()
 
 
 # --- the defaults
@@ -88,9 +119,12 @@ def default(
     rehearsal_port: int,
     port: int = 10000,
     admin_port: int = 10001,
+    local: Sequence[LocalServer] = (),
 ) -> Config:
     """The built-in configuration. <state_dir>/dev-key and <state_dir>/pepper must exist."""
-    text = default_text(environ, state_dir, rehearsal_port=rehearsal_port, port=port, admin_port=admin_port)
+    text = default_text(
+        environ, state_dir, rehearsal_port=rehearsal_port, port=port, admin_port=admin_port, local=local
+    )
     return parse(text, DEFAULT_NAME, environ=environ)
 
 
@@ -101,10 +135,11 @@ def default_text(
     rehearsal_port: int,
     port: int = 10000,
     admin_port: int = 10001,
+    local: Sequence[LocalServer] = (),
 ) -> str:
-    """The text of the built-in configuration."""
+    """The text of the built-in configuration. `local`: the servers that were found on this machine."""
     state = Path(state_dir).absolute()
-    providers, models = default_models.providers_and_models(environ, rehearsal_port)
+    providers, models = default_models.providers_and_models(environ, rehearsal_port, local)
     return "\n".join(
         (
             f"listen: {{address: 127.0.0.1, port: {port}}}",
@@ -233,16 +268,3 @@ def _order(mistake: ConfigMistake) -> tuple[document.Place, str]:
 def _line(name: str, mistake: ConfigMistake) -> str:
     where = f"{name}:{mistake.place.line}:{mistake.place.column}: "
     return f"{where}{dotted(mistake.path)}: {mistake.text}" if mistake.path else where + mistake.text
-
-
-def dotted(path: tuple[str | int, ...]) -> str:
-    """A path as text: callers[0].keys[1].id. A key with special characters is in quotes."""
-    return "".join(_steps(path)).removeprefix(".")
-
-
-def _steps(path: tuple[str | int, ...]) -> Iterator[str]:
-    for step in path:
-        if isinstance(step, int):
-            yield f"[{step}]"
-        else:
-            yield "." + (step if re.fullmatch(r"[A-Za-z0-9_*-]+", step) else json.dumps(step))

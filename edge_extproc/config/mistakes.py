@@ -6,15 +6,18 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from ipaddress import ip_address
 
 from .. import registry
 from ..model.paths import BY_MODEL
+from .document import dotted
+from .envoy import ANY_ADDRESS
+from .quantities import MAX_PORT
 from .routing import CandidateConfig
 from .schema import Config
 
 # A Unix socket's address has 108 bytes with its closing zero (sun_path in sys/un.h).
 MAX_SOCKET_PATH = 107
-MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +44,26 @@ def mistakes(config: Config) -> Iterator[Finding]:
 
 
 def _ports(config: Config) -> Iterator[Finding]:
-    taken: dict[int, str] = {}
-    for path, port in (
-        (("listen", "port"), config.listen.port),
-        (("admin", "port"), config.admin.port),
-        (("envoy", "admin", "port"), config.envoy.admin.port),
-    ):
-        if port is None:
-            continue
-        if port in taken:
-            yield Finding(path, f"port {port} is also the port of {taken[port]}; choose another one")
-        taken.setdefault(port, ".".join(path))
+    wanted: list[tuple[tuple[str | int, ...], str, int]] = [
+        (("listen", "port"), config.listen.address, config.listen.port)
+    ]
+    wanted += [(("listen", "more", n, "port"), each.address, each.port) for n, each in enumerate(config.listen.more)]
+    wanted.append((("admin", "port"), config.admin.address, config.admin.port))
+    if config.envoy.admin.port is not None:
+        wanted.append((("envoy", "admin", "port"), "127.0.0.1", config.envoy.admin.port))
+    for n, (path, address, port) in enumerate(wanted):
+        for other, there, taken in wanted[:n]:
+            if port == taken and _overlap(address, there):
+                yield Finding(path, f"port {port} is also the port of {dotted(other)}; choose another one")
+                break
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two listeners at these addresses cannot have the same port. One at :: also has all IPv4 addresses."""
+    versions = {ip_address(one).version, ip_address(other).version}
+    if ANY_ADDRESS in (one, other):
+        return True
+    return len(versions) == 1 and (one == other or "0.0.0.0" in (one, other))  # noqa: S104 - compared, not bound
 
 
 def _sockets(config: Config) -> Iterator[Finding]:
@@ -115,7 +127,8 @@ def _identity(config: Config) -> Iterator[Finding]:
             if name not in config.roles:
                 known = ", ".join(sorted(config.roles)) or "none"
                 yield Finding(("auth", section, n), f"there is no role {name!r}; have {known}")
-    verified = config.listen.tls is not None and config.listen.tls.client_ca is not None
+    listeners = [each for _, each in config.listen.listeners()]
+    verified = any(each.tls is not None and each.tls.client_ca is not None for each in listeners)
     if auth.certificates and not verified and not auth.trust_forwarded_certificates:
         yield Finding(
             ("auth", "certificates"),

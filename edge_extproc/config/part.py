@@ -37,7 +37,7 @@ def _text(value: object) -> object:
     raise wrong("this is not text", "put it in quotes" if isinstance(value, int | float) else "write text")
 
 
-def _label(value: str) -> str:
+def read_label(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", value):
         raise wrong("this is not a name", "use up to 64 of A-Z a-z 0-9 . _ @ -, and begin with a letter or digit")
     return value
@@ -73,6 +73,6 @@ def automatic(number: int) -> BeforeValidator:
 
 
 Text = Annotated[str, BeforeValidator(_text)]
-Label = Annotated[Text, AfterValidator(_label)]
+Label = Annotated[Text, AfterValidator(read_label)]
 IpAddress = Annotated[Text, AfterValidator(_address)]
 Automatic = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}

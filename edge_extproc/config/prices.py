@@ -41,13 +41,21 @@ class PriceConfig(ConfigSection):
     model: Text
     """The provider's name of the model, or a glob with * and ?."""
     input: Dollars | None = None
+    """Prompt tokens."""
     output: Dollars | None = None
+    """Output tokens."""
     cache_read: Dollars | None = None
+    """Prompt tokens that the provider read from its cache."""
     cache_write: Dollars | None = None
+    """Prompt tokens that the provider wrote to its cache."""
     cache_write_1h: Dollars | None = None
+    """The same, if the provider keeps them for an hour."""
     reasoning: Dollars | None = None
+    """Reasoning tokens."""
     input_audio: Dollars | None = None
+    """Tokens of audio in prompts."""
     output_audio: Dollars | None = None
+    """Tokens of audio in replies."""
     tiers: Annotated[Mapping[Text, Factor], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )

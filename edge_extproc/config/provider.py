@@ -105,7 +105,9 @@ class ProviderTlsConfig(ConfigSection):
 
 class PoolConfig(ConfigSection):
     max_connections: Count = 4096
+    """The most connections to this provider."""
     max_pending: Count = 10_000
+    """The most requests that wait for a connection."""
     max_requests: Count = 20_000
     """The most concurrent requests, including open streams."""
     idle: PositiveDuration = timedelta(seconds=90)
@@ -165,7 +167,9 @@ class HostProfileConfig(ConfigSection):
 
     like: Text | None = None
     """Start from the profile of another host; docs/profiles.md lists them."""
-    user_limit: Annotated[Count | None, BeforeValidator(_limit)] = None
+    user_limit: Annotated[
+        Count | None, BeforeValidator(_limit, json_schema_input_type=Count | Literal["none"] | None)
+    ] = None
     """The longest accepted id of an end user. none: no limit."""
     strict_ids: Boolean | None = None
     """The host refuses ids of tool calls that are longer than OpenAI's."""
@@ -200,11 +204,13 @@ class HostProfileConfig(ConfigSection):
 
 class ProviderConfig(ConfigSection):
     kind: Annotated[Text, AfterValidator(_kind)]
+    """The kind of host, such as openai, anthropic, google, azure, vertex, bedrock or openai_compatible."""
     host: Text | None = None
     """A known host of a kind that has many (openai_compatible)."""
     base_url: Annotated[Text, AfterValidator(_base_url)] | None = None
     """Default: the address of the host or of the kind."""
     api_key: Annotated[Secret, AfterValidator(_header_safe)] | None = None
+    """The gateway's key at this provider."""
     credential: UpstreamCredentialConfig | None = None
     """A cloud credential instead of a key. It is renewed while the gateway runs."""
     region: Annotated[Text, AfterValidator(_region)] | None = None
@@ -235,7 +241,9 @@ class ProviderConfig(ConfigSection):
     profile: HostProfileConfig = HostProfileConfig()
     """Differences from the built-in profile; docs/profiles.md lists the profiles."""
     tls: ProviderTlsConfig = ProviderTlsConfig()
+    """How the provider's certificate is verified."""
     pool: PoolConfig = PoolConfig()
+    """The connections to this provider."""
 
     @model_validator(mode="after")
     def _reachable(self) -> ProviderConfig:

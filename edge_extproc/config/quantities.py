@@ -35,6 +35,7 @@ _SIZE_RIGHT = "write a number and its unit: 64KiB, 32MiB, 1GiB"
 _LARGEST = (1 << 32) - 1
 
 MAX_COUNT = 1_000_000
+MAX_PORT = 65_535
 _INTEGER = re.compile(r"-?\d{1,18}")
 
 
@@ -84,6 +85,13 @@ def read_integer(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise wrong("this is not a whole number", "write one in digits")
+
+
+def read_port(value: object) -> int:
+    port = read_integer(value)
+    if not 1 <= port <= MAX_PORT:
+        raise wrong("this number is out of range", f"write one from 1 to {MAX_PORT}")
+    return port
 
 
 def read_boolean(value: object) -> bool:
@@ -143,9 +151,8 @@ Instant = Annotated[
 ]
 Port = Annotated[
     int,
-    BeforeValidator(read_integer),
-    _between(1, 65535),
-    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 65535}),
+    BeforeValidator(read_port),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_PORT}),
 ]
 Count = Annotated[
     int,

@@ -45,6 +45,7 @@ HeaderName = Annotated[Text, AfterValidator(_header)]
 
 class CandidateConfig(ConfigSection):
     provider: Text
+    """A name of `providers`."""
     model: Text | None = None
     """The provider's name of the model. Default: the requested name."""
     api: Text | None = None
@@ -68,9 +69,11 @@ class RuleConditionConfig(ConfigSection):
     )
     """Header names and globs of their values. Callers use such headers to tag calls."""
     stream: Boolean | None = None
+    """Whether the call is a stream."""
     min_tokens: Count | None = None
     """The prompt's tokens, estimated as a quarter of the body's bytes."""
     max_tokens: Count | None = None
+    """The same as an upper bound."""
     run_used: Percent | None = None
     """From this percentage of a cap of the call's run on. So a run becomes cheaper near its end."""
 
@@ -79,8 +82,11 @@ class RoutingRuleConfig(ConfigSection):
     """The first rule with matching conditions decides."""
 
     when: RuleConditionConfig
+    """The calls to which the rule applies."""
     strategy: Strategy | None = None
+    """Default: the model's strategy."""
     candidates: Candidates | None = None
+    """Default: the model's candidates."""
 
 
 class AffinityConfig(ConfigSection):
@@ -119,15 +125,22 @@ class ModelConfig(ConfigSection):
     """A model. A list of candidates alone is the short form."""
 
     candidates: Candidates
+    """The providers that may answer, in order."""
     strategy: Strategy = "failover"
-    affinity: Annotated[AffinityConfig | None, BeforeValidator(_affinity)] = None
+    """The order in which candidates are tried: failover is the given order."""
+    affinity: Annotated[
+        AffinityConfig | None, BeforeValidator(_affinity, json_schema_input_type=bool | AffinityConfig | None)
+    ] = None
     """Calls of one session go to the same candidate. true: a session is identified by the beginning of the prompt."""
     rules: tuple[RoutingRuleConfig, ...] = ()
+    """Other candidates or another strategy for some calls."""
     guard: Guard = "auto"
     """Whether a response is held so that a failure can still fail over: a stream until its first token, a reply until
     it is complete. auto: only streams, and only if there is another candidate."""
     fallbacks: FallbacksConfig = FallbacksConfig()
+    """Other models for calls that this one cannot answer."""
     hedge: HedgeConfig | None = None
+    """When a second candidate is asked at the same time. Absent: never."""
 
 
 ModelOrCandidates = Annotated[ModelConfig, BeforeValidator(_model, json_schema_input_type=Candidates | ModelConfig)]
@@ -137,6 +150,7 @@ class BreakerConfig(ConfigSection):
     """The circuit breaker of each provider and model, shared by the workers of a machine."""
 
     enabled: Boolean = True
+    """false: no candidate is skipped because of its failures."""
     failures: Count = 5
     """Consecutive failures that open the circuit."""
     open: PositiveDuration = timedelta(seconds=30)
@@ -147,6 +161,7 @@ class BreakerConfig(ConfigSection):
 
 class RoutingConfig(ConfigSection):
     breaker: BreakerConfig = BreakerConfig()
+    """The circuit breakers."""
     strategy_header: HeaderName | None = None
     """The request header in which a caller may choose another strategy. Absent: callers cannot choose."""
     exploration: Percent = 5

@@ -39,20 +39,33 @@ class Config(ConfigSection):
     """One configuration. It is immutable, and a stream keeps the one that it began with."""
 
     listen: ListenConfig = ListenConfig()
+    """Where callers connect."""
     admin: AdminConfig = AdminConfig()
+    """The admin port: health, metrics and the admin API."""
     agent: AgentConfig = Field(default_factory=dict, validate_default=True)
+    """The policy server: its processes, its files, and the addresses at which Envoy reaches it."""
     limits: BodyLimitsConfig = BodyLimitsConfig()
+    """Limits of sizes and counts. Limits of callers are in `callers`."""
     limiter: LimiterConfig = Field(default_factory=dict, validate_default=True)
+    """The store of the callers' limits, and assumptions for unknown lengths and prices."""
     timeouts: TimeoutsConfig = TimeoutsConfig()
+    """The timeouts of requests and connections."""
     retries: RetriesConfig = RetriesConfig()
+    """When and how often a request is sent again."""
     envoy: EnvoyConfig = Field(default_factory=dict, validate_default=True)
+    """Envoy: its version and its process."""
     telemetry: TelemetryConfig = TelemetryConfig()
+    """Logs, traces and exported metrics."""
     auth: AuthConfig
+    """How callers authenticate."""
     endpoints: Endpoints = Field(default_factory=dict, validate_default=True)
     """Passthrough paths and their providers, including all paths below: {"/v1/files": openai}."""
     records: RecordsConfig = RecordsConfig()
+    """Where the owners of stored objects and the replies of idempotency keys are kept."""
     idempotency: IdempotencyConfig = Field(default_factory=dict, validate_default=True)
+    """Requests with an idempotency key are sent once."""
     cache: CacheConfig | None = None
+    """The cache of replies. Absent: replies are not cached."""
     conversations: ConversationsConfig | None = None
     """Absent: the gateway stores no conversations."""
     store: StoreConfig | None = None
@@ -60,11 +73,15 @@ class Config(ConfigSection):
     roles: Annotated[Mapping[Label, RoleConfig], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
+    """Roles by name. Keys, tokens and certificates name them."""
     callers: tuple[CallerConfig, ...]
+    """The tenants, with their keys and limits."""
     providers: Annotated[Mapping[ProviderName, ProviderConfig], AfterValidator(frozen), PlainSerializer(thawed)]
+    """The hosts that serve models, by a name of your choice."""
     prices: tuple[PriceConfig, ...] = ()
     """Prices that take precedence over the public lists."""
     routing: RoutingConfig = RoutingConfig()
+    """Settings of routing that all models share."""
     models: Annotated[Mapping[Text, ModelOrCandidates], AfterValidator(frozen), PlainSerializer(thawed)]
     """Models by name, or by glob with * and ?. An exact name wins, then the longest glob."""
 

@@ -14,6 +14,7 @@ class SourceLimitConfig(ConfigSection):
     address. Behind a proxy, all callers have the same address."""
 
     requests_per_second: Count
+    """The most requests of one address in a second."""
     burst: Count | None = None
     """The most requests at one moment. Default: twice requests_per_second."""
     addresses: Count = 10_000

@@ -37,8 +37,11 @@ def _header(name: str) -> str:
 
 
 class LogConfig(ConfigSection):
-    format: Annotated[Literal["json", "console"], one_of("json", "console")] = "json"
+    format: Annotated[Literal["auto", "json", "console"], one_of("auto", "json", "console")] = "auto"
+    """The form of log lines and access lines. console: short lines for people. auto: console if the output is a
+    terminal, otherwise json."""
     level: Annotated[Literal["debug", "info", "warning", "error"], one_of("debug", "info", "warning", "error")] = "info"
+    """The least important level that is logged. It does not concern access lines."""
     refused_per_second: Count = 100
     """The most access log lines per second and worker for invalid credentials (401), so that a flood of wrong keys does
     not fill a disk. The metric edge_log_lines_spared counts the others."""
@@ -53,6 +56,7 @@ class OtlpConfig(ConfigSection):
     endpoint: Annotated[Text, AfterValidator(_endpoint)]
     """With grpc, without a path. With http, /v1/traces and /v1/metrics are appended."""
     protocol: Annotated[Literal["grpc", "http"], one_of("grpc", "http")] = "grpc"
+    """The protocol of the collector's endpoint."""
     headers: Annotated[Mapping[HeaderName, Secret], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
@@ -63,12 +67,15 @@ class OtlpConfig(ConfigSection):
     sampling: Percent = 100
     """The percentage of sampled traces, for those that begin here. For a caller's trace, the caller decides."""
     service: Label = "edge-extproc"
+    """The resource attribute service.name."""
     environment: Label | None = None
+    """The resource attribute deployment.environment.name."""
     content: Boolean = False
     """Add the redacted content of prompts and replies to spans. Everyone who can read traces can then read it."""
     attributes: tuple[Annotated[Flavour, one_of(*FLAVOURS)], ...] = ()
     """Add the attributes of these tools, in addition to OpenTelemetry's GenAI conventions."""
     metrics: Boolean = True
+    """false: only traces are exported."""
 
     @model_validator(mode="after")
     def _private(self) -> OtlpConfig:
@@ -87,5 +94,6 @@ class OtlpConfig(ConfigSection):
 
 class TelemetryConfig(ConfigSection):
     log: LogConfig = LogConfig()
+    """The log lines of the gateway."""
     otlp: OtlpConfig | None = None
     """Absent: no traces, and OpenTelemetry is not imported."""

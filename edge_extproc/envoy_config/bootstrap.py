@@ -18,7 +18,7 @@ from . import certificate
 from . import tracing as render_tracing
 from .clusters import agent_cluster, chain_clusters, composite_cluster, has_several, hedged_pairs, provider_cluster
 from .envoy_types import Json, bootstrap_v3, connections, core, extension, fields, merged, tcp_address
-from .listener import listener
+from .listener import listeners
 
 _REGEX_SIZE = 32768
 
@@ -33,8 +33,10 @@ def render(config: Config, version: str | None = None) -> Json:
 
 def ensure_certificate(config: Config) -> None:
     """Raises ConfigError."""
-    if config.listen.tls is not None and config.listen.tls.generate:
-        certificate.ensure(config.agent.state_dir, names=(*certificate.NAMES, config.listen.address))
+    generated = [each for _, each in config.listen.listeners() if each.tls is not None and each.tls.generate]
+    if generated:
+        addresses = dict.fromkeys(each.address for each in generated)
+        certificate.ensure(config.agent.state_dir, names=(*certificate.NAMES, *addresses))
 
 
 def bootstrap(config: Config, *, passes_over: bool | None = None) -> Json:
@@ -56,7 +58,7 @@ def bootstrap(config: Config, *, passes_over: bool | None = None) -> Json:
         },
         "overload_manager": {"resource_monitors": [_connection_monitor(config)]},
         "static_resources": {
-            "listeners": [listener(config, passes_over=has_several(config) if passes_over is None else passes_over)],
+            "listeners": listeners(config, passes_over=has_several(config) if passes_over is None else passes_over),
             "clusters": [
                 agent_cluster(config),
                 *(provider_cluster(config, name, provider) for name, provider in config.providers.items()),

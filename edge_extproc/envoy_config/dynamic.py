@@ -1,8 +1,9 @@
 """Renders the same configuration as bootstrap.py for an Envoy that is reconfigured while it runs: a bootstrap that
 names files, and the content of these files.
 
-Clusters (CDS), the listener (LDS) and the routes (RDS) are resources in files, so a changed timeout or retry policy
-drains no connection. A cluster never changes: a changed one is a new cluster with another name (see
+Clusters (CDS), the listeners (LDS) and the routes of the first one (RDS) are resources in files, so a changed timeout
+or retry policy drains none of its connections. Envoy takes one set of routes from a file: further listeners contain
+theirs. A cluster never changes: a changed one is a new cluster with another name (see
 `provider_<name>@<digest>`). What an operator adds by `envoy.raw` stays in its place: listeners in the listener's file,
 because they may name rendered clusters; clusters in the bootstrap, because other parts of the bootstrap may name them.
 """
@@ -23,6 +24,7 @@ from ..proxy.cluster_names import cluster_names
 from .bootstrap import bootstrap, ensure_certificate
 from .clusters import hedged_pairs
 from .envoy_types import Json
+from .listener import LISTENER
 
 _TYPES = {
     "clusters": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
@@ -74,7 +76,7 @@ def render(config: Config, files: DiscoveryFiles) -> DynamicResources:
             clusters[name] = {"alt_stat_name": cluster["name"], **_renamed({**cluster, "name": name}, names)}
     for configured in static["listeners"]:
         listener = _renamed(configured, names)
-        if listener.get("name") == "edge":
+        if listener.get("name") == LISTENER:
             listener, routes = _with_rds(listener, files.routes)
         listeners.append(listener)
     others = {

@@ -97,6 +97,8 @@ def envoy_filter(config: Config, target: Target, mesh: MeshResources) -> Json:
         )
     if config.listen.cors is not None:
         raise ConfigError("listen.cors is not supported with Istio; set corsPolicy in the VirtualService")
+    if config.listen.more:
+        raise ConfigError("listen.more is not supported with Istio; its Gateway has the listeners")
     tcp = config.agent.tcp
     if target == "istio-gateway" and tcp is None:
         raise ConfigError("a gateway of Istio reaches agents over TCP; give agent.tcp with the name of their Service")

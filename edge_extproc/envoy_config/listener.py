@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..config.envoy import TlsConfig
+from ..config.envoy import ANY_ADDRESS, ListenerConfig, TlsConfig
 from ..config.quantities import write_size
 from ..config.schema import Config
 from ..model.envoy_names import AUTHZ_DENIED, NAMESPACE, OUR_DETAILS, SOURCE_LIMITED
@@ -36,16 +36,25 @@ _STREAM_WINDOW = 256 << 10
 _CONNECTION_WINDOW = 1 << 20
 
 
-# --- the listener
+LISTENER = "edge"
+"""The name of the first listener and of its routes. The others have a number after it."""
+
+# --- the listeners
 
 
-def listener(config: Config, *, passes_over: bool) -> Json:
+def listeners(config: Config, *, passes_over: bool) -> list[Json]:
     """`passes_over`: whether an attempt can go to a cluster of several providers."""
+    # Each is rendered as if it were the only one.
+    alone = (config.model_copy(update={"listen": one}) for _, one in config.listen.listeners())
+    return [_listener(one, f"{LISTENER}-{n}" if n else LISTENER, passes_over) for n, one in enumerate(alone)]
+
+
+def _listener(config: Config, name: str, passes_over: bool) -> Json:
     chain: Json = {
         "filters": [
             {
                 "name": "envoy.filters.network.http_connection_manager",
-                "typed_config": _connection_manager(config, passes_over),
+                "typed_config": _connection_manager(config, name, passes_over),
             }
         ]
     }
@@ -55,14 +64,22 @@ def listener(config: Config, *, passes_over: bool) -> Json:
     return {
         **fields(
             listener_v3.Listener(
-                name="edge",
-                address=tcp_address(config.listen.address, config.listen.port),
+                name=name,
+                address=_address(config.listen),
                 # Responses that Envoy passes on without ext_proc buffering. The route has a larger limit.
                 per_connection_buffer_limit_bytes=config.limits.response_body,
             )
         ),
         "filter_chains": [chain],
     }
+
+
+def _address(listen: ListenerConfig) -> core.Address:
+    if listen.address != ANY_ADDRESS:
+        return tcp_address(listen.address, listen.port)
+    # Envoy's own default is IPv6 alone.
+    both = core.SocketAddress(address=listen.address, port_value=listen.port, ipv4_compat=True)
+    return core.Address(socket_address=both)
 
 
 def _listener_tls(config: Config) -> Json | None:
@@ -99,7 +116,7 @@ def _client_authorities(wanted: TlsConfig) -> tls.CertificateValidationContext |
     return tls.CertificateValidationContext(trusted_ca=file_source(wanted.client_ca))
 
 
-def _connection_manager(config: Config, passes_over: bool) -> Json:
+def _connection_manager(config: Config, name: str, passes_over: bool) -> Json:
     limits, timeouts = config.limits, config.timeouts
     tracing = render_tracing.tracing(config)
     return typed(
@@ -142,7 +159,7 @@ def _connection_manager(config: Config, passes_over: bool) -> Json:
         early_header_mutation_extensions=[strip_internal_headers(config)],
         local_reply_config={"mappers": _local_replies(config)},
         access_log=_access_log(config),
-        route_config=routes(config),
+        route_config=routes(config, name),
         http_filters=[
             request_id(),
             *direct.filters(config),

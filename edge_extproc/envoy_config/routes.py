@@ -9,11 +9,11 @@ from . import direct
 from .envoy_types import Json, fields, matcher, route_v3
 
 
-def routes(config: Config) -> Json:
+def routes(config: Config, name: str) -> Json:
     """The three variants of the route. The agent selects one by a header after it has planned the request."""
     return {
         # A group of the order names a cluster that intentionally does not exist.
-        **fields(route_v3.RouteConfiguration(name="edge", validate_clusters=False)),
+        **fields(route_v3.RouteConfiguration(name=name, validate_clusters=False)),
         "virtual_hosts": [
             {
                 # The matcher of the upstream level reads the attempt number from this count; the filter after it

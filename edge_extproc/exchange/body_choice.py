@@ -51,7 +51,7 @@ def operation_body(
     call, values, candidate = answered.call, answered.head.values, answered.candidate
     upstream_format = format_of(call, candidate, gateway.providers[candidate.provider])
     operation = OperationResponse(call, gateway.formats, upstream_format)
-    removed, encoding = unwanted(answered.head.headers), values.get("content-encoding")
+    removed, encoding = unwanted(answered.head.headers, gateway.response_headers), values.get("content-encoding")
     way = "pass" if end else operation.way(values.get("content-type", ""))
     if way == "whole" or (not end and objects is not None and objects.needs_whole(answered)):
         return BodyChoice(OperationBody(operation, encoding), "buffered", removed)
@@ -70,7 +70,7 @@ def chat_body(
 ) -> BodyChoice:
     """A requested stream is passed on in chunks. An unrequested stream, or a complete reply, is buffered."""
     call, upstream, caller = answered.call, answered.dialect, answered.caller_dialect
-    removed = unwanted(answered.head.headers)
+    removed = unwanted(answered.head.headers, gateway.response_headers)
     content_type = answered.head.values.get("content-type", "")
     unframer = gateway.providers[answered.candidate.provider].unframe(upstream.name, content_type)
     content_type = content_type if unframer is None else upstream.stream_type
@@ -120,7 +120,7 @@ def chat_body(
 def error_body(gateway: Gateway, answered: Answered) -> BodyChoice:
     """The reader for an error response of a provider."""
     body = UpstreamErrorBody(partial(read_error, gateway, answered), answered.head.values.get("content-encoding"))
-    return BodyChoice(body, "buffered", unwanted(answered.head.headers))
+    return BodyChoice(body, "buffered", unwanted(answered.head.headers, gateway.response_headers))
 
 
 def read_error(gateway: Gateway, answered: Answered, body: bytes) -> Fault:

@@ -40,7 +40,7 @@ from .events import (
     ResponseTrailers,
 )
 from .handler import Closing, MoreTime, no_more_time
-from .headers import first
+from .headers import first, status_of
 from .open import OpenExchanges
 from .ports import Gateway
 from .relay import UNREADABLE, Tally, is_lost
@@ -112,7 +112,11 @@ class GuardExchange:
         if attempt is None:
             return CONTINUE
         self._headers = event.headers
-        self._status = int(first(event.headers, ":status") or 0)
+        written = first(event.headers, ":status")
+        self._status = status_of(written)
+        if written is not None and str(self._status) != written:
+            # Envoy retries 502, and does not know the other one.
+            return self._failed(Fault(502, "api", f"the provider answered with status {written}", "upstream_error"))
         if self._status >= 400:
             if self._reads_error(attempt) and not event.end:
                 self._holding = _ErrorResponse()

@@ -1,17 +1,18 @@
 """Decides which headers may pass, by tables. A header without a row does not reach a provider.
 
 Requests have an allow-list: a caller's header reaches a provider only if it has a meaning there and cannot be a secret
-of the gateway. Responses have a deny-list: headers about the operator's account, about connections or about the gateway
-are removed. The caller gets all others (rate limits, request ids).
+of the gateway. Responses have one too: a provider's header reaches the caller only if it describes the reply. Rate
+limits and names of the operator's account do not, and the configuration may add others (listen.response_headers).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from ..model.envoy_names import AGAIN, ONCE, ROUTE
+from ..model.envoy_names import AGAIN, ONCE, RESERVED_RESPONSE_PREFIXES, ROUTE
 from ..model.plan import NO_FALLBACK, Plan
 from ..telemetry.redaction import redact
 from .commands import Pairs
@@ -29,25 +30,25 @@ _SAME_DIALECT_PREFIXES = ("x-stainless-",)
 _ENVOYS = frozenset({"host", "x-request-id", "transfer-encoding", "content-length", "content-type"})
 _ENVOYS_PREFIXES = (":", "x-envoy-", "x-forwarded-")
 
-_NEVER_BACK = frozenset(
+# They describe the reply, its body, or when to try again.
+_BACK = frozenset(
     {
-        "alt-svc",
-        "anthropic-organization-id",
-        "cf-cache-status",
-        "cf-ray",
-        "nel",
-        "openai-organization",
-        "openai-project",
-        "report-to",
-        "server",
-        "set-cookie",
-        "strict-transport-security",
-        "via",
-        "x-powered-by",
+        *("accept-ranges", "cache-control", "content-disposition", "content-encoding", "content-language"),
+        *("content-length", "content-range", "content-type", "date", "etag", "expires", "last-modified"),
+        *("transfer-encoding", "vary", "warning", "deprecation", "sunset", "x-content-type-options"),
+        # The SDKs of OpenAI and Anthropic read them before they send a request again.
+        *("retry-after", "retry-after-ms", "x-should-retry"),
+        # The provider's id of a request: Anthropic, Azure, AWS. A filter of Envoy renames x-request-id.
+        *("request-id", "x-request-id", "apim-request-id", "x-amzn-requestid"),
+        # The type of an error, which AWS's SDK reads.
+        "x-amzn-errortype",
+        *("openai-processing-ms", "openai-version", "openai-model"),
     }
 )
-# Envoy adds the CORS headers (listen.cors).
-_NEVER_BACK_PREFIXES = ("access-control-", "x-edge-", "x-envoy-")
+# Token counts and times of Bedrock's InvokeModel; the steps of an upload at Google.
+_BACK_PREFIXES = (":", "x-amzn-bedrock-", "x-goog-upload-")
+# Never, whatever the configuration adds. A cookie would be the provider's, in the name of the gateway's host.
+_NEVER_BACK = frozenset({"set-cookie"})
 
 
 def _passes(name: str, own: frozenset[str] | None) -> bool:
@@ -108,14 +109,20 @@ def orders(plan: Plan) -> Pairs:
     return tuple(settings)
 
 
-def unwanted(present: Headers) -> tuple[str, ...]:
-    """The response headers that the caller must not get."""
-    return tuple(sorted({n for n, _ in present if _stays(n)}))
+def unwanted(present: Headers, more: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The response headers that the caller must not get. `more`: names or globs that are configured besides those that
+    every caller gets."""
+    return tuple(sorted({name for name, _ in present if not _goes_back(name, more)}))
 
 
+# Providers send the same headers each time. The cache is small, because a provider can invent names.
 @lru_cache(maxsize=256)
-def _stays(name: str) -> bool:
-    return name in _NEVER_BACK or name.startswith(_NEVER_BACK_PREFIXES)
+def _goes_back(name: str, more: tuple[str, ...]) -> bool:
+    if name in _BACK or name.startswith(_BACK_PREFIXES):
+        return True
+    if name in _NEVER_BACK or name.startswith(RESERVED_RESPONSE_PREFIXES):
+        return False
+    return any(fnmatchcase(name, glob) for glob in more)
 
 
 # Some clients and proxies refuse a header line over 8 KiB; a list of dropped fields takes up to a quarter of that.
@@ -161,6 +168,17 @@ def first(headers: Iterable[tuple[str, str]], name: str) -> str | None:
         if key == name:
             return value
     return None
+
+
+# HTTP has three digits, of which the first is 1 to 5 (RFC 9110, section 15).
+_STATUSES = range(100, 600)
+NO_STATUS = 502
+
+
+def status_of(value: str | None) -> int:
+    """The status of a response: NO_STATUS for a number that is not a status of HTTP, 0 if there is none."""
+    status = int(value or 0)
+    return status if status in _STATUSES or not status else NO_STATUS
 
 
 def content_length(values: Mapping[str, str]) -> int:

@@ -153,7 +153,7 @@ class PathRouter:
             raise NoSuchRoute("realtime sessions do not go through this gateway; send requests, streamed or not")
         if methods is None:
             paths = ", ".join(sorted({*self._by_path, *self._passed}))
-            raise NoSuchRoute(f"no API at {path!r}; {self._hint(path)}have {paths}")
+            raise NoSuchRoute(f"no API at {path!r}; {self._hint(path) or f'have {paths}'}")
         raise WrongMethod(f"{method} is not a method of {path}; use {', '.join(sorted(methods))}")
 
     def _hint(self, path: str) -> str:
@@ -165,9 +165,9 @@ class PathRouter:
             end = "/".join(segments[begin:])
             for meant in (f"/{end}", f"/v1/{end}", f"/v1beta/{end}"):
                 if meant != path and self._methods(meant) is not None:
-                    return f"did you mean {meant!r}? check the base URL of the client; "
+                    return f"did you mean {meant!r}? check the base URL of the client"
         close = difflib.get_close_matches(path, self._by_path, n=1, cutoff=0.9)
-        return f"did you mean {close[0]!r}? " if close else ""
+        return f"did you mean {close[0]!r}?" if close else ""
 
     def caller_dialect(self, path: str, headers: Headers) -> Dialect | None:
         """The dialect for errors before the route is known. It is that of a header that only clients of one dialect

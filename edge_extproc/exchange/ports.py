@@ -93,6 +93,8 @@ class Gateway:
     """Bounds of the shape of a body."""
     body_limits: BodyLimits = DEFAULT_LIMITS
     """The size limits of requests, and of responses that are read whole."""
+    response_headers: tuple[str, ...] = ()
+    """Names or globs of providers' response headers that callers get, besides those that every caller gets."""
     large_body_runner: WorkRunner = AT_ONCE
     """Runs the work on large bodies."""
     tracer: Tracer | None = None

@@ -11,7 +11,7 @@ from ..model.frozen_dataclass import frozen_dataclass
 from ..model.plan import Candidate, Plan
 from .envoy_faults import VIA_UPSTREAM
 from .events import Headers, ResponseHeaders
-from .headers import firsts
+from .headers import firsts, status_of
 
 # AWS sends the id of a reply in this header.
 _ID_HEADER = "x-amzn-requestid"
@@ -35,7 +35,7 @@ class ResponseHead:
         values, attributes = firsts(event.headers), event.attributes
         attempts, provider = attributes.get("upstream.request_attempt_count"), attributes.get(ANSWERED_BY)
         return cls(
-            int(values.get(":status", 0)),
+            status_of(values.get(":status")),
             event.headers,
             values,
             str(attributes.get("response.code_details", VIA_UPSTREAM)),

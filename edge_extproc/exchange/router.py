@@ -516,7 +516,7 @@ class RouterExchange:
             self._body = ReplacedBody(fault)
             return Continue(
                 set_headers=self._request_notes(),
-                remove_headers=header_rules.unwanted(event.headers),
+                remove_headers=header_rules.unwanted(event.headers, self._gateway.response_headers),
                 response_body="buffered",
             )
         status, headers, body = self._caller_dialect.write_error(fault)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ..config.default_models import CHAT, EMBEDDING
+from ..config.envoy import ListenerConfig
 from ..config.schema import Config
 from ..envoy_config import certificate
 from .config_source import ConfigSource
@@ -15,12 +17,12 @@ from .config_source import ConfigSource
 
 def text(config: Config, origin: ConfigSource, processes: Mapping[str, int]) -> str:
     """Plain text without secrets. `processes`: the process id of each process, by name."""
-    scheme = "https" if config.listen.tls is not None else "http"
-    url = f"{scheme}://{_host(str(config.listen.address))}:{config.listen.port}"
+    url, *others = [_url(listener) for _, listener in config.listen.listeners()]
     admin = f"http://{_host(str(config.admin.address))}:{config.admin.port}"
     alive = ", ".join(f"{name} (pid {pid})" for name, pid in processes.items())
     lines = [
         f"Gateway   {url}   (OpenAI: {url}/v1, Anthropic: {url})",
+        *(f"          {other}" for other in others),
         f"Admin     {admin}   (/healthz, /readyz, /metrics)",
         f"Healthy   {alive}",
         f"Providers {', '.join(config.providers)}",
@@ -31,27 +33,36 @@ def text(config: Config, origin: ConfigSource, processes: Mapping[str, int]) -> 
     if origin.path is not None:
         return "\n".join([*lines, f"Keys      those of {origin.path}", "Stop with Ctrl-C."])
     key_file = origin.state_dir / "dev-key"
-    model = _model(config)
-    return "\n".join([*lines, f"Key       in {key_file}", "", *_snippets(url, key_file, model), "Stop with Ctrl-C."])
+    snippets = _snippets(url, key_file, config)
+    return "\n".join([*lines, f"Key       in {key_file}", "", *snippets, "Stop with Ctrl-C."])
 
 
-def _model(config: Config) -> str:
-    """The first configured name that is no glob."""
-    return next(name for name in config.models if not set(name) & set("*?"))
-
-
-def _snippets(url: str, key_file: Path, model: str) -> list[str]:
+def _snippets(url: str, key_file: Path, config: Config) -> list[str]:
+    """Examples for the models that there are: a chat, or embeddings if no model chats."""
+    if CHAT in config.models:
+        path, body = "chat/completions", f'"model": "{CHAT}", "messages": [{{"role": "user", "content": "Hello"}}]'
+        call = f'chat.completions.create(model="{CHAT}", messages=[{{"role": "user", "content": "Hello"}}])'
+        shown = "reply.choices[0].message.content"
+    elif EMBEDDING in config.models:
+        path, body = "embeddings", f'"model": "{EMBEDDING}", "input": "Hello"'
+        call, shown = f'embeddings.create(model="{EMBEDDING}", input="Hello")', "reply.data[0].embedding[:3]"
+    else:
+        return []
     return [
-        f"curl {url}/v1/chat/completions \\",
+        f"curl {url}/v1/{path} \\",
         f'  -H "authorization: Bearer $(cat {key_file})" -H "content-type: application/json" \\',
-        f"""  -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'""",
+        f"  -d '{{{body}}}'",
         "",
         "from openai import OpenAI",
         f'client = OpenAI(base_url="{url}/v1", api_key=open("{key_file}").read().strip())',
-        f'reply = client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hello"}}])',
-        "print(reply.choices[0].message.content)",
+        f"reply = client.{call}",
+        f"print({shown})",
         "",
     ]
+
+
+def _url(listener: ListenerConfig) -> str:
+    return f"{'https' if listener.tls is not None else 'http'}://{_host(listener.address)}:{listener.port}"
 
 
 def _host(address: str) -> str:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+import msgspec
+
 from ..config import load as config_load
-from ..config.default_models import needs_rehearsal
+from ..config.default_models import LocalServer, has_key
 from ..config.schema import Config
 from ..config.secrets import ensure_file, generate_key
 from ..errors import StartError
+from . import local_servers
 from .supervisor import free_port
 
 
@@ -27,6 +30,8 @@ class ConfigSource:
     admin_port: int = 10001
     accepted: Path | None = None
     """The supervisor's copy of the last valid version of the file. Workers read it instead of the file."""
+    local: tuple[LocalServer, ...] = ()
+    """The model servers that were found on this machine, for the built-in defaults."""
     versioned_clusters: bool = False
     """The gateway runs Envoy and can change its clusters: their names hold a digest (proxy/cluster_names.py)."""
 
@@ -40,6 +45,7 @@ class ConfigSource:
             rehearsal_port=self.rehearsal_port,
             port=self.port,
             admin_port=self.admin_port,
+            local=self.local,
         )
 
     def parse(self, text: str, environ: Mapping[str, str] = os.environ) -> Config:
@@ -63,6 +69,7 @@ class ConfigSource:
             *("--rehearsal-port", str(self.rehearsal_port)),
             *("--port", str(self.port)),
             *("--admin-port", str(self.admin_port)),
+            *("--local", msgspec.json.encode(self.local).decode()),
         )
 
 
@@ -83,6 +90,11 @@ class ConfigFollower:
         self.config = self._origin.read()
         self._stamp = now
         return self.config
+
+
+def read_local(text: str) -> tuple[LocalServer, ...]:
+    """The servers of `ConfigSource.arguments`."""
+    return msgspec.json.decode(text, type=tuple[LocalServer, ...])
 
 
 Stamp: TypeAlias = tuple[int, int, int]
@@ -133,11 +145,24 @@ def prepare(
         return ConfigSource(path, STATE_DIR)
     state_dir = STATE_DIR if state_dir is None else state_dir
     port, admin_port = PORT if port is None else port, ADMIN_PORT if admin_port is None else admin_port
+    ensure_secret(state_dir / "dev-key")
+    ensure_pepper(state_dir)
+    local = local_servers.find(environ)
+    rehearsal_port = free_port("127.0.0.1") if not has_key(environ) and not local else 0
+    return ConfigSource(None, state_dir.absolute(), rehearsal_port, port, admin_port, local=local)
+
+
+def ensure_pepper(state_dir: Path) -> str:
+    """The pepper in a state directory. It is generated if there is none. Raises StartError."""
+    return ensure_secret(state_dir / "pepper")
+
+
+def ensure_secret(path: Path) -> str:
+    """The content of a file in a state directory. If it does not exist, it gets a new random key. Raises StartError."""
     try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        ensure_file(state_dir / "dev-key", generate_key)
-        ensure_file(state_dir / "pepper", generate_key)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return ensure_file(path, generate_key)
     except OSError as error:
-        raise StartError(f"cannot store state in {state_dir}: {error.strerror}; choose another --state-dir") from error
-    rehearsal_port = free_port("127.0.0.1") if needs_rehearsal(environ) else 0
-    return ConfigSource(None, state_dir.absolute(), rehearsal_port, port, admin_port)
+        raise StartError(
+            f"cannot store state in {path.parent}: {error.strerror}; choose another --state-dir"
+        ) from error

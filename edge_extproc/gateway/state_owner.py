@@ -54,6 +54,21 @@ def owned(directories: Iterable[Path], own: StateOwner) -> Iterator[None]:
         yield
 
 
+def owner_of(directory: Path) -> str | None:
+    """The gateway that runs in a directory, as text. None: there is none."""
+    try:
+        file = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _describe(os.pread(file, _MAX_BYTES, 0), socket.gethostname())
+    finally:
+        os.close(file)
+    return None
+
+
 def _lock(directory: Path, own: StateOwner) -> int:
     """The descriptor of the file. The lock is held until it is closed."""
     path = directory / LOCK

@@ -61,8 +61,8 @@ class ProcessSpec:
     """The health check. After a first success, a process that fails it for a minute and its grace is killed, unless it
     is stopped (SIGSTOP, a debugger)."""
     environment: dict[str, str] = field(default_factory=dict)
-    clean: Callable[[str], str] | None = None
-    """Rewrites each line of its output."""
+    clean: Callable[[str], str | None] | None = None
+    """Rewrites each line of its output. None: the line is not shown."""
 
 
 class RunningProcess:
@@ -159,9 +159,11 @@ class RunningProcess:
                 continue
             if not line:
                 return
-            text = line.decode(errors="replace").rstrip()
-            if self.spec.clean is not None:
+            text: str | None = line.decode(errors="replace").rstrip()
+            if self.spec.clean is not None and text is not None:
                 text = self.spec.clean(text)
+            if text is None:
+                continue
             self.last_lines.append(text)
             if not quiet:
                 sys.stdout.write(text + "\n")

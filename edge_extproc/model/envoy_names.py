@@ -72,3 +72,6 @@ AUTHZ_NAMESPACE = "envoy.filters.http.ext_authz"
 CONTENT_LENGTH = "content_length"
 TRACEPARENT = "traceparent"
 GUARD = "guard"
+
+RESERVED_RESPONSE_PREFIXES = ("access-control-", "x-edge-", "x-envoy-", "x-ratelimit-")
+"""Response headers of the gateway itself. No provider may fill them in."""

@@ -61,6 +61,7 @@ def is_anthropic(base_url: str) -> bool:
 
 
 class AnthropicKind(ProviderKind):
+    models_path = "/models"
     default_base_url = "https://api.anthropic.com/v1"
     apis: Mapping[str, str] = MappingProxyType({"messages": "anthropic_messages"})
     default = DefaultProvider(

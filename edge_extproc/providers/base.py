@@ -169,6 +169,14 @@ class ProviderKind(ABC):
     """The profiles of this kind's hosts, by the names for `profile.like` in the configuration."""
     default: DefaultProvider | None = None
     """The models of the built-in configuration, for a kind that needs only a key."""
+    models_path: str | None = None
+    """The path of the list of models below the base URL. A request for it costs nothing, and needs the key. None: the
+    kind has no such list."""
+    default_hosts: Mapping[str, DefaultProvider] = MappingProxyType({})
+    """The same for a kind of many hosts, by the name of the host."""
+    local_hosts: Mapping[str, str] = MappingProxyType({})
+    """Hosts that the built-in configuration uses if they answer on this machine. The value is the environment variable
+    with the host's address, as the host's own tools read it."""
 
     def address_template(self, options: Mapping[str, str]) -> str | None:
         """The address before `address` fills in the options."""

@@ -44,6 +44,7 @@ class GoogleProvider:
 
 
 class GoogleKind(ProviderKind):
+    models_path = "/models"
     default_base_url = "https://generativelanguage.googleapis.com/v1beta"
     apis: Mapping[str, str] = MappingProxyType({"gemini": "gemini_generate"})
     gen_ai_provider = "gcp.gemini"
@@ -52,7 +53,10 @@ class GoogleKind(ProviderKind):
         keys=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
         chat="gemini-2.5-flash",
         embedding="gemini-embedding-001",
-        models=("gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-embedding-001"),
+        models=(
+            *("gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-2.5-flash-image"),
+            "gemini-embedding-001",
+        ),
         families=("gemini-*", "gemma-*"),
     )
 

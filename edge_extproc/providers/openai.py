@@ -68,6 +68,7 @@ class OpenAIProvider:
 
 
 class OpenAIKind(ProviderKind):
+    models_path = "/models"
     default_base_url = "https://api.openai.com/v1"
     apis: Mapping[str, str] = MappingProxyType({"chat": "openai_chat", "responses": "openai_responses"})
     profiles: Mapping[str, HostProfile] = MappingProxyType({"openai": OPENAI_HOST})
@@ -79,6 +80,8 @@ class OpenAIKind(ProviderKind):
         models=(
             *("gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano", "gpt-4o", "gpt-4o-mini"),
             *("o3", "o4-mini", "text-embedding-3-small", "text-embedding-3-large"),
+            *("gpt-image-1", "gpt-4o-mini-tts", "tts-1", "gpt-4o-mini-transcribe", "whisper-1"),
+            "omni-moderation-latest",
         ),
         families=(
             *("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*", "codex-*", "text-embedding-*"),

@@ -14,6 +14,7 @@ from ..errors import ConfigError
 from ..model.frozen_dataclass import frozen_dataclass
 from ..model.host import UNKNOWN_HOST, HostProfile
 from .base import HostAddress, ProviderKind, ProviderSettings
+from .default_hosts import ON_THIS_MACHINE, WITH_KEY
 from .openai import CHAT_ONLY, OPENAI, OpenAIKind, OpenAIProvider
 from .quirks import Quirks
 
@@ -123,10 +124,13 @@ _UNKNOWN = CompatibleHost("", "")
 
 
 class OpenAICompatibleKind(ProviderKind):
+    models_path = "/models"
     needs_key = False
     hosts: Mapping[str, HostAddress] = MappingProxyType(HOSTS)
     apis = OpenAIKind.apis
     options = frozenset({"account"})
+    default_hosts = WITH_KEY
+    local_hosts = ON_THIS_MACHINE
     profiles: Mapping[str, HostProfile] = MappingProxyType({name: host.profile for name, host in HOSTS.items()})
 
     def build(self, settings: ProviderSettings) -> OpenAIProvider:

@@ -19,9 +19,10 @@ MODELS_SINCE = 1_767_225_600
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A complete JSON reply."""
+    """A complete reply."""
 
     body: bytes
+    content_type: str = JSON
 
 
 @dataclass(frozen=True, slots=True)

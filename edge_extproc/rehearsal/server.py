@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import orjson
 
-from . import anthropic, openai, responses
+from . import anthropic, openai, openai_media, responses
 from .connection import Connection, Outcome, Request
 from .format import JSON, Format, Operation, RequestMeta, Whole
 from .reading import Fields, Refused
@@ -29,10 +29,21 @@ _OPERATIONS: Mapping[str, tuple[Format, Operation]] = MappingProxyType(
         "/v1/chat/completions": (OPENAI, openai.chat),
         "/v1/responses": (RESPONSES, responses.responses),
         "/v1/embeddings": (OPENAI, openai.embeddings),
+        "/v1/completions": (OPENAI, openai_media.completions),
+        "/v1/images/generations": (OPENAI, openai_media.images),
+        "/v1/images/edits": (OPENAI, openai_media.images),
+        "/v1/images/variations": (OPENAI, openai_media.images),
+        "/v1/audio/speech": (OPENAI, openai_media.speech),
+        "/v1/audio/transcriptions": (OPENAI, openai_media.transcriptions),
+        "/v1/audio/translations": (OPENAI, openai_media.transcriptions),
+        "/v1/moderations": (OPENAI, openai_media.moderations),
+        "/v1/rerank": (OPENAI, openai_media.rerank),
         "/v1/messages": (ANTHROPIC, anthropic.messages),
         "/v1/messages/count_tokens": (ANTHROPIC, anthropic.count_tokens),
     }
 )
+# Their bodies are forms with files.
+_FORMS = frozenset({"/v1/images/edits", "/v1/images/variations", "/v1/audio/transcriptions", "/v1/audio/translations"})
 _MODELS = "/v1/models"
 _REQUESTS = "/rehearsal/requests"
 _HEALTH = "/rehearsal/health"
@@ -130,7 +141,8 @@ class Rehearsal:
         if request.method != allowed:
             raise Refused(f"{path} accepts {allowed}, not {request.method}", status=405)
         wire_format.check(headers)
-        body = None if is_models else _read_body(request.body, headers)
+        read = openai_media.read_form if path in _FORMS else _read_body
+        body = None if is_models else read(request.body, headers)
         script = self._script(body, request.headers)
         if script.status != 200:
             return _refusal(_scripted_error(script.status), wire_format, request_id, script)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Literal, assert_never
 
-from .format import EVENT_STREAM, JSON, Answer, Format, Stream, Whole
+from .format import EVENT_STREAM, Answer, Format, Stream, Whole
 from .reading import Refused
 from .script import Script
 
@@ -51,7 +51,7 @@ def stage(
     if script.body == "html":
         answer, content_type = Whole(_HTML), "text/html; charset=utf-8"
     else:
-        content_type = EVENT_STREAM if isinstance(answer, Stream) else JSON
+        content_type = EVENT_STREAM if isinstance(answer, Stream) else answer.content_type
     chunks: Iterable[bytes]
     match answer:
         case Stream():

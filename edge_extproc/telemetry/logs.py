@@ -134,7 +134,7 @@ def _frames(error: BaseException) -> list[str]:
 
 def set_up(level: Level = "info", *, stream: TextIO | None = None, console: bool | None = None) -> None:
     """Sends the events of structlog and of the standard library to one stream (stderr by default), as JSON lines, or as
-    text if `console` is true. By default, `console` is true for a terminal."""
+    text if `console` is true. By default, `console` is true for a terminal. See `is_console`."""
     sink = stream if stream is not None else sys.stderr
     for_humans = sink.isatty() if console is None else console
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -145,9 +145,7 @@ def set_up(level: Level = "info", *, stream: TextIO | None = None, console: bool
         without_exception_text,
         without_credentials,
     ]
-    render: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sink.isatty(), timestamp_key="time") if for_humans else as_json
-    )
+    render: structlog.typing.Processor = as_text if for_humans else as_json
     structlog.configure(
         processors=[*common, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -238,6 +236,26 @@ def as_json(_: object, __: str, event: structlog.typing.EventDict) -> str:
     return orjson.dumps(event, option=orjson.OPT_SORT_KEYS).decode()
 
 
+def as_text(_: object, __: str, event: structlog.typing.EventDict) -> str:
+    """A structlog renderer: a line for a terminal, which no value can control: control characters are escaped."""
+    at, level = str(event.pop("time", ""))[11:19], str(event.pop("level", ""))
+    what = str(event.pop("event", ""))
+    frames = event.pop("frames", ())
+    values = "".join(f"  {name}={_shown(value)}" for name, value in sorted(event.items()))
+    below = "".join(f"\n    {_shown(frame)}" for frame in frames)
+    return f"{at}Z  {level:<7}  {_shown(what)}{values}{below}"
+
+
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def is_console(wanted: Literal["auto", "json", "console"]) -> bool:
+    """Whether lines are text for people. auto: if stdout is a terminal, which each process inherits from `up`."""
+    return sys.stdout.isatty() if wanted == "auto" else wanted == "console"
+
+
 # --- access log lines
 
 # Characters. Longer than any valid value; longer values of callers are cut.
@@ -257,7 +275,7 @@ def access_line(s: Settlement) -> bytes:
         # Invalid UTF-8 and numbers over 64 bits cannot be encoded directly; they take the slow path below.
         with contextlib.suppress(orjson.JSONEncodeError):
             return _line(s, _cut, _unchanged)
-    return _line(s, _redacted_and_cut, redacted)
+    return _line(s, redacted_and_cut, redacted)
 
 
 def _are_clean(texts: Iterable[str | None], ids: Iterable[str | None]) -> bool:
@@ -315,7 +333,7 @@ def check_line(c: AuthzDecision) -> bytes:
     if _are_clean(texts, ids=(c.request_id,)):
         with contextlib.suppress(orjson.JSONEncodeError):
             return _check_line(c, _cut)
-    return _check_line(c, _redacted_and_cut)
+    return _check_line(c, redacted_and_cut)
 
 
 def _check_line(c: AuthzDecision, text: Callable[[str | None], str | None]) -> bytes:
@@ -339,7 +357,7 @@ def _check_line(c: AuthzDecision, text: Callable[[str | None], str | None]) -> b
     return orjson.dumps(line, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
-def _any_line(record: Settlement | AuthzDecision) -> bytes:
+def json_line(record: Settlement | AuthzDecision) -> bytes:
     return access_line(record) if isinstance(record, Settlement) else check_line(record)
 
 
@@ -352,7 +370,7 @@ def _cut(text: str | None) -> str | None:
     return None if text is None else text[:_LONGEST_FIELD]
 
 
-def _redacted_and_cut(text: str | None) -> str | None:
+def redacted_and_cut(text: str | None) -> str | None:
     """Redacts before cutting: a part of a credential might not be recognized."""
     if text is None:
         return None
@@ -400,10 +418,12 @@ class AccessLog:
         on_drop: Callable[[int], None] = lambda _: None,
         refused_per_second: int | None = None,
         on_spare: Callable[[], None] = lambda: None,
+        line: Callable[[Settlement | AuthzDecision], bytes] = json_line,
     ) -> None:
-        """`refused_per_second`: the maximum number of lines for requests with a refused credential. `on_spare` is
-        called for each further one. None: all lines are written."""
+        """`line`: writes a record as a line, with its line end. `refused_per_second`: the maximum number of lines for
+        requests with a refused credential. `on_spare` is called for each further one. None: all lines are written."""
         self._stream = stream
+        self.line = line
         self.refused_per_second = refused_per_second
         self._on_spare = on_spare
         self._second, self._refused = 0, 0
@@ -446,7 +466,7 @@ class AccessLog:
     def _run(self) -> None:
         while True:
             batch, last = self._batch()
-            for count, text in _atomic_writes(map(_any_line, batch), self.ATOMIC_WRITE):
+            for count, text in _atomic_writes(map(self.line, batch), self.ATOMIC_WRITE):
                 try:
                     self._stream.write(text)
                     self._stream.flush()

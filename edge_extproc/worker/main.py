@@ -20,6 +20,7 @@ from ..exchange.handler import Handler
 from ..exchange.open import OpenExchanges
 from ..exchange.ports import Gateway
 from ..exchange.router import RouterExchange
+from ..model.checked import AuthzDecision
 from ..model.envoy_names import ROLE
 from ..model.managed import EMPTY
 from ..model.settlement import Settlement
@@ -31,7 +32,7 @@ from ..server.serve import serve
 from ..server.transport import mutual_tls
 from ..store import snapshot
 from ..store.journal import Journal
-from ..telemetry import logs
+from ..telemetry import console, logs
 from ..telemetry.background import BACKGROUND, BackgroundMetrics
 from ..telemetry.metrics import Metrics
 from .state import WorkerState
@@ -68,18 +69,22 @@ def open_stream(
 
 def open_journal(config: Config, index: int, failed: Callable[[], None]) -> Journal | None:
     """None without a ledger. `failed` is called for each failure of the journal. Raises StartError."""
+    directory = config.journal_dir()
 
     def report(error: OSError) -> None:
         failed()
-        logs.report(error)
+        structlog.get_logger().error("journal_error", reason=error.strerror, directory=str(directory))
 
     if config.store is None:
         return None
-    directory = config.journal_dir()
     try:
         return Journal(directory, f"worker-{index}", on_error=report)
     except OSError as error:
         raise StartError(f"cannot write to {directory}: {error.strerror}; see agent.state_dir") from error
+
+
+def _access_line(config: Config) -> Callable[[Settlement | AuthzDecision], bytes]:
+    return console.line if logs.is_console(config.telemetry.log.format) else logs.json_line
 
 
 def _tune_interpreter() -> None:
@@ -96,7 +101,7 @@ async def run_worker(
     """Serves on the socket of this index until SIGTERM or SIGINT. `newer` returns the configuration that was published
     since its last call, or None. `versioned_clusters`: clusters are named with a digest (proxy/cluster_names.py).
     Raises StartError or ConfigError."""
-    logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
+    logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=logs.is_console(config.telemetry.log.format))
     logs.catch_all()
     metrics = Metrics(metric_names(config), version=__version__, started_at=time.time())
     access = logs.AccessLog(
@@ -104,6 +109,7 @@ async def run_worker(
         on_drop=metrics.lines_dropped,
         refused_per_second=config.telemetry.log.refused_per_second,
         on_spare=metrics.line_spared,
+        line=_access_line(config),
     )
     metrics.queues.watch("access_lines", lambda: access.waiting)
     journal = open_journal(config, index, metrics.journal_failed)
@@ -124,6 +130,7 @@ async def run_worker(
             structlog.get_logger().warning("config_not_applied", error=error.message)
             raise
         access.refused_per_second = worker.config.telemetry.log.refused_per_second
+        access.line = _access_line(worker.config)
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -183,7 +183,7 @@ class WorkerState:
         if self.traces is not None:
             change_traces(self.traces, config)
         self._repeats.settings = repeat_settings(config)
-        logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
+        logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=logs.is_console(config.telemetry.log.format))
         identity.start()
         self._metrics.names = metric_names(config)
         self._config, self._identity, self._refreshers = config, identity, refreshers

@@ -54,7 +54,9 @@ EMBEDDINGS = {
     },
     "google": {"embedding": {"values": [0.5, 0.25]}, "embeddings": [{"values": [0.5, 0.25]}]},
 }
+REPLIES["openai_compatible"] = REPLIES["openai"]
 PATHS = {
+    "openai_compatible": "/v1/chat/completions",
     "openai": "/v1/chat/completions",
     "anthropic": "/v1/messages",
     "google": "/v1/models/gemini-2.5-flash:generateContent",
@@ -73,15 +75,19 @@ class Started:
 
 @pytest.fixture(
     scope="module",
-    params=[(kind, known, key) for kind, known in default_providers() for key in known.keys],
-    ids=lambda p: p[2],
+    # One host stands for the others, which differ only in their rows (tests/unit/config/test_load.py).
+    params=[
+        (each, key) for each in default_providers() if each.host in (None, "openrouter") for key in each.default.keys
+    ],
+    ids=lambda p: p[1],
 )
 def started(request: pytest.FixtureRequest) -> Iterator[Started]:
-    kind, known, variable = request.param
+    builtin, variable = request.param
+    kind, known = builtin.kind, builtin.default
     state = Path(tempfile.mkdtemp(prefix="edge-"))
     (state / "dev-key").write_text(KEY)
     (state / "pepper").write_text(gateways.PEPPER)
-    environ = {**{key: "" for _, each in default_providers() for key in each.keys}, variable: SECRET}
+    environ = {**{key: "" for each in default_providers() for key in each.default.keys}, variable: SECRET}
     text = default_text(environ, state, rehearsal_port=0, port=free_port(), admin_port=free_port())
     with replaying() as provider:
         # The one thing that is not as it would be: where the provider is.
@@ -126,3 +132,21 @@ def test_embeddings_are_answered_where_the_provider_has_any(started: Started) ->
     for name in ("embedding", started.known.embedding):
         made = started.sdk.embeddings.create(model=name, input="Hello", encoding_format="float")
         assert [0.5, 0.25] == made.data[0].embedding
+
+
+def test_images_and_audio_are_answered_where_the_provider_has_any(started: Started) -> None:
+    listed = {model.id for model in started.sdk.models.list()}
+    if started.kind != "openai":
+        assert not {"gpt-image-1", "tts-1"} & listed
+        return
+    started.provider.answers(b'{"created": 1, "data": [{"b64_json": "aGk="}]}')
+    image = started.sdk.images.generate(model="gpt-image-1", prompt="A door")
+    started.provider.answers(b"RIFF", "audio/wav")
+    speech = started.sdk.audio.speech.create(model="tts-1", voice="alloy", input="Hello")
+    started.provider.answers(b'{"text": "Hello"}')
+    text = started.sdk.audio.transcriptions.create(model="whisper-1", file=("a.wav", b"RIFF"))
+
+    assert {"gpt-image-1", "tts-1", "whisper-1"} <= listed
+    assert image.data is not None
+    assert ("aGk=", b"RIFF", "Hello") == (image.data[0].b64_json, speech.content, text.text)
+    assert "/v1/audio/transcriptions" == started.provider.asked[-1].path

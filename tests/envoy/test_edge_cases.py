@@ -21,7 +21,8 @@ GOOD = {"authorization": f"Bearer {KEY}"}
 
 @pytest.fixture(scope="module")
 def plain(replay: Replaying) -> Iterator[RunningGateway]:
-    with RunningGateway(gateways.config(replay.url)) as gateway:
+    # Its provider answers badly again and again.
+    with RunningGateway(gateways.config(replay.url, more="routing: {breaker: {enabled: false}}")) as gateway:
         yield gateway
 
 
@@ -88,6 +89,74 @@ def test_a_reply_over_the_limit_names_the_limit(
     assert 502 == reply.status_code
     assert "32MiB (limits.response_body)" in reply.json()["error"]["message"]
     assert ["mine"] == reply.headers.get_list("x-request-id")
+
+
+REPLY = {
+    "id": "c1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/images/generations"])
+@pytest.mark.parametrize("status", [0, 99, 600, 999])
+def test_a_status_that_http_does_not_have_is_a_502(
+    plain: RunningGateway, replay: Replaying, status: int, path: str
+) -> None:
+    replay.answers(json.dumps(REPLY).encode(), status=status)
+    reply = httpx.post(f"{plain.url}{path}", json={**ASKED, "max_tokens": 9}, headers=GOOD, timeout=60)
+
+    assert 502 == reply.status_code, reply.text
+    assert "error" in reply.json()
+
+
+def test_a_caller_that_expects_a_100_gets_one_and_its_answer(plain: RunningGateway, replay: Replaying) -> None:
+    replay.answers(json.dumps(REPLY).encode())
+    body = json.dumps(ASKED).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nExpect: 100-continue\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    host, port = plain.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as sock:
+        sock.sendall(head.encode())
+        interim = sock.recv(65536)
+        sock.sendall(body)
+        found = b""
+        while part := sock.recv(65536):
+            found += part
+
+    assert interim.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert b" 200 " in (interim.partition(b"\r\n\r\n")[2] + found).partition(b"\r\n")[0]
+    assert "expect" not in replay.asked[0].headers
+
+
+def test_trailers_of_a_request_are_read_and_go_no_further(plain: RunningGateway, replay: Replaying) -> None:
+    replay.answers(json.dumps(REPLY).encode())
+    body = json.dumps(ASKED).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nTrailer: x-edge-tenant\r\n"
+        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    )
+    chunked = b"%x\r\n%s\r\n0\r\nx-edge-tenant: umbrella\r\nauthorization: Bearer other\r\n\r\n" % (len(body), body)
+    answer = raw(plain, head.encode() + chunked)
+
+    assert b" 200 " in answer.partition(b"\r\n")[0]
+    (asked,) = replay.asked
+    assert ASKED["messages"] == asked.json["messages"]
+    assert not {"x-edge-tenant", "trailer"} & asked.headers.keys()
+
+
+def test_a_caller_gets_no_limits_and_no_account_of_the_operator(plain: RunningGateway, replay: Replaying) -> None:
+    told = {"x-ratelimit-remaining-requests": "5", "openai-organization": "acme", "set-cookie": "a=b", "x-other": "1"}
+    replay.answers(json.dumps(REPLY).encode(), headers={**told, "openai-processing-ms": "7", "x-request-id": "theirs"})
+    reply = httpx.post(f"{plain.url}/v1/chat/completions", json=ASKED, headers=GOOD, timeout=60)
+
+    assert {} == {name: reply.headers[name] for name in told if name in reply.headers}
+    assert ("7", "theirs") == (reply.headers["openai-processing-ms"], reply.headers["x-edge-provider-request-id"])
 
 
 @pytest.fixture(scope="module")

@@ -27,11 +27,15 @@ from gateway import KEY, RunningGateway, free_port, until
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from running_envoy import ask_admin
 
-from edge_extproc.config.default_models import default_providers
+from edge_extproc.config.default_models import default_providers, local_hosts
 
 pytestmark = pytest.mark.envoy
 
-NO_KEYS = dict.fromkeys((key for _, known in default_providers() for key in known.keys), "")
+# An empty variable of a local host switches it off.
+NO_KEYS = {
+    **{key: "" for each in default_providers() for key in each.default.keys},
+    **{host.variable: "" for host in local_hosts()},
+}
 
 
 class Up(RunningGateway):
@@ -161,6 +165,34 @@ def test_the_models_are_listed_and_embedded(up):
 
     assert {"chat", "embedding", "rehearsal"} <= listed
     assert 256 == len(made.data[0].embedding)
+
+
+def test_every_other_api_is_answered_too(up):
+    key = (up.directory / ".edge" / "dev-key").read_text().strip()
+    chat = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}]}
+    sound = {"file": ("a.wav", b"RIFF"), "model": (None, "chat")}
+    gemini = {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]}
+    converse = {"messages": [{"role": "user", "content": [{"text": "Hello"}]}]}
+    asked = {
+        "/v1/completions": {"json": {"model": "chat", "prompt": "Hello"}},
+        "/v1/images/generations": {"json": {"model": "chat", "prompt": "A door"}},
+        "/v1/images/edits": {"files": {"image": ("a.png", b"x"), "model": (None, "chat")}},
+        "/v1/audio/speech": {"json": {"model": "chat", "input": "Hello", "voice": "alloy"}},
+        "/v1/audio/transcriptions": {"files": sound},
+        "/v1/audio/translations": {"files": sound},
+        "/v1/moderations": {"json": {"model": "chat", "input": "Hello"}},
+        "/v1/rerank": {"json": {"model": "chat", "query": "a", "documents": ["a", "b"]}},
+        "/v1/messages": {"json": {**chat, "max_tokens": 9}},
+        "/v1/messages/count_tokens": {"json": {**chat, "model": "claude-haiku-4-5"}},
+        "/v1beta/models/chat:generateContent": {"json": gemini},
+        "/v1beta/models/chat:countTokens": {"json": gemini},
+        "/v1beta/models/embedding:embedContent": {"json": {"content": {"parts": [{"text": "Hello"}]}}},
+        "/model/chat/converse": {"json": converse},
+    }
+    with httpx.Client(base_url=up.url, headers={"authorization": f"Bearer {key}"}, timeout=60) as http:
+        answers = {path: http.post(path, **body) for path, body in asked.items()}
+
+    assert {} == {path: answer.text for path, answer in answers.items() if answer.status_code != 200}
 
 
 class Weather(pydantic.BaseModel):

@@ -160,6 +160,7 @@ def build_gateway(
         bounds=build_bounds(config),
         shape=ShapeBounds(config.limits.messages, config.limits.parts, config.limits.tools, config.limits.json_values),
         body_limits=BodyLimits(config.limits.request_body, config.limits.response_body),
+        response_headers=config.listen.response_headers,
         # One thread for the whole process: gateways of two configurations share it.
         large_body_runner=before.gateway.large_body_runner if before is not None else ThreadRunner(),
         tracer=tracer,

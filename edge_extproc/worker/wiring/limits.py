@@ -35,7 +35,7 @@ def build_limits(
         return None
     webhook = _build_webhook(config, report)
     # Before the metrics: a name can be registered only once, and the next try must find it free.
-    counters = _build_store(config) or CounterFile(config.counted_file, report)
+    counters = build_store(config) or CounterFile(config.counted_file, report)
     counted = counters.read() if isinstance(counters, CounterFile) else ()
     rules = RuleTable(merge_rules(config, managed.budgets))
     return LimitService(rules, _settings(config), counters, LimitMetrics(metrics), webhook, _named(config), counted)
@@ -82,7 +82,7 @@ def _build_webhook(config: Config, report: Callable[[BaseException], None]) -> W
     return Webhook(webhook.url, webhook.secret.reveal().encode() if webhook.secret is not None else None, report)
 
 
-def _build_store(config: Config) -> LimitStore | None:
+def build_store(config: Config) -> LimitStore | None:
     url = config.limit_store_url()
     if url is None:
         return None

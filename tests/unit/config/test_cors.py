@@ -88,3 +88,40 @@ def test_the_health_check_names_the_agents_cluster_as_it_is_called(tmp_path: Pat
     (name,) = health["typed_config"]["cluster_min_healthy_percentages"]
 
     assert name in found.clusters
+
+
+def test_each_listener_has_its_own_rules() -> None:
+    found = rendered("listen: {port: 1, more: [{port: 2, cors: {origins: ['*']}}, {address: '::', port: 3}]}")
+    listeners = found["static_resources"]["listeners"]
+    managers = [each["filter_chains"][0]["filters"][0]["typed_config"] for each in listeners]
+
+    assert ["edge", "edge-1", "edge-2"] == [each["name"] for each in listeners]
+    assert ["edge", "edge-1", "edge-2"] == [each["route_config"]["name"] for each in managers]
+    assert [False, True, False] == [CORS in [one["name"] for one in each["http_filters"]] for each in managers]
+    assert [(1, None), (2, None), (3, True)] == [
+        (address["port_value"], address.get("ipv4_compat"))
+        for address in (each["address"]["socket_address"] for each in listeners)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{port: 1, more: [{port: 1}]}", "listen.more[0].port: port 1 is also the port of listen.port"),
+        (
+            "{port: 1, more: [{port: 2}, {port: 10001}]}",
+            "admin.port: port 10001 is also the port of listen.more[1].port",
+        ),
+        ("{port: 1, address: '::', more: [{port: 1}]}", "listen.more[0].port: port 1 is also the port of listen.port"),
+        ("{port: 1, address: 0.0.0.0, more: [{port: 1}]}", "port 1 is also the port of listen.port"),
+    ],
+)
+def test_two_listeners_cannot_have_one_port(text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        configuration(f"listen: {text}")
+
+    assert told in error.value.message
+
+
+def test_one_port_at_two_addresses_is_no_mistake() -> None:
+    assert 2 == len(configuration("listen: {port: 1, more: [{port: 1, address: '::1'}]}").listen.listeners())

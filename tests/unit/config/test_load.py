@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic_core import PydanticSerializationError
 
 from edge_extproc import registry
 from edge_extproc.accounting import prices
-from edge_extproc.config.default_models import default_providers, needs_rehearsal
+from edge_extproc.config.default_models import BuiltinProvider, LocalServer, default_providers, has_key
 from edge_extproc.config.load import DEFAULT_NAME, default, default_text, load, parse, schema
 from edge_extproc.config.part import ConfigSection, cores
 from edge_extproc.config.schema import Config
@@ -275,7 +276,10 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
     ("text", "told"),
     [
         ("listen: {prot: 1}", "1:10: listen.prot: there is no such key; did you mean port?"),
-        ("listen: {zzz: 1}", "1:10: listen.zzz: there is no such key; have address, cors, port, tls"),
+        (
+            "listen: {zzz: 1}",
+            "1:10: listen.zzz: there is no such key; have address, cors, more, port, response_headers, tls",
+        ),
         ("lissten: {}", "1:1: lissten: there is no such key; did you mean listen?"),
         (
             "models: {gpt-4.1: [{provider: p, modell: x}]}",
@@ -764,7 +768,7 @@ def state(tmp_path: Path) -> Path:
 def test_without_any_provider_the_rehearsal_answers_for_all_models(state: Path) -> None:
     config = default({}, state, rehearsal_port=10099, port=1, admin_port=2)
 
-    assert needs_rehearsal({"OPENAI_API_KEY": ""})
+    assert not has_key({"OPENAI_API_KEY": ""})
     assert (1, 2) == (config.listen.port, config.admin.port)
     assert {
         "rehearsal-openai": ("openai", "http://127.0.0.1:10099/v1"),
@@ -803,14 +807,14 @@ def test_the_providers_whose_keys_are_at_hand_are_used(
     environ = {**dict.fromkeys(KEYS, ""), **{name: f"the {name}" for name in names}}
     config = default(environ, state, rehearsal_port=1)
 
-    assert not needs_rehearsal(environ)
+    assert has_key(environ)
     rows = config.rows()
     assert [Candidate(*chat)] == list(rows["chat"])
     assert ([Candidate(*embedding)] if embedding is not None else []) == list(rows.get("embedding", ()))
-    for kind, known in default_providers():
-        assert (kind in config.providers) == bool({*names} & {*known.keys})
-        for name in (*known.models, *known.families):
-            assert ([Candidate(kind, "")] if kind in config.providers else []) == list(rows.get(name, ()))
+    for each in default_providers():
+        assert (each.name in config.providers) == bool({*names} & {*each.default.keys})
+        for name in (*each.default.models, *each.default.families):
+            assert ([Candidate(each.name, "")] if each.name in config.providers else []) == list(rows.get(name, ()))
 
 
 def test_of_two_keys_of_a_provider_the_first_counts(state: Path) -> None:
@@ -822,19 +826,68 @@ def test_of_two_keys_of_a_provider_the_first_counts(state: Path) -> None:
 
 
 def test_a_key_of_this_gateway_is_no_providers(state: Path) -> None:
-    assert needs_rehearsal({"OPENAI_API_KEY": KEY})
+    assert not has_key({"OPENAI_API_KEY": KEY})
     assert ["google"] == list(
         default({"OPENAI_API_KEY": KEY, "GEMINI_API_KEY": "x"}, state, rehearsal_port=1).providers
     )
 
 
+def _price_list(provider: BuiltinProvider) -> str:
+    plugin = registry.load("providers", provider.kind)
+    return provider.kind if provider.host is None else str(plugin.hosts[provider.host].price_list)
+
+
+def test_a_key_of_each_other_host_serves_its_own_models(state: Path) -> None:
+    """Two hosts may have a model of one name: the preferred one serves it."""
+    hosts = [each for each in default_providers() if each.host is not None]
+    for each in hosts:
+        config = default({each.default.keys[0]: "a key"}, state, rehearsal_port=0)
+        rows = config.rows()
+        assert [each.name] == list(config.providers)
+        assert [Candidate(each.name, each.default.chat)] == list(rows["chat"])
+        assert ("embedding" in rows) == (each.default.embedding is not None)
+
+    everything = default({each.default.keys[0]: "a key" for each in default_providers()}, state, rehearsal_port=0)
+    assert "openrouter" in {each.name for each in hosts}
+    assert [Candidate("openai", "gpt-4o-mini")] == list(everything.rows()["chat"])
+
+
+def test_a_server_on_this_machine_serves_what_it_lists(state: Path) -> None:
+    server = LocalServer(
+        "ollama", "openai_compatible", "http://127.0.0.1:9/v1", ("nomic-embed-text:latest", "llama3.2")
+    )
+    alone = default({}, state, rehearsal_port=0, local=[server])
+    beside = default({"OPENAI_API_KEY": "a key"}, state, rehearsal_port=0, local=[server])
+
+    assert ["ollama"] == list(alone.providers)
+    assert "http://127.0.0.1:9/v1" == alone.providers["ollama"].url
+    assert {
+        "chat": (Candidate("ollama", "llama3.2"),),
+        "embedding": (Candidate("ollama", "nomic-embed-text:latest"),),
+        "nomic-embed-text:latest": (Candidate("ollama", ""),),
+        "llama3.2": (Candidate("ollama", ""),),
+    } == alone.rows()
+    assert ["openai", "ollama"] == list(beside.providers)
+    assert (Candidate("openai", "gpt-4o-mini"),) == beside.rows()["chat"]
+    assert (Candidate("ollama", ""),) == beside.rows()["llama3.2"]
+
+
+def test_a_server_with_embeddings_alone_has_no_chat(state: Path) -> None:
+    server = LocalServer("ollama", "openai_compatible", "http://127.0.0.1:9/v1", ("bge-m3",))
+
+    assert ["embedding", "bge-m3"] == list(default({}, state, rehearsal_port=0, local=[server]).models)
+
+
 def test_every_chat_model_that_is_listed_by_default_is_one_that_has_a_price(tmp_path: Path) -> None:
     table = prices.load(prices.compiled(tmp_path))
-    defaults = default_providers()
     chats = [
-        (kind, name) for kind, known in defaults for name in (*known.models, known.chat) if "embedding" not in name
+        (_price_list(each), name)
+        for each in default_providers()
+        for name in (*each.default.models, each.default.chat)
+        if not re.search("embed|image|tts|transcribe|whisper|moderation", name)
     ]
 
+    assert len(chats) > 30
     assert [] == [each for each in chats if table.cost(*each, Usage(input=1, output=1)) is None]
 
 

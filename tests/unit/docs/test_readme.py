@@ -54,7 +54,9 @@ def test_its_verbs_exist() -> None:
     assert told is not None
     verbs = re.findall(r"`([a-z]+)`", told.group(1))
 
-    assert {"up", "serve", "check", "render", "usage", "top", "key"} == set(verbs)
+    assert {
+        *("up", "serve", "init", "check", "doctor", "render", "usage", "top", "key", "schema", "completion"),
+    } == set(verbs)
     help_text = subprocess.run(
         [sys.executable, "-m", "edge_extproc", "--help"], capture_output=True, text=True, check=True
     ).stdout

@@ -238,6 +238,16 @@ REPLY = json.dumps(
 ).encode()
 
 
+@pytest.mark.parametrize("status", [1, 99, 600, 999])
+def test_a_status_that_http_does_not_have_becomes_one_that_envoy_retries(stage, status):
+    watching, _ = guard(stage)
+    (command,) = talk(watching, answered(status, content_type=SSE))
+
+    assert isinstance(command, Release)
+    assert ("502", True) == (dict(command.set_headers)[":status"], command.end)
+    assert f"the provider answered with status {status}".encode() in command.body
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_whole_reply_is_held_until_it_is_whole(stream):
     stage = Stage()

@@ -5,7 +5,7 @@ from every_dialect import EVERY_NAME
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_extproc.exchange.headers import first, is_request_id, one_line, outgoing, unwanted
+from edge_extproc.exchange.headers import first, is_request_id, one_line, outgoing, status_of, unwanted
 
 CALLER = (
     (":method", "POST"),
@@ -73,16 +73,56 @@ def test_a_header_either_passes_by_name_or_is_removed(headers):
         assert passes != (name in removed)
 
 
-def test_responses_lose_what_tells_of_the_operators_account():
-    headers = (
-        ("openai-organization", "o"),
-        ("set-cookie", "c"),
-        ("x-edge-exchange", "1"),
-        ("x-ratelimit-remaining-tokens", "5"),
-        ("request-id", "r"),
+ANSWERED = (
+    (":status", "200"),
+    ("content-type", "application/json"),
+    ("transfer-encoding", "chunked"),
+    ("retry-after", "1"),
+    ("request-id", "r"),
+    ("x-request-id", "r"),
+    ("x-amzn-errortype", "ThrottlingException"),
+    ("x-amzn-bedrock-input-token-count", "1"),
+    ("anthropic-ratelimit-requests-remaining", "5"),
+    ("openai-organization", "o"),
+    ("set-cookie", "c"),
+    ("x-edge-exchange", "1"),
+    ("x-ratelimit-remaining-tokens", "5"),
+    ("access-control-allow-origin", "*"),
+    ("x-not-known", "1"),
+)
+
+
+def test_a_caller_gets_what_describes_the_reply_and_no_more():
+    """A provider's limits are the operator's. Under the names of this gateway's own, they would be read as its own."""
+    assert (
+        "access-control-allow-origin",
+        "anthropic-ratelimit-requests-remaining",
+        "openai-organization",
+        "set-cookie",
+        "x-edge-exchange",
+        "x-not-known",
+        "x-ratelimit-remaining-tokens",
+    ) == unwanted(ANSWERED)
+
+
+def test_the_configuration_adds_headers_but_never_the_gateways_own():
+    assert (
+        "access-control-allow-origin",
+        "openai-organization",
+        "set-cookie",
+        "x-edge-exchange",
+        "x-ratelimit-remaining-tokens",
+    ) == unwanted(ANSWERED, ("anthropic-ratelimit-*", "x-not-known"))
+    assert ("access-control-allow-origin", "set-cookie", "x-edge-exchange", "x-ratelimit-remaining-tokens") == unwanted(
+        ANSWERED, ("*",)
     )
 
-    assert ("openai-organization", "set-cookie", "x-edge-exchange") == unwanted(headers)
+
+@pytest.mark.parametrize(
+    ("value", "status"), [(None, 0), ("100", 100), ("599", 599), ("1", 502), ("99", 502), ("600", 502), ("999", 502)]
+)
+def test_a_status_outside_of_http_is_a_bad_gateway(value, status):
+    assert status == status_of(value)
 
 
 def test_the_first_of_several_values_is_found():

@@ -183,10 +183,10 @@ def test_setting_up_again_does_not_say_all_twice() -> None:
 def test_a_terminal_gets_text() -> None:
     sink = io.StringIO()
     logs.set_up(stream=sink, console=True)
-    structlog.get_logger().info("started", port=1)
+    structlog.get_logger().warning("process_died", process="envoy", pid=7, by="\x1b[2J\n", at=None)
 
-    assert "started" in sink.getvalue()
-    assert not sink.getvalue().startswith("{")
+    line = sink.getvalue().partition("Z  ")[2]
+    assert "warning  process_died  at=null  by=\\x1b[2J\\n  pid=7  process=envoy\n" == line
 
 
 def fail(secret: str) -> None:

@@ -1,0 +1,1 @@
+"""Commands that run once, beside or before a gateway: `init` and `doctor`."""
