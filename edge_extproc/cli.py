@@ -90,11 +90,13 @@ def check(config: Path) -> None:
     from .config.extras import require_extras
     from .envoy_config import bootstrap as render_envoy
     from .envoy_config import validate
+    from .envoy_config.typed_messages import typed_messages
 
     loaded = load.load(config)
     require_extras(loaded)
     _print_limitations(loaded)
-    bootstrap = render_envoy.render(loaded)
+    with typed_messages():
+        bootstrap = render_envoy.render(loaded)
     try:
         binary = validate.envoy_path()
     except NoEnvoy as error:
@@ -133,6 +135,7 @@ def render(
     """Render the proxy's configuration: a bootstrap for Envoy (JSON) or an EnvoyFilter for Istio (YAML)."""
     from .envoy_config import bootstrap as render_envoy
     from .envoy_config import istio as render_istio
+    from .envoy_config.typed_messages import typed_messages
     from .gateway.config_source import prepare
     from .proxy.envoy_versions import at_istio, at_version, plans_alike, proxy_name
 
@@ -147,12 +150,14 @@ def render(
         )
     if target == "envoy":
         _print_limitations(rendered)
-        text = json.dumps(render_envoy.render(rendered), indent=2) + "\n"
+        with typed_messages():
+            text = json.dumps(render_envoy.render(rendered), indent=2) + "\n"
     else:
         labels = render_istio.labels(workload)
         mesh = render_istio.MeshResources(namespace, labels, listener_port, route, agent_identity=agent_identity)
         _print_limitations(rendered)
-        text = render_istio.render(rendered, target, mesh)
+        with typed_messages():
+            text = render_istio.render(rendered, target, mesh)
     if output is None:
         sys.stdout.write(text)
         return

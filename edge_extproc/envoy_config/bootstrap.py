@@ -1,8 +1,7 @@
 """Renders Envoy's bootstrap for a configuration, with one function for each resource.
 
 This module has the process and the whole bootstrap. Its parts are in listener.py, routes.py, filters.py, headers.py,
-clusters.py and tracing.py. Importing any of them takes half a second and 50 MiB (envoy_types.py): only the supervisor,
-the command line and tests do, never a worker.
+clusters.py and tracing.py.
 
 The path of a request is: listener → router-level ext_proc, one stream for each request → Router, which reads the order
 of providers from dynamic metadata and tries them in turn → from attempt 2 on, upstream-level ext_proc, which encodes

@@ -415,20 +415,19 @@ def _provider_tls(provider: ProviderConfig, endpoint: ProviderEndpointConfig) ->
                 matcher=matcher.StringMatcher(exact=str(endpoint.ip)),
             )
         ]
-    return extension(
-        "envoy.transport_sockets.tls",
-        tls.UpstreamTlsContext(
-            sni="" if by_address else server_name or endpoint.host,
-            auto_sni_san_validation=not by_address,
-            common_tls_context=tls.CommonTlsContext(
-                alpn_protocols=_ALPN[provider.pool.http2],
-                tls_params=tls.TlsParameters(
-                    tls_minimum_protocol_version=tls.TlsParametersTlsProtocol.TLSv1_2,
-                ),
-                validation_context=context,
+    upstream = tls.UpstreamTlsContext(
+        common_tls_context=tls.CommonTlsContext(
+            alpn_protocols=_ALPN[provider.pool.http2],
+            tls_params=tls.TlsParameters(
+                tls_minimum_protocol_version=tls.TlsParametersTlsProtocol.TLSv1_2,
             ),
+            validation_context=context,
         ),
     )
+    if not by_address:
+        upstream.sni = server_name or endpoint.host
+        upstream.auto_sni_san_validation = True
+    return extension("envoy.transport_sockets.tls", upstream)
 
 
 def _probes(idle_seconds: int) -> core.TcpKeepalive:

@@ -92,8 +92,7 @@ class RunningGateway:
         ]
 
     def envoy_spec(self) -> ProcessSpec:
-        """Renders Envoy's configuration. Importing its types takes as long as the start of a worker: call it in a
-        thread. Raises ConfigError."""
+        """Renders Envoy's configuration. Raises ConfigError."""
         from ..envoy_config import bootstrap as render_envoy
         from ..envoy_config import validate
 

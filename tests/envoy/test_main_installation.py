@@ -39,3 +39,4 @@ def test_it_serves_without_the_extras_and_a_worker_loads_no_other_part(tmp_path:
     for loaded in (worker, supervisor):
         assert set() == {name for name in loaded if name.startswith("edge_extproc.rehearsal")}
     assert not {"edge_extproc.envoy_config", "envoy_data_plane", "starlette", "uvicorn"} & worker
+    assert not {"envoy_data_plane", "betterproto2", "edge_extproc.envoy_config.typed_messages"} & supervisor
