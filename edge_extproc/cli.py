@@ -9,14 +9,14 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 from cyclopts import App, Parameter
 
 from . import __version__
-from .errors import ConfigError, NoEnvoy, StartError
+from .errors import ConfigError, NoEnvoy, StartError, exit_code
+from .telemetry.plain_structlog import import_structlog
 
 if TYPE_CHECKING:
     from .config.schema import Config
@@ -227,41 +227,10 @@ def top(
     screen.run(admin, max(interval, 0.1), once=once)
 
 
-@app.command(show=False)
-def worker(
-    config: ConfigPath = None,
-    *,
-    index: int,
-    accepted: Path | None = None,
-    versioned_clusters: bool = False,
-    state_dir: Path = Path(),
-    rehearsal_port: int = 0,
-    port: int = 0,
-    admin_port: int = 0,
-) -> None:
-    """One worker process; `up` and `serve` start it."""
-    from .gateway.config_source import ConfigFollower, ConfigSource
-    from .server.serve import run
-    from .worker import main as composition
-
-    following = ConfigFollower(ConfigSource(config, state_dir, rehearsal_port, port, admin_port, accepted))
-    run(composition.run_worker(following.config, index, following.newer, versioned_clusters=versioned_clusters))
-
-
-def main() -> None:
+def main() -> NoReturn:
     """The entry point."""
-    sys.exit(_exit_code(app))
-
-
-def _exit_code(run: Callable[[], object]) -> int:
-    try:
-        run()
-    except (ConfigError, StartError) as error:
-        print(f"edge-extproc: {error}", file=sys.stderr)
-        return 1
-    except (KeyboardInterrupt, asyncio.CancelledError):  # stopped by a signal before everything served
-        return 130
-    return 0
+    import_structlog()
+    sys.exit(exit_code(app))
 
 
 if __name__ == "__main__":

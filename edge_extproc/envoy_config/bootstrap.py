@@ -13,7 +13,6 @@ from __future__ import annotations
 from ..config.schema import Config
 from ..model.envoy_names import cluster_name, pair_name
 from ..proxy import envoy_versions
-from . import certificate
 from . import tracing as render_tracing
 from .clusters import agent_cluster, chain_clusters, composite_cluster, has_several, hedged_pairs, provider_cluster
 from .envoy_types import Json, bootstrap_v3, connections, core, extension, fields, merged, tcp_address
@@ -33,6 +32,8 @@ def render(config: Config, version: str | None = None) -> Json:
 def ensure_certificate(config: Config) -> None:
     """Raises ConfigError."""
     if config.listen.tls is not None and config.listen.tls.generate:
+        from . import certificate  # imports what creates certificates
+
         certificate.ensure(config.agent.state_dir, names=(*certificate.NAMES, config.listen.address))
 
 

@@ -11,7 +11,7 @@ from ..config.provider import PoolConfig, ProviderConfig, ProviderEndpointConfig
 from ..config.schema import Config
 from ..model.envoy_names import AFFINITY, AGENT, NAMESPACE, WORKER, chain_name, cluster_name
 from ..proxy import envoy_versions
-from . import certificate
+from . import certificate_files
 from .envoy_types import (
     Json,
     cluster_v3,
@@ -403,7 +403,7 @@ _ALPN: dict[bool | str, list[str]] = {"auto": ["h2", "http/1.1"], True: ["h2"], 
 
 
 def _provider_tls(provider: ProviderConfig, endpoint: ProviderEndpointConfig) -> Json:
-    ca = provider.tls.ca or certificate.system_trust_store()
+    ca = provider.tls.ca or certificate_files.system_trust_store()
     server_name = provider.tls.server_name
     context = tls.CertificateValidationContext(trusted_ca=file_source(ca))
     # SNI cannot contain an address. The certificate must have it as an address.

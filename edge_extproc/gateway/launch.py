@@ -13,9 +13,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -25,7 +27,6 @@ from ..config.load import read_text
 from ..config.schema import Config
 from ..errors import StartError
 from ..proxy.cluster_names import can_change
-from ..server import admin
 from ..server.transport import mutual_tls
 from ..telemetry import envoy_log, logs, snapshot
 from ..telemetry.background import BACKGROUND, BackgroundMetrics
@@ -40,7 +41,12 @@ from .own_envoy import DRAIN, OwnEnvoy
 from .reload import ConfigReloader
 from .state_owner import StateOwner, owned, owner
 from .supervisor import ProcessSpec, Supervisor, check_free, remove_quietly
-from .worker_client import WorkerClient
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from ..server import admin
+    from .worker_client import WorkerClient
 
 # Seconds for Envoy to stop. Open requests have had the workers' grace by then.
 _ENVOY_GRACE = 5.0
@@ -62,8 +68,6 @@ class RunningGateway:
     def __init__(self, config: Config, supervisor: Supervisor) -> None:
         self.config = config
         self.supervisor = supervisor
-        tls = mutual_tls(config.agent)
-        self._workers = [WorkerClient(address, tls) for address in config.agent.own_addresses()]
         self._totals = WorkerTotals()
         supervisor.on_death = self._totals.retire
         self.database = DatabaseState()
@@ -75,21 +79,35 @@ class RunningGateway:
         self.own_envoy: OwnEnvoy | None = None
         """The Envoy that the gateway runs, if its resources can be changed."""
 
+    @cached_property
+    def _workers(self) -> Sequence[WorkerClient]:
+        """The clients. grpcio is imported when the workers are already starting."""
+        from .worker_client import WorkerClient
+
+        tls = mutual_tls(self.config.agent)
+        return [WorkerClient(address, tls) for address in self.config.agent.own_addresses()]
+
     def worker_specs(self, origin: ConfigSource) -> list[ProcessSpec]:
-        """One process per worker. The last two seconds of its grace are for a stream that does not end."""
-        grace = self.config.agent.shutdown_grace.total_seconds() + 2.0
-        return [
-            ProcessSpec(
-                worker_name(n),
-                (sys.executable, "-m", "edge_extproc", "worker", "--index", str(n), *origin.arguments()),
-                client.until_serving,
-                restart=True,
-                grace=grace,
-                own_stdout=True,
-                answers=client.answers,
-            )
-            for n, client in enumerate(self._workers)
-        ]
+        """One process per worker."""
+        return [self._worker_spec(n, origin) for n in range(len(self.config.agent.own_addresses()))]
+
+    def _worker_spec(self, index: int, origin: ConfigSource) -> ProcessSpec:
+        async def ready() -> None:
+            await self._workers[index].until_serving()
+
+        async def answers() -> bool:
+            return await self._workers[index].answers()
+
+        return ProcessSpec(
+            worker_name(index),
+            (sys.executable, "-m", "edge_extproc", "worker", "--index", str(index), *origin.arguments()),
+            ready,
+            restart=True,
+            # The last two seconds are for a stream that does not end.
+            grace=self.config.agent.shutdown_grace.total_seconds() + 2.0,
+            own_stdout=True,
+            answers=answers,
+        )
 
     def envoy_spec(self) -> ProcessSpec:
         """Renders Envoy's configuration. Raises ConfigError."""
@@ -138,6 +156,8 @@ class RunningGateway:
         return sum(self.supervisor.restarts[worker_name(n)] for n in range(len(self._workers)))
 
     async def readiness(self) -> admin.Readiness:
+        from ..server import admin
+
         serving = await asyncio.gather(*(client.serving() for client in self._workers))
         parts = {worker_name(n): up for n, up in enumerate(serving)}
         if self._envoy is not None:
@@ -267,7 +287,6 @@ async def _launched(
     _make_private(config.agent.socket_dir, 0o750 if config.agent.socket_access == "group" else 0o700)
     # Its times are monotonic, and that clock restarts with the machine.
     remove_quietly(config.agent.circuits_file)
-    prices.compiled(config.agent.state_dir)
     if origin.path is not None:
         origin = replace(origin, accepted=_write_accepted(config.agent.socket_dir / "accepted.yaml", text))
     origin = replace(origin, versioned_clusters=with_envoy and can_change(config))
@@ -282,6 +301,8 @@ async def _launched(
     web: admin.AdminServer | None = None
     serving: asyncio.Task[None] | None = None
     ledger = contextlib.AsyncExitStack()
+    # Beside the rest of the start. A worker that needs it earlier waits for it.
+    compiling = asyncio.create_task(asyncio.to_thread(prices.compiled, config.agent.state_dir), name="prices")
     try:
         may_wait = _has_run_before(config)
         await ledger.enter_async_context(_ingesting(config, gateway.database, wait=may_wait))
@@ -289,14 +310,6 @@ async def _launched(
             administer.administered(
                 lambda: reloading.config, gateway.reload, gateway.purge_cache, wait=gateway.database.is_up is False
             )
-        )
-        app = admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown)
-        web = admin.server(
-            app,
-            str(admin_at.address),
-            admin_at.port,
-            admits=api.state.gate.admits if api is not None else admin.admit_all,
-            hosts=[name.lower() for name in admin_at.hosts],
         )
         store = config.own_store_socket()
         if store is not None:
@@ -307,9 +320,11 @@ async def _launched(
             parts.append(_rehearsal(origin.rehearsal_port))
         started = asyncio.ensure_future(supervisor.start(parts))
         try:
+            # Beside the start of the workers.
             if with_envoy:
-                # Beside the start of the workers.
                 await supervisor.start([await asyncio.to_thread(gateway.envoy_spec)])
+            web = await asyncio.to_thread(_admin_server, gateway, reloading, api)
+            await compiling
             await started
         finally:
             started.cancel()
@@ -326,6 +341,7 @@ async def _launched(
         if not starting.is_set():
             await gateway.drained()
         await supervisor.stop()
+        await asyncio.gather(compiling, return_exceptions=True)
         if web is not None and serving is not None:
             web.should_exit = True
             await asyncio.gather(serving, return_exceptions=True)
@@ -338,6 +354,20 @@ async def _launched(
         for path in (*config.agent.worker_sockets(), *own, origin.accepted):
             if path is not None:
                 remove_quietly(Path(path))
+
+
+def _admin_server(gateway: RunningGateway, reloading: ConfigReloader, api: FastAPI | None) -> admin.AdminServer:
+    """The server of the admin port. It imports uvicorn and starlette."""
+    from ..server import admin
+
+    at = gateway.config.admin
+    return admin.server(
+        admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown),
+        str(at.address),
+        at.port,
+        admits=api.state.gate.admits if api is not None else admin.admit_all,
+        hosts=[name.lower() for name in at.hosts],
+    )
 
 
 def _has_run_before(config: Config) -> bool:
