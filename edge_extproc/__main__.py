@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import exit_code
+from .server import garbage
 from .telemetry.plain_structlog import import_structlog
 
 
@@ -19,8 +20,12 @@ def main() -> None:
         from . import cli
 
         cli.main()
+    garbage.collect_later()
     import_structlog()
-    sys.exit(exit_code(lambda: run_worker_command(sys.argv[2:])))
+    try:
+        sys.exit(exit_code(lambda: run_worker_command(sys.argv[2:])))
+    finally:
+        garbage.collect_no_more()
 
 
 def run_worker_command(arguments: Sequence[str]) -> None:

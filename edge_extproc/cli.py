@@ -16,6 +16,7 @@ from cyclopts import App, Parameter
 
 from . import __version__
 from .errors import ConfigError, NoEnvoy, StartError, exit_code
+from .server import garbage
 from .telemetry.plain_structlog import import_structlog
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ def usage(
     LEDGER.require("a report")
     from .store import report
 
+    garbage.collect_from_now()
     where = report.filter_of(tenant=tenant, first_day=first_day, last_day=last_day)
     for line in report.lines(url, where, () if rows else report.dimensions_of(by), form):
         sys.stdout.write(line)
@@ -224,13 +226,18 @@ def top(
     """Show live traffic: requests, latency, errors, cache, tokens and dollars, by provider, model and tenant."""
     from .telemetry import top as screen
 
+    garbage.collect_from_now()
     screen.run(admin, max(interval, 0.1), once=once)
 
 
 def main() -> NoReturn:
     """The entry point."""
+    garbage.collect_later()
     import_structlog()
-    sys.exit(exit_code(app))
+    try:
+        sys.exit(exit_code(app))
+    finally:
+        garbage.collect_no_more()
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from ..config.load import read_text
 from ..config.schema import Config
 from ..errors import StartError
 from ..proxy.cluster_names import can_change
+from ..server import garbage
 from ..server.transport import mutual_tls
 from ..telemetry import envoy_log, logs, snapshot
 from ..telemetry.background import BACKGROUND, BackgroundMetrics
@@ -332,6 +333,7 @@ async def _launched(
         serving = asyncio.create_task(web.serve(), name="admin port")
         await web.until_started()
         starting.clear()
+        garbage.collect_from_now()
         watching = BACKGROUND.start("configuration_file", reloading.watch)
         yield gateway
     finally:
