@@ -9,14 +9,15 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 from cyclopts import App, Parameter
 
 from . import __version__
-from .errors import ConfigError, NoEnvoy, StartError
+from .errors import ConfigError, NoEnvoy, StartError, exit_code
+from .server import garbage
+from .telemetry.plain_structlog import import_structlog
 
 if TYPE_CHECKING:
     from .config.schema import Config
@@ -119,11 +120,13 @@ def check(config: Path) -> None:
     from .config.extras import require_extras
     from .envoy_config import bootstrap as render_envoy
     from .envoy_config import validate
+    from .envoy_config.typed_messages import typed_messages
 
     loaded = load.load(config)
     require_extras(loaded)
     _print_limitations(loaded)
-    bootstrap = render_envoy.render(loaded)
+    with typed_messages():
+        bootstrap = render_envoy.render(loaded)
     try:
         binary = validate.envoy_path()
     except NoEnvoy as error:
@@ -184,6 +187,7 @@ def render(
     """Render the proxy's configuration: a bootstrap for Envoy (JSON) or an EnvoyFilter for Istio (YAML)."""
     from .envoy_config import bootstrap as render_envoy
     from .envoy_config import istio as render_istio
+    from .envoy_config.typed_messages import typed_messages
     from .gateway.config_source import prepare
     from .proxy.envoy_versions import at_istio, at_version, plans_alike, proxy_name
 
@@ -198,12 +202,14 @@ def render(
         )
     if target == "envoy":
         _print_limitations(rendered)
-        text = json.dumps(render_envoy.render(rendered), indent=2) + "\n"
+        with typed_messages():
+            text = json.dumps(render_envoy.render(rendered), indent=2) + "\n"
     else:
         labels = render_istio.labels(workload)
         mesh = render_istio.MeshResources(namespace, labels, listener_port, route, agent_identity=agent_identity)
         _print_limitations(rendered)
-        text = render_istio.render(rendered, target, mesh)
+        with typed_messages():
+            text = render_istio.render(rendered, target, mesh)
     _write(text, output)
 
 
@@ -236,6 +242,7 @@ def usage(
     LEDGER.require("a report")
     from .store import report
 
+    garbage.collect_from_now()
     where = report.filter_of(tenant=tenant, first_day=first_day, last_day=last_day)
     for line in report.lines(url, where, () if rows else report.dimensions_of(by), form):
         sys.stdout.write(line)
@@ -300,46 +307,18 @@ def top(
     """Show live traffic: requests, latency, errors, cache, tokens and dollars, by provider, model and tenant."""
     from .telemetry import top as screen
 
+    garbage.collect_from_now()
     screen.run(admin, max(interval, 0.1), once=once)
 
 
-@app.command(show=False)
-def worker(
-    config: ConfigPath = None,
-    *,
-    index: int,
-    accepted: Path | None = None,
-    versioned_clusters: bool = False,
-    state_dir: Path = Path(),
-    rehearsal_port: int = 0,
-    port: int = 0,
-    admin_port: int = 0,
-    local: str = "[]",
-) -> None:
-    """One worker process; `up` and `serve` start it."""
-    from .gateway.config_source import ConfigFollower, ConfigSource, read_local
-    from .server.serve import run
-    from .worker import main as composition
-
-    source = ConfigSource(config, state_dir, rehearsal_port, port, admin_port, accepted, read_local(local))
-    following = ConfigFollower(source)
-    run(composition.run_worker(following.config, index, following.newer, versioned_clusters=versioned_clusters))
-
-
-def main() -> None:
+def main() -> NoReturn:
     """The entry point."""
-    sys.exit(_exit_code(app))
-
-
-def _exit_code(run: Callable[[], object]) -> int:
+    garbage.collect_later()
+    import_structlog()
     try:
-        run()
-    except (ConfigError, StartError) as error:
-        print(f"edge-extproc: {error}", file=sys.stderr)
-        return 1
-    except (KeyboardInterrupt, asyncio.CancelledError):  # stopped by a signal before everything served
-        return 130
-    return 0
+        sys.exit(exit_code(app))
+    finally:
+        garbage.collect_no_more()
 
 
 if __name__ == "__main__":

@@ -38,6 +38,9 @@ other exception is a bug of the gateway: a neutral 500, and a log line without t
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 from .model.fault import Fault, FaultKind
 
 
@@ -255,3 +258,20 @@ class NoEnvoy(ConfigError):
 
 class StartError(EdgeError):
     code = "start"
+
+
+# --- the end of a process
+
+
+def exit_code(run: Callable[[], object]) -> int:
+    """Runs a command. Each mistake is one clear line on stderr."""
+    from asyncio import CancelledError
+
+    try:
+        run()
+    except (ConfigError, StartError) as error:
+        print(f"edge-extproc: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, CancelledError):  # stopped by a signal before everything served
+        return 130
+    return 0

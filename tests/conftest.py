@@ -1,7 +1,7 @@
 """What holds for every ring of tests."""
 
 import gc
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import cells
 import exchange_report
@@ -9,6 +9,8 @@ import progress
 import pytest
 import thoroughness
 import xdist_groups
+
+from edge_extproc.envoy_config.typed_messages import typed_messages
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,3 +37,10 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def envoys_types() -> Iterator[None]:
+    """Each message that a test renders is compared with Envoy's types."""
+    with typed_messages():
+        yield

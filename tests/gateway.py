@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -14,9 +15,12 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
+
+from edge_extproc.accounting import prices
 
 KEY = "edge-test-key-of-tenant-acme"
 OTHER_KEY = "edge-test-key-of-tenant-umbrella"
@@ -95,6 +99,14 @@ def many_providers(url: str) -> str:
     )
 
 
+@cache
+def _compiled_prices() -> Path:
+    """Compiled once a process that runs tests."""
+    directory = tempfile.TemporaryDirectory(prefix="edge-prices-")
+    atexit.register(directory.cleanup)
+    return prices.compiled(Path(directory.name))
+
+
 def _block(text: str) -> str:
     return textwrap.dedent(text).strip() + "\n" if text.strip() else ""
 
@@ -126,6 +138,8 @@ class RunningGateway:
         self.stop()
 
     def start(self) -> None:
+        if self._verb == "up":
+            self._with_prices()
         environment = {**os.environ, **self._environment, "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "edge_extproc", *self.arguments],
@@ -141,6 +155,14 @@ class RunningGateway:
         if not any(line.startswith("Stop with") for line in self.lines):
             self.stop()
             raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines[-40:]))
+
+    def _with_prices(self) -> None:
+        """The price table as an earlier start has left it: compiling takes as long as the start of a worker."""
+        state = self.directory / ".edge"
+        state.mkdir(mode=0o700, exist_ok=True)
+        path = _compiled_prices()
+        with contextlib.suppress(FileExistsError):
+            (state / path.name).hardlink_to(path)
 
     def stop(self) -> int:
         """Stops the gateway, and returns its exit code."""

@@ -10,6 +10,8 @@ This module knows nothing of tenants, budgets or exchanges.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.metadata
 import os
 import re
@@ -17,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -458,25 +460,40 @@ def version() -> str:
 def compiled(directory: Path) -> Path:
     """The path of the compiled file of the installed genai-prices. Writes the file if `directory` does not have it.
 
-    The supervisor calls this before it starts the workers. Raises StartError.
+    Compiling takes about as long as the start of a worker. Therefore the supervisor calls this beside the start of the
+    workers, and a worker that comes here first compiles, or waits until another process has. Raises StartError.
     """
     path = directory / f"prices-{version()}-{FORMAT}.json"
     if path.exists():
         return path
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=directory, prefix=path.name)
-        os.close(handle)
-        written = Path(name)
-        try:
-            _compile(written)
-            # The rename is atomic, so two gateways may start at the same time.
-            written.replace(path)
-        finally:
-            written.unlink(missing_ok=True)
+        with _alone(directory / "prices.lock"):
+            if not path.exists():
+                _write(path)
     except OSError as exc:
         raise StartError(f"cannot write the price table {path}: {exc.strerror}") from exc
     return path
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Holds the lock of this file: the kernel releases it also if the process is killed."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write(path: Path) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    os.close(handle)
+    written = Path(name)
+    try:
+        _compile(written)
+        # A process without the lock sees no file or the whole one.
+        written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)
 
 
 def _compile(path: Path, timeout: float = COMPILE_TIMEOUT) -> None:

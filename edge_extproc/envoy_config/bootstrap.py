@@ -1,8 +1,7 @@
 """Renders Envoy's bootstrap for a configuration, with one function for each resource.
 
 This module has the process and the whole bootstrap. Its parts are in listener.py, routes.py, filters.py, headers.py,
-clusters.py and tracing.py. Importing any of them takes half a second and 50 MiB (envoy_types.py): only the supervisor,
-the command line and tests do, never a worker.
+clusters.py and tracing.py.
 
 The path of a request is: listener → router-level ext_proc, one stream for each request → Router, which reads the order
 of providers from dynamic metadata and tries them in turn → from attempt 2 on, upstream-level ext_proc, which encodes
@@ -14,7 +13,6 @@ from __future__ import annotations
 from ..config.schema import Config
 from ..model.envoy_names import cluster_name, pair_name
 from ..proxy import envoy_versions
-from . import certificate
 from . import tracing as render_tracing
 from .clusters import agent_cluster, chain_clusters, composite_cluster, has_several, hedged_pairs, provider_cluster
 from .envoy_types import Json, bootstrap_v3, connections, core, extension, fields, merged, tcp_address
@@ -35,6 +33,8 @@ def ensure_certificate(config: Config) -> None:
     """Raises ConfigError."""
     generated = [each for _, each in config.listen.listeners() if each.tls is not None and each.tls.generate]
     if generated:
+        from . import certificate  # imports what creates certificates
+
         addresses = dict.fromkeys(each.address for each in generated)
         certificate.ensure(config.agent.state_dir, names=(*certificate.NAMES, *addresses))
 

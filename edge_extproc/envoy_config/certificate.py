@@ -1,4 +1,4 @@
-"""Certificates: a generated one for local use, and the location of the system's trust store.
+"""Creates the certificate for local use.
 
 The generated certificate is a leaf below a generated authority; both are in <state_dir>/tls. A caller that trusts
 `ca.pem` continues to trust a renewed leaf.
@@ -6,13 +6,10 @@ The generated certificate is a leaf below a generated authority; both are in <st
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
-import ssl
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ..errors import ConfigError
+from .certificate_files import CertificateFiles, files
 
 NAMES = ("localhost", "127.0.0.1", "::1")
 """The names of the generated certificate, in addition to the requested ones."""
@@ -33,30 +30,6 @@ _LIFE = timedelta(days=365)
 _RENEW_BEFORE = timedelta(days=30)
 # Tolerance for different clocks.
 _EARLY = timedelta(hours=1)
-
-# The locations of trust stores, in case Python's OpenSSL was built for another system.
-_TRUST_STORES = (
-    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
-    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
-    "/etc/ssl/ca-bundle.pem",  # SUSE
-    "/etc/ssl/cert.pem",  # macOS, the BSDs
-)
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateFiles:
-    certificate: Path
-    """The certificate with its chain."""
-    private_key: Path
-    ca: Path
-    """The authority that a caller must trust."""
-    ca_key: Path
-
-
-def files(state_dir: Path) -> CertificateFiles:
-    """The paths of the generated certificate, whether it exists or not."""
-    tls = state_dir / "tls"
-    return CertificateFiles(tls / "cert.pem", tls / "key.pem", tls / "ca.pem", tls / "ca-key.pem")
 
 
 def ensure(state_dir: Path, *, names: Iterable[str] = NAMES, now: datetime | None = None) -> CertificateFiles:
@@ -82,29 +55,6 @@ def ensure(state_dir: Path, *, names: Iterable[str] = NAMES, now: datetime | Non
         _write(paths.private_key, _pem_of_key(key))
         _write(paths.certificate, _pem(leaf) + _pem(ca))
     return paths
-
-
-def system_trust_store() -> Path:
-    """A PEM file with the authorities that the system trusts. Raises ConfigError."""
-    paths = ssl.get_default_verify_paths()
-    # Python returns None for a file that does not exist.
-    candidates = [path for path in (os.environ.get("SSL_CERT_FILE"), paths.cafile, *_TRUST_STORES) if path]
-    with contextlib.suppress(ImportError):
-        import certifi
-
-        candidates.append(certifi.where())
-    return first_file(candidates)
-
-
-def first_file(candidates: Iterable[str]) -> Path:
-    """The first existing trust store of these. Raises ConfigError."""
-    for candidate in candidates:
-        if Path(candidate).is_file():
-            return Path(candidate)
-    raise ConfigError(
-        "no list of trusted certificate authorities was found on this system; "
-        "install ca-certificates, set SSL_CERT_FILE, or give tls.ca of each provider"
-    )
 
 
 # --- creating

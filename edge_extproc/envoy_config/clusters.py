@@ -11,7 +11,7 @@ from ..config.provider import PoolConfig, ProviderConfig, ProviderEndpointConfig
 from ..config.schema import Config
 from ..model.envoy_names import AFFINITY, AGENT, NAMESPACE, WORKER, chain_name, cluster_name
 from ..proxy import envoy_versions
-from . import certificate
+from . import certificate_files
 from .envoy_types import (
     Json,
     cluster_v3,
@@ -403,7 +403,7 @@ _ALPN: dict[bool | str, list[str]] = {"auto": ["h2", "http/1.1"], True: ["h2"], 
 
 
 def _provider_tls(provider: ProviderConfig, endpoint: ProviderEndpointConfig) -> Json:
-    ca = provider.tls.ca or certificate.system_trust_store()
+    ca = provider.tls.ca or certificate_files.system_trust_store()
     server_name = provider.tls.server_name
     context = tls.CertificateValidationContext(trusted_ca=file_source(ca))
     # SNI cannot contain an address. The certificate must have it as an address.
@@ -415,20 +415,19 @@ def _provider_tls(provider: ProviderConfig, endpoint: ProviderEndpointConfig) ->
                 matcher=matcher.StringMatcher(exact=str(endpoint.ip)),
             )
         ]
-    return extension(
-        "envoy.transport_sockets.tls",
-        tls.UpstreamTlsContext(
-            sni="" if by_address else server_name or endpoint.host,
-            auto_sni_san_validation=not by_address,
-            common_tls_context=tls.CommonTlsContext(
-                alpn_protocols=_ALPN[provider.pool.http2],
-                tls_params=tls.TlsParameters(
-                    tls_minimum_protocol_version=tls.TlsParametersTlsProtocol.TLSv1_2,
-                ),
-                validation_context=context,
+    upstream = tls.UpstreamTlsContext(
+        common_tls_context=tls.CommonTlsContext(
+            alpn_protocols=_ALPN[provider.pool.http2],
+            tls_params=tls.TlsParameters(
+                tls_minimum_protocol_version=tls.TlsParametersTlsProtocol.TLSv1_2,
             ),
+            validation_context=context,
         ),
     )
+    if not by_address:
+        upstream.sni = server_name or endpoint.host
+        upstream.auto_sni_san_validation = True
+    return extension("envoy.transport_sockets.tls", upstream)
 
 
 def _probes(idle_seconds: int) -> core.TcpKeepalive:

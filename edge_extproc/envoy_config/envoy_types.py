@@ -1,20 +1,20 @@
-"""Envoy's types from envoy-data-plane, and their conversion to the plain fields of a bootstrap.
+"""Envoy's message types for the functions that render, and the plain fields of their messages.
 
-envoy-data-plane has the types of Envoy up to 1.38, so a typo fails when the configuration is rendered. Newer fields are
-merged as plain fields, marked by `newer`. Importing the types takes half a second and 50 MiB: only the supervisor, the
-command line and tests do, never a worker.
+The type checker sees the types of envoy-data-plane, which has those of Envoy up to 1.38. A running process uses
+descriptions with the same names instead (descriptions.py), because importing the types takes longer than starting
+Envoy and a worker. `check`, `render` and the tests compare both (typed_messages.py). Newer fields are merged as plain
+fields, marked by `newer`.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-with warnings.catch_warnings():
-    # envoy-data-plane 2.2 declares validators in a form that pydantic deprecates.
-    warnings.simplefilter("ignore", DeprecationWarning)
+from .descriptions import Description, Package, announce, json_form, type_url
+
+if TYPE_CHECKING:
     import betterproto2
     from envoy_data_plane.envoy.config.bootstrap import v3 as bootstrap_v3
     from envoy_data_plane.envoy.config.cluster import v3 as cluster_v3
@@ -48,7 +48,39 @@ with warnings.catch_warnings():
     from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstreams
     from envoy_data_plane.envoy.type import v3 as type_v3
     from envoy_data_plane.envoy.type.matcher import v3 as matcher
-    from envoy_data_plane.message_pool import default_message_pool
+else:
+    bootstrap_v3 = Package("envoy.config.bootstrap.v3")
+    cluster_v3 = Package("envoy.config.cluster.v3")
+    mutation_v3 = Package("envoy.config.common.mutation_rules.v3")
+    core = Package("envoy.config.core.v3")
+    endpoint_v3 = Package("envoy.config.endpoint.v3")
+    listener_v3 = Package("envoy.config.listener.v3")
+    route_v3 = Package("envoy.config.route.v3")
+    file_log = Package("envoy.extensions.access_loggers.file.v3")
+    cel = Package("envoy.extensions.access_loggers.filters.cel.v3")
+    stream_log = Package("envoy.extensions.access_loggers.stream.v3")
+    common_dns = Package("envoy.extensions.clusters.common.dns.v3")
+    dns = Package("envoy.extensions.clusters.dns.v3")
+    ratelimit = Package("envoy.extensions.common.ratelimit.v3")
+    action = Package("envoy.extensions.filters.common.matcher.action.v3")
+    filter_state = Package("envoy.extensions.filters.common.set_filter_state.v3")
+    cors = Package("envoy.extensions.filters.http.cors.v3")
+    ext_authz = Package("envoy.extensions.filters.http.ext_authz.v3")
+    ext_proc = Package("envoy.extensions.filters.http.ext_proc.v3")
+    header_mutation = Package("envoy.extensions.filters.http.header_mutation.v3")
+    health_check = Package("envoy.extensions.filters.http.health_check.v3")
+    local_ratelimit = Package("envoy.extensions.filters.http.local_ratelimit.v3")
+    router = Package("envoy.extensions.filters.http.router.v3")
+    set_filter_state = Package("envoy.extensions.filters.http.set_filter_state.v3")
+    upstream_codec = Package("envoy.extensions.filters.http.upstream_codec.v3")
+    hcm = Package("envoy.extensions.filters.network.http_connection_manager.v3")
+    early_mutation = Package("envoy.extensions.http.early_header_mutation.header_mutation.v3")
+    network_inputs = Package("envoy.extensions.matching.common_inputs.network.v3")
+    connections = Package("envoy.extensions.resource_monitors.downstream_connections.v3")
+    tls = Package("envoy.extensions.transport_sockets.tls.v3")
+    upstreams = Package("envoy.extensions.upstreams.http.v3")
+    type_v3 = Package("envoy.type.v3")
+    matcher = Package("envoy.type.matcher.v3")
 
 __all__ = [
     "Json",
@@ -96,14 +128,17 @@ Json: TypeAlias = dict[str, Any]
 
 
 def fields(message: betterproto2.Message) -> Json:
-    message_fields: Json = message.to_dict(casing=betterproto2.Casing.SNAKE)
-    return message_fields
+    description = cast("Description", message)
+    announce(description, None)
+    return json_form(description)
 
 
 def typed(message: betterproto2.Message, **newer: Any) -> Json:
     """The JSON form of a google.protobuf.Any."""
-    url = default_message_pool.type_to_url[type(message)]
-    return {"@type": url, **fields(message), **newer}
+    description = cast("Description", message)
+    url = type_url(description)
+    announce(description, url)
+    return {"@type": url, **json_form(description), **newer}
 
 
 def extension(name: str, message: betterproto2.Message, **newer: Any) -> Json:

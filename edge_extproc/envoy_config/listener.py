@@ -9,7 +9,7 @@ from ..config.quantities import write_size
 from ..config.schema import Config
 from ..model.envoy_names import AUTHZ_DENIED, NAMESPACE, OUR_DETAILS, SOURCE_LIMITED
 from ..proxy import envoy_versions
-from . import certificate, direct
+from . import certificate_files, direct
 from . import tracing as render_tracing
 from .envoy_types import (
     Json,
@@ -89,7 +89,7 @@ def _listener_tls(config: Config) -> Json | None:
     if wanted.certificate is not None and wanted.private_key is not None:
         chain, key = wanted.certificate, wanted.private_key
     else:
-        own = certificate.files(config.agent.state_dir)
+        own = certificate_files.files(config.agent.state_dir)
         chain, key = own.certificate, own.private_key
     return extension(
         "envoy.transport_sockets.tls",

@@ -94,7 +94,7 @@ def _once(config: Config) -> Json:
 
 def _retry_policy(config: Config) -> route_v3.RetryPolicy:
     retries = config.retries
-    return route_v3.RetryPolicy(
+    policy = route_v3.RetryPolicy(
         retry_on="5xx,reset,connect-failure,refused-stream,retriable-status-codes",
         retriable_status_codes=list(retries.on_status),
         num_retries=retries.attempts - 1,
@@ -103,9 +103,11 @@ def _retry_policy(config: Config) -> route_v3.RetryPolicy:
         retry_back_off=route_v3.RetryPolicyRetryBackOff(
             base_interval=retries.back_off.base, max_interval=retries.back_off.max
         ),
-        # Each attempt uses the next group of the order.
-        refresh_cluster_on_retry=envoy_versions.order_of(config) == "priority_group",
     )
+    if envoy_versions.order_of(config) == "priority_group":
+        # Each attempt uses the next group of the order. Older Envoys do not have the field.
+        policy.refresh_cluster_on_retry = True
+    return policy
 
 
 def _next_priority(config: Config) -> Json:

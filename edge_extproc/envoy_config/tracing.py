@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ..config.schema import Config
 from ..config.telemetry import OtlpConfig
-from . import certificate
+from . import certificate_files
 
 Json: TypeAlias = dict[str, Any]
 
@@ -110,7 +110,7 @@ def _tls(host: str) -> Json:
             "auto_sni_san_validation": True,
             "common_tls_context": {
                 "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-                "validation_context": {"trusted_ca": {"filename": str(certificate.system_trust_store())}},
+                "validation_context": {"trusted_ca": {"filename": str(certificate_files.system_trust_store())}},
             },
         },
     }

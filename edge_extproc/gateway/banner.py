@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
-from rich.console import Console
-
 from ..config.default_models import CHAT, EMBEDDING
 from ..config.envoy import ListenerConfig
 from ..config.schema import Config
-from ..envoy_config import certificate
+from ..envoy_config import certificate_files
 from .config_source import ConfigSource
 
 
@@ -27,7 +25,9 @@ def text(config: Config, origin: ConfigSource, processes: Mapping[str, int]) -> 
         f"Healthy   {alive}",
         f"Providers {', '.join(config.providers)}",
     ]
-    ca = certificate.files(config.agent.state_dir).ca if config.listen.tls and config.listen.tls.generate else None
+    ca = (
+        certificate_files.files(config.agent.state_dir).ca if config.listen.tls and config.listen.tls.generate else None
+    )
     if ca is not None:
         lines.append(f"Trust     {ca}   (curl --cacert, SSL_CERT_FILE)")
     if origin.path is not None:
@@ -73,5 +73,4 @@ def _host(address: str) -> str:
 
 
 def show(config: Config, origin: ConfigSource, processes: Mapping[str, int]) -> None:
-    # soft_wrap: a snippet with line breaks at the terminal's width cannot be pasted.
-    Console().print(text(config, origin, processes), soft_wrap=True, markup=False, highlight=False)
+    print(text(config, origin, processes), flush=True)

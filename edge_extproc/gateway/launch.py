@@ -13,8 +13,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from ..config.schema import Config
 from ..errors import StartError
 from ..model.limit_use import LimitKey, LimitUse, joined
 from ..proxy.cluster_names import can_change
-from ..server import admin
+from ..server import garbage
 from ..server.transport import mutual_tls
 from ..telemetry import console, envoy_log, logs, snapshot
 from ..telemetry.background import BACKGROUND, BackgroundMetrics
@@ -42,7 +43,12 @@ from .own_envoy import DRAIN, OwnEnvoy
 from .reload import ConfigReloader
 from .state_owner import StateOwner, owned, owner
 from .supervisor import ProcessSpec, Supervisor, check_free, remove_quietly
-from .worker_client import WorkerClient
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from ..server import admin
+    from .worker_client import WorkerClient
 
 if TYPE_CHECKING:
     from ..store.ingest_loop import IngestLoop
@@ -69,8 +75,6 @@ class RunningGateway:
     def __init__(self, config: Config, supervisor: Supervisor) -> None:
         self.config = config
         self.supervisor = supervisor
-        tls = mutual_tls(config.agent)
-        self._workers = [WorkerClient(address, tls) for address in config.agent.own_addresses()]
         self._totals = WorkerTotals()
         supervisor.on_death = self._totals.retire
         self.database = DatabaseState()
@@ -82,25 +86,38 @@ class RunningGateway:
         self.own_envoy: OwnEnvoy | None = None
         """The Envoy that the gateway runs, if its resources can be changed."""
 
+    @cached_property
+    def _workers(self) -> Sequence[WorkerClient]:
+        """The clients. grpcio is imported when the workers are already starting."""
+        from .worker_client import WorkerClient
+
+        tls = mutual_tls(self.config.agent)
+        return [WorkerClient(address, tls) for address in self.config.agent.own_addresses()]
+
     def worker_specs(self, origin: ConfigSource) -> list[ProcessSpec]:
-        """One process per worker. The last two seconds of its grace are for a stream that does not end."""
-        grace = self.config.agent.shutdown_grace.total_seconds() + 2.0
-        return [
-            ProcessSpec(
-                worker_name(n),
-                (sys.executable, "-m", "edge_extproc", "worker", "--index", str(n), *origin.arguments()),
-                client.until_serving,
-                restart=True,
-                grace=grace,
-                own_stdout=True,
-                answers=client.answers,
-            )
-            for n, client in enumerate(self._workers)
-        ]
+        """One process per worker."""
+        return [self._worker_spec(n, origin) for n in range(len(self.config.agent.own_addresses()))]
+
+    def _worker_spec(self, index: int, origin: ConfigSource) -> ProcessSpec:
+        async def ready() -> None:
+            await self._workers[index].until_serving()
+
+        async def answers() -> bool:
+            return await self._workers[index].answers()
+
+        return ProcessSpec(
+            worker_name(index),
+            (sys.executable, "-m", "edge_extproc", "worker", "--index", str(index), *origin.arguments()),
+            ready,
+            restart=True,
+            # The last two seconds are for a stream that does not end.
+            grace=self.config.agent.shutdown_grace.total_seconds() + 2.0,
+            own_stdout=True,
+            answers=answers,
+        )
 
     def envoy_spec(self) -> ProcessSpec:
-        """Renders Envoy's configuration. Importing its types takes as long as the start of a worker: call it in a
-        thread. Raises ConfigError."""
+        """Renders Envoy's configuration. Raises ConfigError."""
         from ..envoy_config import bootstrap as render_envoy
         from ..envoy_config import validate
 
@@ -151,6 +168,8 @@ class RunningGateway:
         return sum(self.supervisor.restarts[worker_name(n)] for n in range(len(self._workers)))
 
     async def readiness(self) -> admin.Readiness:
+        from ..server import admin
+
         serving = await asyncio.gather(*(client.serving() for client in self._workers))
         parts = {worker_name(n): up for n, up in enumerate(serving)}
         if self._envoy is not None:
@@ -284,7 +303,6 @@ async def _launched(
     _make_private(config.agent.socket_dir, 0o750 if config.agent.socket_access == "group" else 0o700)
     # Its times are monotonic, and that clock restarts with the machine.
     remove_quietly(config.agent.circuits_file)
-    prices.compiled(config.agent.state_dir)
     if origin.path is not None:
         origin = replace(origin, accepted=_write_accepted(config.agent.socket_dir / "accepted.yaml", text))
     origin = replace(origin, versioned_clusters=with_envoy and can_change(config))
@@ -299,6 +317,8 @@ async def _launched(
     web: admin.AdminServer | None = None
     serving: asyncio.Task[None] | None = None
     ledger = contextlib.AsyncExitStack()
+    # Beside the rest of the start. A worker that needs it earlier waits for it.
+    compiling = asyncio.create_task(asyncio.to_thread(prices.compiled, config.agent.state_dir), name="prices")
     try:
         may_wait = _has_run_before(config)
         ingest = await ledger.enter_async_context(_ingesting(config, gateway.database, wait=may_wait))
@@ -311,14 +331,6 @@ async def _launched(
                 wait=gateway.database.is_up is False,
             )
         )
-        app = admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown)
-        web = admin.server(
-            app,
-            str(admin_at.address),
-            admin_at.port,
-            admits=api.state.gate.admits if api is not None else admin.admit_all,
-            hosts=[name.lower() for name in admin_at.hosts],
-        )
         store = config.own_store_socket()
         if store is not None:
             # Before the workers, which need it for their limits.
@@ -330,9 +342,11 @@ async def _launched(
             parts.append(_rehearsal(origin.rehearsal_port))
         started = asyncio.ensure_future(supervisor.start(parts))
         try:
+            # Beside the start of the workers.
             if with_envoy:
-                # Beside the start of the workers.
                 await supervisor.start([await asyncio.to_thread(gateway.envoy_spec)])
+            web = await asyncio.to_thread(_admin_server, gateway, reloading, api)
+            await compiling
             await started
         finally:
             started.cancel()
@@ -340,6 +354,7 @@ async def _launched(
         serving = asyncio.create_task(web.serve(), name="admin port")
         await web.until_started()
         starting.clear()
+        garbage.collect_from_now()
         watching = BACKGROUND.start("configuration_file", reloading.watch)
         yield gateway
     finally:
@@ -349,6 +364,7 @@ async def _launched(
         if not starting.is_set():
             await gateway.drained()
         await supervisor.stop()
+        await asyncio.gather(compiling, return_exceptions=True)
         if web is not None and serving is not None:
             web.should_exit = True
             await asyncio.gather(serving, return_exceptions=True)
@@ -361,6 +377,20 @@ async def _launched(
         for path in (*config.agent.worker_sockets(), *own, origin.accepted):
             if path is not None:
                 remove_quietly(Path(path))
+
+
+def _admin_server(gateway: RunningGateway, reloading: ConfigReloader, api: FastAPI | None) -> admin.AdminServer:
+    """The server of the admin port. It imports uvicorn and starlette."""
+    from ..server import admin
+
+    at = gateway.config.admin
+    return admin.server(
+        admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown),
+        str(at.address),
+        at.port,
+        admits=api.state.gate.admits if api is not None else admin.admit_all,
+        hosts=[name.lower() for name in at.hosts],
+    )
 
 
 def _has_run_before(config: Config) -> bool:

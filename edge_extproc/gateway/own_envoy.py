@@ -44,7 +44,7 @@ class OwnEnvoy:
     def __init__(
         self, config: Config, admin: EnvoyAdminClient, binary: str, lasting: Callable[[Config], float] | None = None
     ) -> None:
-        """Renders the files, which takes half a second and 50 MiB. `lasting`: the longest time in seconds from the plan
+        """Renders the files. `lasting`: the longest time in seconds from the plan
         of a request to its last attempt. Raises ConfigError."""
         from ..envoy_config import dynamic as render_dynamic
 

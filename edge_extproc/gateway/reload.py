@@ -158,9 +158,7 @@ class ConfigReloader:
         if (envoy := self._envoy()) is not None:
             return envoy.rendered(config).bootstrap
         from ..envoy_config import bootstrap as render_envoy
-        from ..envoy_config import (  # imported late: it takes half a second and 50 MiB
-            dynamic as render_dynamic,
-        )
+        from ..envoy_config import dynamic as render_dynamic
 
         return render_envoy.render(render_dynamic.at_sampling(config, 100) if self._with_envoy else config)
 

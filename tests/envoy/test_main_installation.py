@@ -38,4 +38,5 @@ def test_it_serves_without_the_extras_and_a_worker_loads_no_other_part(tmp_path:
     assert "edge_extproc.gateway.launch" in supervisor
     for loaded in (worker, supervisor):
         assert set() == {name for name in loaded if name.startswith("edge_extproc.rehearsal")}
-    assert not {"edge_extproc.envoy_config", "envoy_data_plane", "starlette", "uvicorn"} & worker
+    assert not {"edge_extproc.envoy_config", "envoy_data_plane", "starlette", "uvicorn", "cyclopts", "rich"} & worker
+    assert not {"rich", "envoy_data_plane", "betterproto2", "edge_extproc.envoy_config.typed_messages"} & supervisor

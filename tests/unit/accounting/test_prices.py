@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -303,7 +305,7 @@ def test_the_child_process_writes_what_this_process_would(compiled: Path) -> Non
 
     assert msgspec.json.decode(compiled.read_bytes()) == msgspec.to_builtins(compile_prices.table())
     assert loaded.cost("openai", "gpt-4o", USAGES[0]) == table().cost("openai", "gpt-4o", USAGES[0])
-    assert [path.name for path in compiled.parent.iterdir()] == [compiled.name]
+    assert {path.name for path in compiled.parent.iterdir()} == {compiled.name, "prices.lock"}
 
 
 def test_it_is_compiled_once_a_version(compiled: Path) -> None:
@@ -311,6 +313,19 @@ def test_it_is_compiled_once_a_version(compiled: Path) -> None:
 
     assert prices.compiled(compiled.parent) == compiled
     assert compiled.stat().st_mtime_ns == before
+
+
+def test_processes_that_start_together_compile_once(tmp_path: Path) -> None:
+    together = threading.Barrier(2)
+
+    def inode(_: int) -> int:
+        together.wait()
+        return prices.compiled(tmp_path).stat().st_ino
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(inode, range(2))
+
+    assert first == second == prices.compiled(tmp_path).stat().st_ino
 
 
 def test_both_files_speak_of_the_same_format() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_extproc.envoy_config import certificate
-from edge_extproc.envoy_config.certificate import CertificateFiles, ensure, files, system_trust_store
+from edge_extproc.envoy_config.certificate import ensure
+from edge_extproc.envoy_config.certificate_files import CertificateFiles, files, first_file, system_trust_store
 from edge_extproc.errors import ConfigError
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -126,4 +126,4 @@ def test_the_systems_trust_store_is_the_one_that_the_user_names(
 
 def test_a_system_without_one_is_told_what_to_do() -> None:
     with pytest.raises(ConfigError, match="install ca-certificates, set SSL_CERT_FILE"):
-        certificate.first_file(["/nowhere", "/nor/here"])
+        first_file(["/nowhere", "/nor/here"])
