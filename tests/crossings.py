@@ -70,7 +70,7 @@ OTHER_OPERATIONS = ("/responses/input_tokens", "/responses/compact")
 REFUSALS = {
     MESSAGES: (
         r"the API returns no token probabilities",
-        r"^(generationConfig\.)?temperature is (-1|3|9|1000.0); Anthropic Messages accepts 0 to 1",
+        r"^(generationConfig\.)?temperature is (-1|3|9|99\.0|1000\.0); Anthropic Messages accepts 0 to 1",
         r"is '[\w./-]+'; Anthropic Messages accepts PDF and text",
         r"the file was uploaded to another provider",
         r"^(n|functions|function_call|web_search_options|audio|modalities) cannot be sent",
@@ -183,7 +183,17 @@ def _plain(part: Part) -> str:
 
 def _squeezed(text: str) -> str:
     """The text without white space: empty text and white space at the ends of texts are not translated everywhere."""
-    return re.sub(r"From the result of tool call \S+:|\s+", "", text)
+    added = r"From the result of tool call \S+:|The result of an earlier tool call, which is not shown:"
+    return re.sub(rf"{added}|\s+", "", text)
+
+
+def _result_text(text: str) -> str:
+    """The text of a result. A format that holds an object there keeps its value, not its spelling."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return _squeezed(text)
+    return _squeezed(json.dumps(value) if isinstance(value, dict) else text)
 
 
 def content_of(chat: Chat) -> dict[str, Any]:
@@ -198,10 +208,12 @@ def content_of(chat: Chat) -> dict[str, Any]:
             match part:
                 case ToolCall():
                     order.append(part.id)
-                    calls.append((part.name, json.loads(part.arguments.strip() or "{}")))
+                    calls.append((part.name, json.loads(part.arguments.strip() or "{}") or {}))
+                case ToolResult() if part.call_id not in order:  # its call is a stored item: it becomes text
+                    texts_by_role["user"] += map(_plain, part.parts)
                 case ToolResult():
-                    place = len(order) - 1 - order[::-1].index(part.call_id) if part.call_id in order else -1
-                    results.append((place, _squeezed("".join(map(_plain, part.parts)))))
+                    place = len(order) - 1 - order[::-1].index(part.call_id)
+                    results.append((place, _result_text("".join(map(_plain, part.parts)))))
                     pictures += sum(isinstance(each, Image) for each in part.parts)
                 case Image():
                     pictures += 1
@@ -311,6 +323,7 @@ _PRICE_PROVIDERS = {
     "vercel-gateway": "openrouter",
     "bedrock-mantle": "openai",
     "snowflake": "openai",
+    "venice": "openai",
     "ollama": "openai",
     "gpustack": "openai",
     "local-openai-compatible": "openai",

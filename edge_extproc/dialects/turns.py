@@ -225,6 +225,11 @@ class Translation(DropList, ABC, Generic[B]):
                 case "user" | "tool":
                     _append_blocks(groups, "user", blocks)
                 case "assistant":
+                    # Claude refuses a message that ends in thinking. A reply that was cut off can do so.
+                    is_thinking = [self._kind(block) == "thinking" for block in blocks]
+                    if blocks and all(is_thinking):
+                        self.dropped.update(where for where, _ in parts_of(message.parts, path))
+                        continue
                     _append_blocks(groups, "assistant", self._first("thinking", blocks))
                 case _:
                     assert_never(message.role)

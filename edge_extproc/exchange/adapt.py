@@ -62,7 +62,8 @@ def adapt(
     request = provider.request(upstream_call(written.body))
     # What a header enables has a meaning only in the caller's own format.
     betas = tuple(f"anthropic-beta.{flag}" for flag in call.betas)
-    return Adapted(request, target.name, "cross", (*betas, *written.dropped, *request.dropped))
+    unknown = map(chat.spelling.field, request.dropped)  # a provider has the names of its own format
+    return Adapted(request, target.name, "cross", (*betas, *written.dropped, *unknown))
 
 
 def first_able(parsed: ParsedCall, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]:
