@@ -48,6 +48,8 @@ CITY: Json = {
     "required": ["city"],
     "additionalProperties": False,
 }
+# What OpenAI takes as strict; a caller of its formats knows that.
+STRICT: Json = {**CITY, "required": ["city", "unit"]}
 ASK, MORE = "What is the weather?", "And then?"
 _RESULTS: dict[str, str] = {
     "text": "sun",
@@ -241,8 +243,8 @@ def _request_chat(turns: Turns, settings: Settings, stream: bool) -> tuple[Json,
         )
         if not ids or after.text:
             messages.append({"role": "user", "content": MORE})
-    strict = {"strict": True} if settings.strict else {}
-    tools = [{"type": "function", "function": {"name": name, "parameters": CITY, **strict}} for name in settings.tools]
+    function: Json = {"parameters": STRICT, "strict": True} if settings.strict else {"parameters": CITY}
+    tools = [{"type": "function", "function": {"name": name, **function}} for name in settings.tools]
     body: Json = {"model": "m", "messages": messages, "tools": tools, "stream": stream}
     if settings.thinks:
         body["reasoning_effort"] = "medium"
@@ -260,8 +262,8 @@ def _request_responses(turns: Turns, settings: Settings, stream: bool) -> tuple[
         items += _in_order([{"type": "function_call_output", "call_id": id, "output": result} for id in ids], after)
         if not ids or after.text:
             items.append({"role": "user", "content": MORE})
-    strict = {"strict": settings.strict}
-    tools = [{"type": "function", "name": name, "parameters": CITY, **strict} for name in settings.tools]
+    function = {"type": "function", "parameters": STRICT if settings.strict else CITY, "strict": settings.strict}
+    tools = [{**function, "name": name} for name in settings.tools]
     body: Json = {"model": "m", "store": False, "input": items, "tools": tools, "stream": stream}
     if settings.thinks:
         body |= {"reasoning": {"effort": "medium"}, "include": ["reasoning.encrypted_content"]}

@@ -43,17 +43,16 @@ def google_signature(name: str) -> str:
 # --- what several of them refuse
 
 
-def tool_names(names: list[str]) -> list[str]:
+def tool_names(names: list[str], most: int = 64) -> list[str]:
     """What all providers refuse: longer names, other characters, the same name twice."""
-    wrong = [
-        f"tools: {name!r} does not match" for name in names if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}", name)
-    ]
+    legal = re.compile(rf"[a-zA-Z_][a-zA-Z0-9_-]{{0,{most - 1}}}")
+    wrong = [f"tools: {name!r} does not match" for name in names if not legal.fullmatch(name)]
     return wrong + (["tools: names must be unique"] if len(set(names)) < len(names) else [])
 
 
-def _name_of_call(name: Any, path: str) -> Iterator[str]:
-    if not isinstance(name, str) or not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name):
-        yield f"{path}: {name!r} does not match '^[a-zA-Z0-9_-]{{1,64}}$'"
+def _name_of_call(name: Any, path: str, most: int = 64) -> Iterator[str]:
+    if not isinstance(name, str) or not re.fullmatch(rf"[a-zA-Z0-9_-]{{1,{most}}}", name):
+        yield f"{path}: {name!r} does not match '^[a-zA-Z0-9_-]{{1,{most}}}$'"
 
 
 def _arguments(text: Any, path: str) -> Iterator[str]:
@@ -123,6 +122,7 @@ def _function_schema(schema: Any, path: str) -> Iterator[str]:
 _CLAUDE_ID = re.compile(r"[a-zA-Z0-9_-]+")
 _SERVER_ID = re.compile(r"srvtoolu_[a-zA-Z0-9_]+")
 _BUDGET_LEAST = 1_024
+_CLAUDES_LONGEST_NAME = 128
 
 
 def anthropic(body: Json, *, server_tools: bool = True) -> list[str]:
@@ -194,7 +194,7 @@ def _claude_block(block: Json, role: str, path: str, *, server_tools: bool) -> I
             if not _CLAUDE_ID.fullmatch(id):
                 yield f"{path}.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"
             if "name" in more:
-                yield from _name_of_call(more["name"], f"{path}.tool_use.name")
+                yield from _name_of_call(more["name"], f"{path}.tool_use.name", _CLAUDES_LONGEST_NAME)
             if not isinstance(more.get("input"), dict):
                 yield f"{path}.tool_use.input: Input should be a valid dictionary"
         case {"type": "tool_result", "tool_use_id": id, **more}:
@@ -252,7 +252,7 @@ def _claude_settings(body: Json, turns: list[tuple[str, list[Json]]]) -> Iterato
         if body.get("temperature", 1) != 1:
             yield "`temperature` may only be set to 1 when thinking is enabled"
     tools = body.get("tools") or ()
-    yield from tool_names([tool["name"] for tool in tools])
+    yield from tool_names([tool["name"] for tool in tools], _CLAUDES_LONGEST_NAME)
     for tool in tools:
         if "input_schema" in tool:
             yield from _function_schema(tool["input_schema"], f"tools.{tool['name']}.input_schema")

@@ -16,6 +16,7 @@ from ..model.call import Chat, FunctionTool, ReplacedTool, Tool
 from ..model.content import Extras, Message, Opaque, Part, Text, ToolCall, ToolResult
 from .dropping import messages_of, parts_of, tools_of
 from .history import UniqueIds
+from .tool_names import with_legal_names
 
 # Notes: extras without a value, for a writer of the same dialect. Other writers do not count them as fields.
 WHOLE_ITEM: Extras = MappingProxyType({"item": None})
@@ -29,7 +30,7 @@ _RESULT = "The result of an earlier tool call, which is not shown:"
 def portable(chat: Chat, title: str) -> Chat:
     """The chat as a format named `title` can take it. `lost` collects the names of what is missing. Raises Unsupported
     if the caller requires a missing tool."""
-    chat = _with_unique_ids(chat)
+    chat = with_legal_names(_with_unique_ids(chat))
     lost = set(chat.lost)
     tools = _tools(chat, title, lost)
     messages = _messages(chat, lost)

@@ -18,6 +18,7 @@ from .operation import OperationResponse
 from .phases import Sent
 from .ports import Gateway
 from .relay import CrossRelay, RawRelay, Relay
+from .reply_calls import ReplyCalls
 from .response_bodies import (
     BodyReader,
     OperationBody,
@@ -93,6 +94,7 @@ def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflat
             can_contain=_any_part if upstream is caller else caller.can_contain,
             began_at=answered.began_at,
             own=upstream is caller,
+            calls=None if upstream is caller else ReplyCalls(answered.parsed),
         )
     clock = gateway.clock.monotonic
     to_set: Pairs = () if same and unframer is None and not unnamed else (("content-type", stream_type),)

@@ -34,6 +34,7 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .account_faults import for_caller
+from .reply_calls import ReplyCalls
 
 _COMPLETE_AT_START = frozenset({"redacted_thinking", "media", "opaque"})
 # Parts whose start contains output of the model: a tool's name, or the whole part.
@@ -213,7 +214,7 @@ def _nothing_skimmed(frame: Frame) -> None:
 
 class CrossRelay:
     """`named`: the id and the model for a reply without them. `began_at`: Unix time, for a reply without a time. `own`:
-    the reply stays in its dialect, and only the framing differs."""
+    the reply stays in its dialect, and only the framing differs. `calls`: for a reply of another dialect."""
 
     def __init__(
         self,
@@ -225,6 +226,7 @@ class CrossRelay:
         can_contain: Callable[[Part], bool] = lambda _: True,
         began_at: int | None = None,
         own: bool = False,
+        calls: ReplyCalls | None = None,
     ) -> None:
         self.tally = Tally(fold)
         self._can_contain = can_contain
@@ -233,6 +235,7 @@ class CrossRelay:
         self._named = named
         self._began_at = began_at
         self._own = own
+        self._calls = calls
 
     def feed(self, data: bytes) -> bytes:
         out: list[bytes] = []
@@ -276,6 +279,8 @@ class CrossRelay:
             elif type(event) is PartStarted and event.kind in _COMPLETE_AT_START:
                 self._lose(event)
             self.tally.note(event)
+            if type(event) is PartStarted and self._calls is not None and event.kind == "tool_call":
+                event = self._calls.started(event)
             out.append(self._writer.write(event))
         return b"".join(out)
 

@@ -26,6 +26,7 @@ from .events import ResponseBody
 from .headers import dropped_fields
 from .operation import OperationResponse
 from .relay import MALFORMED, UNREADABLE, Relay, Tally, as_stream, is_lost
+from .reply_calls import ReplyCalls
 from .response_head import Answered
 
 Clock: TypeAlias = Callable[[], float]
@@ -239,7 +240,7 @@ class UnnamedBody(StreamedBody):
         if answered.dialect.name != answered.caller_dialect.name and _is_malformed(reply):
             return self._relay.fail(MALFORMED)
         self._lost, self.tally = lost_in(reply, answered.caller_dialect), None
-        return as_stream(reply, answered.call, answered.caller_dialect)[0]
+        return as_stream(_for_caller(reply, answered), answered.call, answered.caller_dialect)[0]
 
 
 class ReplyBody(BodyReader):
@@ -293,6 +294,7 @@ class ReplyBody(BodyReader):
         if dialect.name != caller_dialect.name and _is_malformed(reply):
             return MALFORMED
         self.lost = lost_in(reply, caller_dialect)
+        reply = _for_caller(reply, answered)
         if call.stream:
             out, content_type = as_stream(reply, call, caller_dialect)
             sent = None
@@ -370,6 +372,12 @@ def _complete(reply: Reply, answered: Answered) -> Reply:
     id, model = answered.id_and_model
     created = reply.created or answered.began_at
     return replace(reply, id=reply.id or id, model=reply.model or model, created=created)
+
+
+def _for_caller(reply: Reply, answered: Answered) -> Reply:
+    """The reply with the caller's names of tools, if it is translated."""
+    is_own = answered.dialect.name == answered.caller_dialect.name
+    return reply if is_own else ReplyCalls(answered.parsed).reply(reply)
 
 
 def _is_malformed(reply: Reply) -> bool:

@@ -41,7 +41,7 @@ def is_worth_a_look(raw: bytes, host: HostProfile) -> bool:
     if len(ids) > 2 * len(set(ids)):  # a call and its result have the same id
         return True
     return (host.strict_ids and _LONG_CALL_ID.search(raw) is not None) or (
-        (host.user_limit is not None or host.user_least) and _USER.search(raw) is not None
+        (host.user_limit is not None or host.user_least > 0) and _USER.search(raw) is not None
     )
 
 
