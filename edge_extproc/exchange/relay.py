@@ -292,9 +292,8 @@ _FOUND_BY_GATEWAY = frozenset({"answer_broken_off", "unreadable_stream", "malfor
 
 
 def is_lost(tally: Tally) -> bool:
-    """Whether a stream must end with an error: some frames could not be read, and no other frame had a part of the
-    reply."""
-    return tally.garbled > 0 and not tally.has_parts
+    """Whether a stream must end with an error: some frames could not be read, and no other frame had a token."""
+    return tally.garbled > 0 and not tally.has_token
 
 
 def _fail(tally: Tally, writer: StreamWriter, fault: Fault) -> bytes:
