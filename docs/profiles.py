@@ -87,6 +87,8 @@ def page() -> str:
                 "user",
                 "long ids",
                 "reasoning in the history",
+                "unknown fields of a message",
+                "`refusal`",
                 "`developer`",
                 "custom tools",
                 "the caller's tools in Responses",
@@ -126,9 +128,16 @@ def page() -> str:
         ),
         "## Families on Bedrock (Converse)\n",
         _table(
-            ("model", "reasoning", "cache marks in", "`toolResult.status`", "`top_k`"),
+            ("model", "reasoning", "its reasoning in the history", "cache marks in", "`toolResult.status`", "`top_k`"),
             (
-                (f"`{m}`", f.reasoning, ", ".join(sorted(f.caches)), _yes(f.takes_status), _codes(f.top_k))
+                (
+                    f"`{m}`",
+                    f.reasoning,
+                    _yes(f.takes_reasoning),
+                    ", ".join(sorted(f.caches)),
+                    _yes(f.takes_status),
+                    _codes(f.top_k),
+                )
                 for m in BEDROCK
                 for f in (family_of(m),)
             ),
@@ -141,9 +150,11 @@ def _host(name: str, profile: HostProfile, quirks: Quirks) -> tuple[str, ...]:
     required = " (required beside tool calls)" if profile.thoughts_required else ""
     return (
         name,
-        f"≤ {profile.user_limit}" if profile.user_limit is not None else "",
+        _user(profile),
         "rewritten" if profile.strict_ids else "",
         profile.thoughts + required,
+        "refused" if profile.strict_messages else "",
+        _yes(profile.refusals),
         _yes(profile.developer_role),
         _yes(profile.custom_tools),
         _yes(profile.callers_tools),
@@ -151,6 +162,12 @@ def _host(name: str, profile: HostProfile, quirks: Quirks) -> tuple[str, ...]:
         ", ".join(f"`{ours}` → `{theirs}`" for ours, theirs in quirks.renamed),
         _codes(sorted(quirks.unknown)),
     )
+
+
+def _user(profile: HostProfile) -> str:
+    least = f"≥ {profile.user_least}" if profile.user_least else ""
+    most = f"≤ {profile.user_limit}" if profile.user_limit is not None else ""
+    return ", ".join(filter(None, (least, most)))
 
 
 def _claude(model: str) -> tuple[str, ...]:

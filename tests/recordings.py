@@ -15,7 +15,8 @@ from typing import Any
 
 OWN = Path(__file__).resolve().parent / "data" / "exchanges"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "recordings"
-SETS = (SHARED, OWN) if (SHARED / "index.jsonl").exists() else (OWN,)
+SHARED_2026 = SHARED.with_name("recordings_2026")
+SETS = (*(each for each in (SHARED, SHARED_2026) if (each / "index.jsonl").exists()), OWN)
 
 
 @functools.cache

@@ -171,6 +171,8 @@ class HostProfileConfig(ConfigSection):
         Count | None, BeforeValidator(_limit, json_schema_input_type=Count | Literal["none"] | None)
     ] = None
     """The longest accepted id of an end user. none: no limit."""
+    user_least: Count | None = None
+    """The shortest accepted id of an end user."""
     strict_ids: Boolean | None = None
     """The host refuses ids of tool calls that are longer than OpenAI's."""
     thoughts: Annotated[Text, one_of("as_they_came", "refused", "reasoning_content", "reasoning_details")] | None = None
@@ -178,6 +180,10 @@ class HostProfileConfig(ConfigSection):
     sent. Otherwise: always sent in this field."""
     thoughts_required: Boolean | None = None
     """The host refuses a message with tool calls and without reasoning."""
+    strict_messages: Boolean | None = None
+    """The host refuses fields of a message that OpenAI's first chat format does not have."""
+    refusals: Boolean | None = None
+    """It takes the field refusal of a message."""
     developer_role: Boolean | None = None
     """It takes the role developer."""
     custom_tools: Boolean | None = None
@@ -187,6 +193,8 @@ class HostProfileConfig(ConfigSection):
     such tools is sent in its chat format."""
     stores_replies: Boolean | None = None
     """It stores replies of OpenAI Responses, so the gateway does not (section `conversations`)."""
+    server_tools: Boolean | None = None
+    """As a host of Anthropic's format, it executes Anthropic's server tools."""
     models: Mapping[Text, Text] = Field(default_factory=dict)
     """Models of this provider, by name or glob, and the known model with the same capabilities, such as {my-alias:
     claude-sonnet-4-5}. The first match counts."""

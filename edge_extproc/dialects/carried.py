@@ -56,6 +56,12 @@ def tool_id(id: str, longest: int = _LONGEST_ID) -> str:
     return f"{_NOT_IN_ID.sub('_', id)[: longest - 17]}_{digest}"
 
 
+def numbered_id(id: str, number: int) -> str:
+    """The id of a call whose id was used before in its conversation, `number` - 1 times."""
+    digest = hashlib.sha256(f"{id} {number}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{_NOT_IN_ID.sub('_', id)[:15]}_{digest}"
+
+
 def original_id(id: str) -> str:
     """The id that `tool_id` has encoded. Any other id is returned unchanged."""
     if not id.startswith(_ID_MARK):

@@ -15,6 +15,8 @@ from ..errors import Unsupported
 from ..model.call import Chat, FunctionTool, ReplacedTool, Tool
 from ..model.content import Extras, Message, Opaque, Part, Text, ToolCall, ToolResult
 from .dropping import messages_of, parts_of, tools_of
+from .history import UniqueIds
+from .tool_names import with_legal_names
 
 # Notes: extras without a value, for a writer of the same dialect. Other writers do not count them as fields.
 WHOLE_ITEM: Extras = MappingProxyType({"item": None})
@@ -51,12 +53,32 @@ def asking_for_json(chat: Chat) -> Chat:
 def portable(chat: Chat, title: str) -> Chat:
     """The chat as a format named `title` can take it. `lost` collects the names of what is missing. Raises Unsupported
     if the caller requires a missing tool."""
+    chat = with_legal_names(_with_unique_ids(chat))
     lost = set(chat.lost)
     tools = _tools(chat, title, lost)
     messages = _messages(chat, lost)
     if not lost and len(tools) == len(chat.tools) and all(a is b for a, b in zip(tools, chat.tools, strict=True)):
         return chat
     return replace(chat, tools=tools, messages=messages, lost=tuple(sorted(lost)))
+
+
+def _with_unique_ids(chat: Chat) -> Chat:
+    """The chat with another id for each call whose id was used before, and for its result."""
+    ids = [part.id for message in chat.messages for part in message.parts if isinstance(part, ToolCall) and part.id]
+    if len(set(ids)) == len(ids):
+        return chat
+    unique = UniqueIds()
+    messages: list[Message] = []
+    for number, message in enumerate(chat.messages):
+        parts: list[Part] = []
+        for part in message.parts:
+            if isinstance(part, ToolCall) and part.id:
+                part = replace(part, id=unique.of_call(part.id, number))
+            elif isinstance(part, ToolResult):
+                part = replace(part, call_id=unique.of_result(part.call_id))
+            parts.append(part)
+        messages.append(replace(message, parts=tuple(parts)))
+    return replace(chat, messages=tuple(messages))
 
 
 def _tools(chat: Chat, title: str, lost: set[str]) -> tuple[Tool, ...]:

@@ -6,6 +6,7 @@ their models in the format of Anthropic too use the same words there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -27,21 +28,61 @@ _FAILURES: Mapping[str, tuple[FaultKind, int]] = MappingProxyType(
         "timeout": ("timeout", 504),
     }
 )
-OTHER_WORDS: Mapping[str, FinishReason] = MappingProxyType(
+# By the whole word, in lower case.
+_WORDS: Mapping[str, FinishReason] = MappingProxyType(
     {
-        "content_filter": "content_filter",
-        "length": "length",
+        "": "stop",
+        "complete": "stop",
+        "completed": "stop",
+        "done": "stop",
+        "end": "stop",
+        "end_turn": "stop",
+        "eos": "stop",
+        "eos_token": "stop",
+        "finish": "stop",
+        "finished": "stop",
+        "normal": "stop",
+        "stop": "stop",
+        "stop_sequence": "stop_sequence",
+        "stop_token": "stop",
+        "success": "stop",
         "model_context_window_exceeded": "context_window",
         "model_length": "context_window",
+        "pause_turn": "pause",
+        "refusal": "refusal",
         "repetition": "length",  # vLLM cut the answer off, because it repeated itself
         "sensitive": "content_filter",  # Zhipu
     }
 )
+# By a part of the word. The first match counts.
+_FAILED_PART = re.compile(
+    r"error|fail|abort|cancel|timed?[_ -]?out|exception|unavailable|interrupt|disconnect|overload|crash"
+)
+_NOT_FAILED = frozenset({"error_limit", "error_toxic"})  # Cohere's words for a length and a filter
+_PARTS: tuple[tuple[re.Pattern[str], FinishReason], ...] = (
+    (re.compile(r"length|max|limit|trunc|exceed|incomplete"), "length"),
+    (re.compile(r"filter|safety|toxic|block|moderat|policy|guardrail|violat|sensitive"), "content_filter"),
+    (re.compile(r"tool|function"), "tool_calls"),
+)
+
+
+def reason_of(finish: str) -> FinishReason:
+    """The meaning of a finish reason that the format of the reply does not have. "other": nothing is known of it."""
+    word = finish.lower()
+    known = _WORDS.get(word)
+    if known is not None:
+        return known
+    return next((reason for part, reason in _PARTS if part.search(word)), "other")
 
 
 def failed_finish(finish: str | None) -> Fault | None:
-    """The fault of an answer that ended in such a reason; None for any other reason."""
-    known = _FAILURES.get(finish.lower()) if finish is not None else None
+    """The fault of a reply that ended for such a reason; None for any other reason."""
+    if finish is None:
+        return None
+    word = finish.lower()
+    known = _FAILURES.get(word)
+    if known is None and word not in _NOT_FAILED and _FAILED_PART.search(word):
+        known = ("api", 502)
     if known is None:
         return None
     kind, status = known

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from ..codecs import json_splice
+from .carried import numbered_id
 
 Place: TypeAlias = tuple[int, int]
 """The index of a message, and that of a block in it."""
@@ -44,10 +45,36 @@ def named(edits: Mapping[Place, json_splice.Change]) -> Iterator[tuple[Place, st
     """The changes to report to the caller: the position, and the rewritten field of the block. Removing the gateway's
     own mark is not reported."""
     for place, change in edits.items():
-        if change is None:
+        if not isinstance(change, Mapping):
             yield place, ""
-        elif isinstance(change, Mapping) and (fields := sorted(change.keys() - {"signature", "reasoningContent"})):
+        elif fields := sorted(change.keys() - {"signature", "reasoningContent"}):
             yield place, "." + fields[0]
+
+
+class UniqueIds:
+    """New ids for calls whose id was used before. Hosts that number the calls of each reply anew repeat their ids, and
+    other providers refuse that (NVIDIA-NeMo/Switchyard#502). The results have the same ids: each belongs to the first
+    call of the last turn with its id that has no result."""
+
+    def __init__(self) -> None:
+        self._count: dict[str, int] = {}
+        self._last: dict[str, str] = {}
+        self._waiting: dict[str, tuple[int, list[str]]] = {}
+        """By id: the turn of the last call, and the new ids of that turn's calls without a result."""
+
+    def of_call(self, id: str, turn: int) -> str:
+        count = self._count[id] = self._count.get(id, 0) + 1
+        unique = self._last[id] = id if count == 1 else numbered_id(id, count)
+        waiting = self._waiting.get(id)
+        if waiting is not None and waiting[0] == turn:
+            waiting[1].append(unique)
+        else:
+            self._waiting[id] = (turn, [unique])
+        return unique
+
+    def of_result(self, id: str) -> str:
+        waiting = self._waiting.get(id)
+        return waiting[1].pop(0) if waiting is not None and waiting[1] else self._last.get(id, id)
 
 
 def array(values: Sequence[bytes]) -> bytes:

@@ -16,7 +16,7 @@ from ..codecs.json_values import UNREADABLE, JsonObject, as_object, decode
 from ..errors import BadRequest, Unsupported
 from ..model.call import Chat, Reasoning
 from ..model.content import Json, Part, RedactedThinking, Thinking, ToolCall, ToolResult
-from ..model.reply import FinishReason
+from ..model.reply import Finish, FinishReason
 from .carried import tool_id
 from .claude import BUDGETS, LEAST_BUDGET, generation_of
 from .dropping import DropList, messages_of, parts_of
@@ -29,7 +29,9 @@ FORCED = frozenset({"required", "tool"})
 # The finish reason of a reply with tool calls is "tool calls", whatever its provider reports (OpenAI reports "stop" for
 # a forced call, Gemini always). Not for a reply that was cut off: its last call is incomplete, and the caller must not
 # run it.
-CUT_OFF: frozenset[FinishReason] = frozenset({"length", "context_window", "content_filter", "refusal", "pause"})
+CUT_OFF: frozenset[FinishReason] = frozenset(
+    {"length", "context_window", "content_filter", "refusal", "pause", "other"}
+)
 
 
 def arguments_of(text: str) -> JsonObject | None:
@@ -44,6 +46,13 @@ def arguments_of(text: str) -> JsonObject | None:
     if value is None:
         return {}
     return value if isinstance(value, dict) else None
+
+
+def is_cut_call(part: Part, finish: Finish | None) -> bool:
+    """Whether a part is a call that was cut off with its reply. A complete reply of a format whose calls have an object
+    cannot hold it: clients would execute it without arguments."""
+    is_cut = finish is not None and finish.reason in CUT_OFF
+    return is_cut and isinstance(part, ToolCall) and arguments_of(part.arguments) is None
 
 
 def schema_of(parameters: Json, path: str) -> JsonObject:
@@ -225,6 +234,11 @@ class Translation(DropList, ABC, Generic[B]):
                 case "user" | "tool":
                     _append_blocks(groups, "user", blocks)
                 case "assistant":
+                    # Claude refuses a message that ends in thinking. A reply that was cut off can do so.
+                    is_thinking = [self._kind(block) == "thinking" for block in blocks]
+                    if blocks and all(is_thinking):
+                        self.dropped.update(where for where, _ in parts_of(message.parts, path))
+                        continue
                     _append_blocks(groups, "assistant", self._first("thinking", blocks))
                 case _:
                     assert_never(message.role)

@@ -64,7 +64,8 @@ def adapt(
     request = provider.request(upstream_call(written.body))
     # What a header enables has a meaning only in the caller's own format.
     betas = tuple(f"anthropic-beta.{flag}" for flag in call.betas)
-    dropped = (*betas, *written.dropped, *request.dropped)
+    unknown = map(chat.spelling.field, request.dropped)  # a provider has the names of its own format
+    dropped = (*betas, *written.dropped, *unknown)
     return Adapted(request, target.name, "cross", dropped, written.asks_for_json)
 
 

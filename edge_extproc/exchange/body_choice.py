@@ -20,6 +20,7 @@ from .owned import OwnedObjects
 from .phases import Sent
 from .ports import Gateway
 from .relay import CrossRelay, RawRelay, Relay
+from .reply_calls import ReplyCalls
 from .response_bodies import (
     BodyReader,
     OperationBody,
@@ -104,6 +105,7 @@ def chat_body(
             began_at=answered.began_at,
             own=upstream.name == caller.name,
             json=JsonAnswers() if wants_json else None,
+            calls=None if upstream.name == caller.name else ReplyCalls(answered.parsed),
         )
     clock = gateway.clock.monotonic
     to_set: Pairs = () if same and unframer is None and not unnamed else (("content-type", stream_type),)

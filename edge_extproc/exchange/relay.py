@@ -35,6 +35,7 @@ from ..model.reply import (
 from ..model.usage import Usage
 from .account_faults import for_caller
 from .json_answers import JsonAnswers
+from .reply_calls import ReplyCalls
 
 _COMPLETE_AT_START = frozenset({"redacted_thinking", "media", "opaque"})
 # Parts whose start contains output of the model: a tool's name, or the whole part.
@@ -222,7 +223,7 @@ def _nothing_skimmed(frame: Frame) -> None:
 
 class CrossRelay:
     """`named`: the id and the model for a reply without them. `began_at`: Unix time, for a reply without a time. `own`:
-    the reply stays in its dialect, and only the framing differs."""
+    the reply stays in its dialect, and only the framing differs. `calls`: for a reply of another dialect."""
 
     def __init__(
         self,
@@ -235,6 +236,7 @@ class CrossRelay:
         began_at: int | None = None,
         own: bool = False,
         json: JsonAnswers | None = None,
+        calls: ReplyCalls | None = None,
     ) -> None:
         """`json`: checks that the reply is a JSON object."""
         self.tally = Tally(fold)
@@ -245,6 +247,7 @@ class CrossRelay:
         self._began_at = began_at
         self._own = own
         self._json = json
+        self._calls = calls
 
     def feed(self, data: bytes) -> bytes:
         out: list[bytes] = []
@@ -288,6 +291,8 @@ class CrossRelay:
             elif type(event) is PartStarted and event.kind in _COMPLETE_AT_START:
                 self._lose(event)
             self.tally.note(event)
+            if type(event) is PartStarted and self._calls is not None and event.kind == "tool_call":
+                event = self._calls.started(event)
             out.append(self._writer.write(event))
         return b"".join(out)
 
@@ -299,9 +304,8 @@ _FOUND_BY_GATEWAY = frozenset({"answer_broken_off", "unreadable_stream", "malfor
 
 
 def is_lost(tally: Tally) -> bool:
-    """Whether a stream must end with an error: some frames could not be read, and no other frame had a part of the
-    reply."""
-    return tally.garbled > 0 and not tally.has_parts
+    """Whether a stream must end with an error: some frames could not be read, and no other frame had a token."""
+    return tally.garbled > 0 and not tally.has_token
 
 
 def _fail(tally: Tally, writer: StreamWriter, fault: Fault) -> bytes:

@@ -15,6 +15,7 @@ from .adapt import dialect_of
 from .phases import ReadCall
 from .ports import Gateway
 from .relay import as_stream
+from .reply_calls import ReplyCalls
 from .response import ResponseFacts
 from .rights import able
 
@@ -35,6 +36,8 @@ def cached_reply(gateway: Gateway, read: ReadCall, entry: CacheEntry) -> tuple[b
     if reply.created is None:
         reply = replace(reply, created=entry.created if entry.created is not None else int(entry.stored_at))
     lost = lost_in(reply, caller_dialect)
+    if caller_dialect.name != entry.dialect:
+        reply = ReplyCalls(read.parsed).reply(reply)
     if call.stream:
         return *as_stream(reply, call, caller_dialect), lost
     return caller_dialect.write_reply(replace(reply, call=call)), "application/json", lost

@@ -27,6 +27,7 @@ from .headers import dropped_fields
 from .json_answers import NOT_JSON, json_reply
 from .operation import OperationResponse
 from .relay import MALFORMED, UNREADABLE, Relay, Tally, as_stream, is_lost
+from .reply_calls import ReplyCalls
 from .response_head import Answered
 
 Clock: TypeAlias = Callable[[], float]
@@ -255,7 +256,7 @@ class UnnamedBody(StreamedBody):
                 return self._relay.fail(NOT_JSON)
             self._reply = reply = checked
         self._lost, self.tally = lost_in(reply, answered.caller_dialect), None
-        return as_stream(reply, answered.call, answered.caller_dialect)[0]
+        return as_stream(_for_caller(reply, answered), answered.call, answered.caller_dialect)[0]
 
 
 class ReplyBody(BodyReader):
@@ -334,6 +335,7 @@ class ReplyBody(BodyReader):
                 self._reply, self.raw = checked, None
             reply = checked
         self.lost = lost_in(reply, caller_dialect)
+        reply = _for_caller(reply, answered)
         if call.stream:
             out, content_type = as_stream(reply, call, caller_dialect)
             sent = None
@@ -411,6 +413,12 @@ def _complete(reply: Reply, answered: Answered) -> Reply:
     id, model = answered.id_and_model
     created = reply.created or answered.began_at
     return replace(reply, id=reply.id or id, model=reply.model or model, created=created)
+
+
+def _for_caller(reply: Reply, answered: Answered) -> Reply:
+    """The reply with the caller's names of tools, if it is translated."""
+    is_own = answered.dialect.name == answered.caller_dialect.name
+    return reply if is_own else ReplyCalls(answered.parsed).reply(reply)
 
 
 def _is_malformed(reply: Reply) -> bool:

@@ -12,6 +12,7 @@ from ..model.plan import Candidate, Plan
 from .envoy_faults import VIA_UPSTREAM
 from .events import Headers, ResponseHeaders
 from .headers import firsts, status_of
+from .parsed_call import ParsedCall
 
 # AWS sends the id of a reply in this header.
 _ID_HEADER = "x-amzn-requestid"
@@ -55,12 +56,16 @@ class Answered:
     candidate: Candidate
     dialect: Dialect
     """The dialect of the response."""
-    call: Call
+    parsed: ParsedCall
     caller_dialect: Dialect
     dropped: tuple[str, ...]
     """The fields that the request of this candidate lacks; empty for an error response."""
     began_at: int
     """Unix time of the response headers, for a reply whose format holds no time."""
+
+    @property
+    def call(self) -> Call:
+        return self.parsed.call
 
     @property
     def id_and_model(self) -> tuple[str | None, str | None]:

@@ -445,12 +445,12 @@ class RouterExchange:
         if sent is None or (head.details != VIA_UPSTREAM and guards is None):
             return self._envoys_response(sent, head, event)
         candidate = head.candidate(sent.open.plan, by_endpoint=gateway.chains)
-        call, caller_dialect = sent.open.parsed.call, sent.admitted.read.identified.caller_dialect
+        parsed, caller_dialect = sent.open.parsed, sent.admitted.read.identified.caller_dialect
         # Recorded when the request was made. An error response does not name it.
         dropped = sent.open.journal.dropped(candidate) if head.status < _ERRORS else ()
-        dialect = dialect_of(call, candidate, gateway)
+        dialect = dialect_of(parsed.call, candidate, gateway)
         began_at = int(gateway.clock.time())
-        answered = self._response = Answered(head, candidate, dialect, call, caller_dialect, dropped, began_at)
+        answered = self._response = Answered(head, candidate, dialect, parsed, caller_dialect, dropped, began_at)
         if is_failing(guards.status if guards is not None else head.status):
             stale = self._stale(sent.admitted)
             if stale is not None:
@@ -463,8 +463,8 @@ class RouterExchange:
                 return self._error(read_error(gateway, answered, b""), event)
             return self._receive(sent, answered, error_body(gateway, answered))
         if not keeps_transcript(gateway, sent.admitted.read.identified.received):
-            sent.open.parsed.forget()
-        if call.operation != "chat":
+            parsed.forget()
+        if parsed.call.operation != "chat":
             return self._receive(
                 sent, answered, operation_body(gateway, answered, inflater, self._objects, end=event.end)
             )

@@ -40,12 +40,24 @@ class HostProfile:
     tools is sent in its chat format, where they are functions."""
     stores_replies: bool = False
     """Whether the host stores replies and conversations, so that a later call can refer to them by their ids."""
+    user_least: int = 0
+    """The minimum length of the end user's id."""
+    strict_messages: bool = False
+    """Whether the host refuses fields of a message that OpenAI's first chat format does not have."""
+    refusals: bool = False
+    """Whether the host takes the field `refusal` of a message. Other hosts get its text as content."""
+    server_tools: bool = True
+    """Whether a host of Anthropic's format executes Anthropic's server tools, and takes their blocks in a history."""
     models: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     """Names of aliases, deployments and ARNs at this host (globs allowed), each with the known model behind it."""
 
     def known_as(self, model: str) -> str:
         """The name of a model of this host in the tables of models. The first matching glob counts."""
         return next((known for glob, known in self.models.items() if fnmatchcase(model, glob)), model)
+
+    def takes_user(self, user: str) -> bool:
+        """Whether the host takes this id of an end user."""
+        return self.user_least <= len(user) and (self.user_limit is None or len(user) <= self.user_limit)
 
 
 UNKNOWN_HOST = HostProfile()

@@ -25,7 +25,7 @@ from ..codecs.json_values import UNREADABLE
 from ..dialects.claude import generation_of
 from ..errors import BadRequest, UpstreamError
 from ..model.call import Operation
-from ..model.host import UNKNOWN_HOST, HostProfile
+from ..model.host import HostProfile
 from . import anthropic_betas
 from .base import ProviderKind, ProviderSettings, Unframer, UpstreamCall, UpstreamRequest, base_path
 from .credentials.api_key import bearer
@@ -36,6 +36,8 @@ ANTHROPIC = "anthropic_messages"
 
 # The only version of the Messages format in Bedrock's user guide.
 ANTHROPIC_VERSION = "bedrock-2023-05-31"
+# That Bedrock executes none of Anthropic's server tools: the user guide's page on Claude's tools.
+_PROFILE = HostProfile(server_tools=False)
 # Fields that Bedrock refuses with and without their flag (anthropics/claude-agent-sdk-python#694).
 _REFUSED = ("tools.eager_input_streaming",)
 
@@ -46,7 +48,7 @@ class BedrockProvider:
     credential: Credential | None
     kind: str = "bedrock"
     price_list: str = "aws"
-    profile: HostProfile = UNKNOWN_HOST
+    profile: HostProfile = _PROFILE
 
     @property
     def name(self) -> str:
@@ -193,7 +195,7 @@ class BedrockKind(ProviderKind):
         credential = settings.credential
         if credential is None and settings.api_key is not None:
             credential = bearer(settings.api_key)
-        return BedrockProvider(settings, credential, profile=settings.profile(UNKNOWN_HOST))
+        return BedrockProvider(settings, credential, profile=settings.profile(_PROFILE))
 
 
 PLUGIN: ProviderKind = BedrockKind()

@@ -35,8 +35,9 @@ _LIMIT = Quirks(renamed=_OLDER_LIMIT)
 _DEVELOPER = HostProfile(developer_role=True, custom_tools=False)
 
 # Hosts that refuse a message's reasoning_content, by their users' reports: Groq (janhq/jan#8136), Cerebras
-# (QwenLM/qwen-code#11045; it takes `reasoning`), Mistral (charmbracelet/crush#1590).
-_NO_THOUGHTS = HostProfile(thoughts="refused")
+# (QwenLM/qwen-code#11045; it takes `reasoning`), Mistral (charmbracelet/crush#1590). They refuse each unknown field of
+# a message (ed-donner/llm_engineering#1130, BerriAI/litellm#30882).
+_NO_THOUGHTS = HostProfile(thoughts="refused", strict_messages=True)
 # Hosts whose thinking models refuse the history of a tool call without its reasoning: DeepSeek's guide on thinking
 # mode; Moonshot by its users' reports (anomalyco/opencode#16318, microsoft/vscode#306695).
 _WANTS_THOUGHTS = HostProfile(thoughts="reasoning_content", thoughts_required=True)
@@ -46,7 +47,7 @@ _FUNCTIONS_ONLY = HostProfile(callers_tools=False)
 # The bounds of `user`, by their users' reports: Zhipu takes 6 to 128 characters (looplj/axonhub#1669), OpenRouter up to
 # 128 (ujisati/claude-code-provider-proxy#11). That Z.AI and OpenRouter want reasoning back is assumed: both have a
 # field for it in their replies.
-_ZAI = HostProfile(user_limit=128, thoughts="reasoning_content")
+_ZAI = HostProfile(user_limit=128, user_least=6, thoughts="reasoning_content")
 _OPENROUTER = HostProfile(
     user_limit=128, thoughts="reasoning_details", developer_role=True, custom_tools=False, callers_tools=False
 )

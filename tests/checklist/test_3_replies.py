@@ -130,19 +130,19 @@ WORDS: list[tuple[str, Any, str, str]] = [
     (MESSAGES, "model_context_window_exceeded", "length", "model_context_window_exceeded"),
     (MESSAGES, "refusal", "content_filter", "refusal"),
     (MESSAGES, "pause_turn", "length", "pause_turn"),
-    (MESSAGES, "something_new", "stop", "end_turn"),
+    (MESSAGES, "something_new", "length", "max_tokens"),
     (GEMINI, "STOP", "stop", "end_turn"),
     (GEMINI, "MAX_TOKENS", "length", "max_tokens"),
     *((GEMINI, word, "content_filter", "refusal") for word in ("SAFETY", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII")),
     *((GEMINI, word, "content_filter", "refusal") for word in ("IMAGE_SAFETY", "MODEL_ARMOR", "RECITATION")),
     (GEMINI, "MALFORMED_FUNCTION_CALL", "stop", "end_turn"),
     (GEMINI, "UNEXPECTED_TOOL_CALL", "stop", "end_turn"),
-    (GEMINI, "SOMETHING_NEW", "stop", "end_turn"),
+    (GEMINI, "SOMETHING_NEW", "length", "max_tokens"),
     (CHAT, "stop", "stop", "end_turn"),
     (CHAT, "length", "length", "max_tokens"),
     (CHAT, "content_filter", "content_filter", "refusal"),
     (CHAT, "eos", "stop", "end_turn"),
-    (CHAT, "something_new", "stop", "end_turn"),
+    (CHAT, "something_new", "length", "max_tokens"),
 ]
 
 
@@ -212,7 +212,7 @@ def test_3_7_a_prompt_that_gemini_blocked_is_a_filtered_answer() -> None:
     assert "refusal" == carried(GEMINI, body, MESSAGES)["stop_reason"]
 
 
-@pytest.mark.parametrize(("number", "word"), [(1, "stop"), (2, "length"), (3, "content_filter"), (99, "stop")])
+@pytest.mark.parametrize(("number", "word"), [(1, "stop"), (2, "length"), (3, "content_filter"), (99, "length")])
 def test_3_7_numbers_of_finish_reasons_are_read(number: int, word: str) -> None:
     assert word == carried(GEMINI, gemini({"text": "a"}, finish=number), CHAT)["choices"][0]["finish_reason"]
 

@@ -71,7 +71,7 @@ class AnthropicMessages:
         """Changes only the model, and the parts of the history that came from other providers. Streams of this format
         always report usage."""
         try:
-            changes, dropped = mend(call.raw, host.known_as(model))
+            changes, dropped = mend(call.raw, host.known_as(model), server_tools=host.server_tools)
             return Written(json_splice.splice(call.raw, {"model": encode(model), **changes}), dropped)
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc

@@ -16,14 +16,17 @@ import msgspec
 
 from ...codecs import json_splice
 from ...codecs.json_values import UNREADABLE, encode
+from ...errors import Unsupported
 from ..carried import LEGAL_ID, MARK, tool_id
 from ..claude import is_claude
-from ..history import Place, array, edited, lost_thinking, named
+from ..history import Place, UniqueIds, array, edited, lost_thinking, named
 from ..turns import BlockKind, goes_on_without_thinking
+from .fields import TITLE
 
 
 class _Block(msgspec.Struct):
     type: str = ""
+    text: str | None = None
     signature: str | None = None
     id: str | None = None
     tool_use_id: str | None = None
@@ -42,6 +45,11 @@ class _Typed(msgspec.Struct):
     type: str = ""
 
 
+class _Choice(msgspec.Struct):
+    type: str = ""
+    name: str | None = None
+
+
 class _Context(msgspec.Struct):
     edits: list[msgspec.Raw] = []
 
@@ -50,19 +58,29 @@ class _Body(msgspec.Struct):
     messages: list[_Message] = []
     thinking: _Typed | None = None
     context_management: _Context | None = None
+    tools: list[_Typed] = []
+    tool_choice: _Choice | None = None
 
 
 _body = msgspec.json.Decoder(_Body)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_rows = msgspec.json.Decoder(list[msgspec.Raw])
 _typed = msgspec.json.Decoder(_Typed)
 
 _KINDS: Mapping[str, BlockKind] = MappingProxyType(
     {"thinking": "thinking", "redacted_thinking": "thinking", "tool_use": "call", "tool_result": "result"}
 )
-_WORTH_A_LOOK = re.compile(rb'"(?:thinking|redacted_thinking|tool_use)"')
+_WORTH_A_LOOK = re.compile(
+    rb'"(?:thinking|redacted_thinking|tool_use|server_tool_use)"|"text"\s*:\s*"(?:\s|\\[nrt])*"'
+    rb'|"type"\s*:\s*"(?:web_search|web_fetch|code_execution)_'
+)
+# The tools that Anthropic itself executes, and the blocks of their results.
+_SERVER_TOOL = re.compile(r"(?:web_search|web_fetch|code_execution)_\d+")
+_SERVER_TOOL_VERSION = re.compile(r"_\d+$")
+_OF_SERVER_TOOL = re.compile(r"server_tool_use|(?!tool_result)\w+_tool_result")
 
 
-def mend(raw: bytes, model: str) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+def mend(raw: bytes, model: str, *, server_tools: bool = True) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
     """The changes to the members of `raw`, and the names of what was removed or rewritten. Empty for an unreadable
     body: the host reports the error."""
     if _WORTH_A_LOOK.search(raw) is None:
@@ -72,19 +90,24 @@ def mend(raw: bytes, model: str) -> tuple[dict[str, json_splice.Change], tuple[s
     except UNREADABLE:
         return {}, ()
     claude = is_claude(model)
-    edits = dict(_edits(body.messages, claude=claude))
+    edits = dict(_edits(body.messages, claude=claude, server_tools=server_tools))
     if claude:
+        edits.update(dict.fromkeys(_last_thinking(body.messages, edits)))
         gone = {place for place, change in edits.items() if change is None}
         off = _rests(body, gone)
     else:
         off = False
-    if not edits and not off:
+    offered = [] if server_tools else [i for i, tool in enumerate(body.tools) if _SERVER_TOOL.fullmatch(tool.type)]
+    if not edits and not off and not offered:
         return {}, ()
     members = _members.decode(raw)
     changes: dict[str, json_splice.Change] = {}
     dropped = [f"messages[{i}].content[{j}]{suffix}" for (i, j), suffix in named(edits)]
     if edits:
         changes["messages"] = edited(bytes(members["messages"]), edits)
+    if offered:
+        changes.update(_without_server_tools(body, members["tools"], offered))
+        dropped += [f"tools[{i}]" for i in offered]
     if off:
         changes["thinking"] = None
         dropped.append("thinking")
@@ -95,7 +118,10 @@ def mend(raw: bytes, model: str) -> tuple[dict[str, json_splice.Change], tuple[s
     return changes, tuple(sorted(dropped))
 
 
-def _edits(messages: Sequence[_Message], *, claude: bool) -> Iterator[tuple[Place, json_splice.Change]]:
+def _edits(
+    messages: Sequence[_Message], *, claude: bool, server_tools: bool
+) -> Iterator[tuple[Place, json_splice.Change]]:
+    ids = UniqueIds()
     for i, message in enumerate(messages):
         for j, block in enumerate(message.blocks):
             if block.type == "thinking" and message.role == "assistant":
@@ -105,10 +131,49 @@ def _edits(messages: Sequence[_Message], *, claude: bool) -> Iterator[tuple[Plac
                 elif signature.startswith(MARK):
                     # Other makers' hosts of this format require their thinking, and do not sign it.
                     yield (i, j), {"signature": b'""'}
-            elif block.type == "tool_use" and block.id and not LEGAL_ID.fullmatch(block.id):
-                yield (i, j), {"id": encode(tool_id(block.id))}
-            elif block.type == "tool_result" and block.tool_use_id and not LEGAL_ID.fullmatch(block.tool_use_id):
-                yield (i, j), {"tool_use_id": encode(tool_id(block.tool_use_id))}
+            elif block.type == "text" and message.role == "assistant":
+                if claude and block.text is not None and not block.text.strip():
+                    yield (i, j), None
+            elif block.type == "tool_use" and block.id:
+                if (id := _legal(ids.of_call(block.id, i))) != block.id:
+                    yield (i, j), {"id": encode(id)}
+            elif block.type == "tool_result" and block.tool_use_id:
+                if (id := _legal(ids.of_result(block.tool_use_id))) != block.tool_use_id:
+                    yield (i, j), {"tool_use_id": encode(id)}
+            elif not server_tools and message.role == "assistant" and _OF_SERVER_TOOL.fullmatch(block.type):
+                yield (i, j), None
+
+
+def _legal(id: str) -> str:
+    return id if LEGAL_ID.fullmatch(id) else tool_id(id)
+
+
+def _last_thinking(messages: Sequence[_Message], edits: Mapping[Place, json_splice.Change]) -> Iterator[Place]:
+    """The thinking at the end of a message. Claude refuses it (`The final block in an assistant message cannot be
+    thinking`); a reply that ended while its model was thinking has it."""
+    for i, message in enumerate(messages):
+        if message.role != "assistant":
+            continue
+        for j in reversed(range(len(message.blocks))):
+            if edits.get((i, j), {}) is None:
+                continue
+            if _KINDS.get(message.blocks[j].type) != "thinking":
+                break
+            yield i, j
+
+
+def _without_server_tools(
+    body: _Body, tools: msgspec.Raw, offered: Sequence[int]
+) -> Iterator[tuple[str, json_splice.Change]]:
+    """The tools that the host can offer. Raises BadRequest if the caller requires one of the others."""
+    choice = body.tool_choice
+    rest = [bytes(tool) for i, tool in enumerate(_rows.decode(tools)) if i not in offered]
+    names = {_SERVER_TOOL_VERSION.sub("", body.tools[i].type) for i in offered}
+    if choice is not None and (choice.name in names if choice.type == "tool" else choice.type == "any" and not rest):
+        raise Unsupported("tool_choice", TITLE, f"this host has no tool {sorted(names)[0]!r}")
+    yield "tools", array(rest) if rest else None
+    if choice is not None and not rest:
+        yield "tool_choice", None
 
 
 def _rests(body: _Body, gone: set[Place]) -> bool:
@@ -123,7 +188,21 @@ def _rests(body: _Body, gone: set[Place]) -> bool:
         )
         for i, message in enumerate(body.messages)
     ]
-    return goes_on_without_thinking(messages) or lost_thinking(messages, gone)
+    is_left = [not message.blocks or bool(kinds) for message, (_, kinds) in zip(body.messages, messages, strict=True)]
+    return goes_on_without_thinking(_joined(messages, is_left)) or lost_thinking(messages, gone)
+
+
+def _joined(
+    messages: Sequence[tuple[str, list[BlockKind]]], is_left: Sequence[bool]
+) -> list[tuple[str, list[BlockKind]]]:
+    """The messages that are left. Those of one role that follow each other are one for Claude."""
+    joined: list[tuple[str, list[BlockKind]]] = []
+    for (role, kinds), left in zip(messages, is_left, strict=True):
+        if left and joined and joined[-1][0] == role:
+            joined[-1] = (role, [*joined[-1][1], *kinds])
+        elif left:
+            joined.append((role, kinds))
+    return joined
 
 
 def _without_clearing(edits: Sequence[msgspec.Raw]) -> tuple[dict[str, json_splice.Change], list[str]]:

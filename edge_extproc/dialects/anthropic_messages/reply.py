@@ -14,8 +14,8 @@ from ...model.usage import Usage
 from ..base import ModelCard, made_id
 from ..carried import UNSIGNED, tool_id
 from ..dropping import omission
-from ..failed_finish import OTHER_WORDS, failed_finish
-from ..turns import CUT_OFF, answer_order, arguments_of
+from ..failed_finish import failed_finish, reason_of
+from ..turns import CUT_OFF, answer_order, arguments_of, is_cut_call
 from .content import own_block, read_block
 from .errors import read_fault
 from .fields import NAME, TITLE, Block
@@ -44,7 +44,7 @@ _STOP_REASONS: Mapping[FinishReason, str] = MappingProxyType(
         "refusal": "refusal",
         "pause": "pause_turn",
         "malformed": "end_turn",
-        "other": "end_turn",
+        "other": "max_tokens",  # nothing says that the reply is complete
     }
 )
 
@@ -52,7 +52,7 @@ _STOP_REASONS: Mapping[FinishReason, str] = MappingProxyType(
 def read_finish(reason: Json, sequence: Json) -> Finish | None:
     if not isinstance(reason, str):
         return None
-    return Finish(_FINISHES.get(reason) or OTHER_WORDS.get(reason, "other"), reason, text_of(sequence))
+    return Finish(_FINISHES.get(reason) or reason_of(reason), reason, text_of(sequence))
 
 
 def stop_reason(finish: Finish | None, has_calls: bool) -> str | None:
@@ -177,7 +177,7 @@ def write_reply(reply: Reply) -> bytes:
     if is_own:
         content = [own_block(part, f"content[{i}]") for i, part in enumerate(choice.parts)]
     else:
-        content = list(_answer_blocks(choice.parts, id))
+        content = list(_answer_blocks([p for p in choice.parts if not is_cut_call(p, choice.finish)], id))
     finish = choice.finish
     if finish is None and reply.choices and not is_own:
         finish = Finish("stop")  # a complete reply is finished, with or without a stop reason

@@ -68,7 +68,9 @@ class BedrockConverse:
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """The model is in the path, and usage is always reported, so only the history may change."""
         try:
-            return Written(*mend(call.raw, claude=family_of(host.known_as(model)).reasoning == "claude"))
+            family = family_of(host.known_as(model))
+            claude = family.reasoning == "claude"
+            return Written(*mend(call.raw, claude=claude, takes_reasoning=family.takes_reasoning))
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
 

@@ -15,7 +15,7 @@ import msgspec
 from ...codecs import json_splice
 from ...codecs.json_values import UNREADABLE, encode
 from ..carried import LEGAL_ID, MARK, tool_id
-from ..history import Place, edited, lost_thinking, named
+from ..history import Place, UniqueIds, edited, lost_thinking, named
 from ..turns import BlockKind, goes_on_without_thinking
 
 
@@ -25,6 +25,7 @@ class _Text(msgspec.Struct):
 
 class _Reasoning(msgspec.Struct, rename="camel"):
     reasoning_text: _Text | None = None
+    redacted_content: str | None = None
 
 
 class _Use(msgspec.Struct, rename="camel"):
@@ -32,6 +33,8 @@ class _Use(msgspec.Struct, rename="camel"):
 
 
 class _Block(msgspec.Struct, rename="camel"):
+    text: str | None = None
+    image: msgspec.Raw = msgspec.Raw(b"null")
     reasoning_content: _Reasoning | None = None
     tool_use: _Use | None = None
     tool_result: _Use | None = None
@@ -63,11 +66,13 @@ class _Body(msgspec.Struct, rename="camel"):
 
 _body = msgspec.json.Decoder(_Body)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_WORTH_A_LOOK = re.compile(rb'"(?:reasoningText|toolUse)"')
+_WORTH_A_LOOK = re.compile(rb'"(?:reasoningText|redactedContent|toolUse|image)"|"text"\s*:\s*"(?:\s|\\[nrt])*"')
+_PICTURE = b'{"text":"[The picture that you made is not shown.]"}'
+_NOTHING = b'{"text":"[no content]"}'
 _OFF: Mapping[str, json_splice.Change] = MappingProxyType({"thinking": None})
 
 
-def mend(raw: bytes, *, claude: bool) -> tuple[bytes, tuple[str, ...]]:
+def mend(raw: bytes, *, claude: bool, takes_reasoning: bool = True) -> tuple[bytes, tuple[str, ...]]:
     """The body for the model, and the names of what was removed or rewritten. An unreadable body is returned unchanged:
     its host reports the error."""
     if _WORTH_A_LOOK.search(raw) is None:
@@ -76,12 +81,16 @@ def mend(raw: bytes, *, claude: bool) -> tuple[bytes, tuple[str, ...]]:
         body = _body.decode(raw)
     except UNREADABLE:
         return raw, ()
-    edits = dict(_edits(body.messages, claude=claude))
+    edits = dict(_edits(body.messages, claude=claude, takes_reasoning=takes_reasoning))
+    if claude:
+        edits.update(dict.fromkeys(_last_thinking(body.messages, edits)))
+    names = [f"messages[{i}].content[{j}]{suffix}" for (i, j), suffix in named(edits)]
+    edits.update((place, _NOTHING) for place in _emptied(body.messages, edits))
     off = claude and _rests(body, {place for place, change in edits.items() if change is None})
     if not edits and not off:
         return raw, ()
     changes: dict[str, json_splice.Change] = {}
-    dropped = [f"messages[{i}].content[{j}]{suffix}" for (i, j), suffix in named(edits)]
+    dropped = names
     if edits:
         changes["messages"] = edited(bytes(_members.decode(raw)["messages"]), edits)
     if off:
@@ -90,19 +99,58 @@ def mend(raw: bytes, *, claude: bool) -> tuple[bytes, tuple[str, ...]]:
     return json_splice.splice(raw, changes), tuple(sorted(dropped))
 
 
-def _edits(messages: Sequence[_Message], *, claude: bool) -> Iterator[tuple[Place, json_splice.Change]]:
+def _edits(
+    messages: Sequence[_Message], *, claude: bool, takes_reasoning: bool
+) -> Iterator[tuple[Place, json_splice.Change]]:
+    ids = UniqueIds()
     for i, message in enumerate(messages):
         for j, block in enumerate(message.content):
-            thought = None if block.reasoning_content is None else block.reasoning_content.reasoning_text
-            if thought is not None:
-                signature = thought.signature or ""
-                if claude and (not signature or signature.startswith(MARK)):
-                    yield (i, j), None
-                elif signature.startswith(MARK):
-                    yield (i, j), {"reasoningContent": {"reasoningText": {"signature": None}}}
+            reasoning = block.reasoning_content
+            if reasoning is not None:
+                yield from _reasoning_edit((i, j), reasoning, claude=claude, takes_reasoning=takes_reasoning)
+            elif message.role == "assistant" and bytes(block.image) != b"null":
+                yield (i, j), _PICTURE
+            elif message.role == "assistant" and block.text is not None and not block.text.strip():
+                yield (i, j), None
             for key, use in (("toolUse", block.tool_use), ("toolResult", block.tool_result)):
-                if use is not None and use.tool_use_id and not LEGAL_ID.fullmatch(use.tool_use_id):
-                    yield (i, j), {key: {"toolUseId": encode(tool_id(use.tool_use_id))}}
+                if use is None or not use.tool_use_id:
+                    continue
+                id = ids.of_call(use.tool_use_id, i) if key == "toolUse" else ids.of_result(use.tool_use_id)
+                id = id if LEGAL_ID.fullmatch(id) else tool_id(id)
+                if id != use.tool_use_id:
+                    yield (i, j), {key: {"toolUseId": encode(id)}}
+
+
+def _reasoning_edit(
+    place: Place, reasoning: _Reasoning, *, claude: bool, takes_reasoning: bool
+) -> Iterator[tuple[Place, json_splice.Change]]:
+    """A Claude takes only what it signed; other models take only their own reasoning, which nobody signs, or none."""
+    thought = reasoning.reasoning_text
+    signature = (thought.signature or "") if thought is not None else reasoning.redacted_content or ""
+    is_claudes = bool(signature) and not signature.startswith(MARK)
+    if is_claudes if claude else takes_reasoning and not signature:
+        return
+    yield place, None
+
+
+def _last_thinking(messages: Sequence[_Message], edits: Mapping[Place, json_splice.Change]) -> Iterator[Place]:
+    """The thinking at the end of a message, which a Claude refuses."""
+    for i, message in enumerate(messages):
+        if message.role != "assistant":
+            continue
+        for j in reversed(range(len(message.content))):
+            if edits.get((i, j), {}) is None:
+                continue
+            if message.content[j].kind != "thinking":
+                break
+            yield i, j
+
+
+def _emptied(messages: Sequence[_Message], edits: Mapping[Place, json_splice.Change]) -> Iterator[Place]:
+    """The first block of each message of which nothing is left. The roles must alternate, so the message stays."""
+    for i, message in enumerate(messages):
+        if message.content and all(edits.get((i, j), {}) is None for j in range(len(message.content))):
+            yield i, 0
 
 
 def _rests(body: _Body, gone: set[Place]) -> bool:

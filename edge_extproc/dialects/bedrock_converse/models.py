@@ -21,6 +21,14 @@ class Family:
     """Where a cachePoint may be: the user guide's page on prompt caching. Bedrock refuses it elsewhere (`You invoked an
     unsupported model or your request did not allow prompt caching`)."""
 
+    refuses_reasoning: bool = False
+    """Whether it refuses reasoning in the history, its own too."""
+
+    @property
+    def takes_reasoning(self) -> bool:
+        """Whether the history may have reasoning."""
+        return self.reasoning != "none" and not self.refuses_reasoning
+
     @property
     def takes_status(self) -> bool:
         """Whether a toolResult may have a status. The API reference on ToolResultBlock allows it for Amazon Nova and
@@ -44,7 +52,8 @@ _FAMILIES: tuple[tuple[str, Family], ...] = (
     ("mistral", Family(reasoning="none")),
     ("cohere", Family(("k",), "none")),
     ("gpt-oss", Family((), "effort")),
-    ("deepseek", Family(())),
+    # `User messages cannot contain reasoning content` (langchain-ai/langchain-aws#401, aws-samples/bedrock-chat#851).
+    ("deepseek", Family((), refuses_reasoning=True)),
 )
 _UNKNOWN = Family()
 

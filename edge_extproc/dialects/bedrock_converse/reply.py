@@ -25,8 +25,8 @@ from ...model.usage import Usage
 from ..base import made_id
 from ..carried import UNSIGNED, tool_id
 from ..dropping import omission
-from ..failed_finish import OTHER_WORDS, failed_finish
-from ..turns import CUT_OFF, answer_order, arguments_of
+from ..failed_finish import failed_finish, reason_of
+from ..turns import CUT_OFF, answer_order, arguments_of, is_cut_call
 from .content import IMAGE_TYPES, format_of, own_blocks, read_blocks, sourced, thinking_block, write_redacted
 from .fields import NAME, TITLE, Block
 
@@ -59,7 +59,7 @@ _STOP_REASONS: Mapping[FinishReason, str] = MappingProxyType(
         "refusal": "content_filtered",
         "pause": "max_tokens",  # the reply is not finished: "end_turn" would report it as complete
         "malformed": "malformed_model_output",
-        "other": "end_turn",
+        "other": "max_tokens",  # nothing says that the reply is complete
     }
 )
 _OWN_REASONS = frozenset(_FINISHES) - {"refusal", "pause_turn"}
@@ -87,7 +87,7 @@ def read_finish(reason: Json, more: Json) -> Finish | None:
     if not isinstance(reason, str):
         return None
     sequence = more.get("stop_sequence") if isinstance(more, dict) else None
-    return Finish(_FINISHES.get(reason) or OTHER_WORDS.get(reason, "other"), reason, text_of(sequence))
+    return Finish(_FINISHES.get(reason) or reason_of(reason), reason, text_of(sequence))
 
 
 def stop_reason(finish: Finish | None, has_calls: bool) -> str:
@@ -182,7 +182,10 @@ def _coral(reply: Json) -> str:
 def write_reply(reply: Reply) -> bytes:
     choice = reply.choices[0] if reply.choices else Choice(())
     is_own = reply.dialect == NAME
-    content = own_blocks(choice.parts, "content") if is_own else list(_answer_blocks(choice.parts, reply))
+    if is_own:
+        content = own_blocks(choice.parts, "content")
+    else:
+        content = list(_answer_blocks([p for p in choice.parts if not is_cut_call(p, choice.finish)], reply))
     has_calls = any("toolUse" in block for block in content)
     finish = choice.finish
     extras: Mapping[str, Json] = reply.extras if is_own else NO_EXTRAS

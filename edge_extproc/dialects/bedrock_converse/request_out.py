@@ -358,11 +358,11 @@ class RequestWriter(Translation[_Piece]):
             case Audio():
                 return _Piece(self._audio(part.source, path))
             case Thinking():
-                if bool(part.signature) != self.is_claude or self.family.reasoning == "none":
-                    # A Claude takes what it signed; the others that think, what nobody did.
+                if not part.signature or not self.is_claude:
+                    # A Claude takes what it signed. Whether other models take reasoning of another one is not known.
                     self.dropped.add(path)
                     return None
-                return _Piece(thinking_block(part)) if part.text or part.signature else None
+                return _Piece(thinking_block(part))
             case RedactedThinking() if not self.is_claude:
                 self.dropped.add(path)
                 return None

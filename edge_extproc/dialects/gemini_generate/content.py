@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -122,7 +123,7 @@ class ContentsReader:
         )
         match role:
             case "model":
-                return Message("assistant", parts, extras=extras_of(rest), path=path)
+                return Message("assistant", _joined_thoughts(parts), extras=extras_of(rest), path=path)
             case "user" | "function":
                 only_results = bool(parts) and all(isinstance(part, ToolResult) for part in parts)
                 return Message("tool" if only_results else "user", parts, extras=extras_of(rest), path=path)
@@ -191,6 +192,21 @@ class ContentsReader:
                 del self._waiting[number]
                 return call_id, called
         return id or made_id(self._calls, name), None
+
+
+def _joined_thoughts(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The parts, with thinking that Claude signed in one part. A stream has its pieces as parts of their own, and the
+    signature, which is valid for the whole text alone, in the last one."""
+    joined: list[Part] = []
+    for part in parts:
+        if isinstance(part, Thinking) and part.signature:
+            pieces = [part.text]
+            while joined and isinstance(before := joined[-1], Thinking) and not (before.signature or before.extras):
+                pieces.insert(0, before.text)
+                joined.pop()
+            part = replace(part, text="".join(pieces))
+        joined.append(part)
+    return tuple(joined)
 
 
 def signed_by(rest: Block, signature: str | None) -> Extras:

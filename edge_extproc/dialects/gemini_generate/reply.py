@@ -14,8 +14,8 @@ from ...model.content import Audio, FileRef, Image, Inline, Json, Opaque, Part, 
 from ...model.reply import Finish, FinishReason, Reply
 from ...model.usage import Usage
 from ..base import ModelCard
-from ..failed_finish import OTHER_WORDS
-from ..turns import CUT_OFF, arguments_of
+from ..failed_finish import reason_of
+from ..turns import is_cut_call
 from .content import (
     CALL,
     MADE_ID,
@@ -69,6 +69,7 @@ _FINISHES: Mapping[str, FinishReason] = MappingProxyType(
         "MAX_TOKENS": "length",
         "MISSING_THOUGHT_SIGNATURE": "malformed",
         "MODEL_ARMOR": "content_filter",
+        "NO_IMAGE": "content_filter",
         "OTHER": "content_filter",
         "PROHIBITED_CONTENT": "content_filter",
         "RECITATION": "content_filter",
@@ -117,8 +118,8 @@ def read_finish(value: Json, has_calls: bool) -> Finish | None:
         return None
     name = value
     if isinstance(value, int):
-        name = _FINISH_NUMBERS[value] if 0 <= value < len(_FINISH_NUMBERS) else ""
-    reason = _FINISHES.get(str(name)) or OTHER_WORDS.get(str(name).lower(), "other")
+        name = _FINISH_NUMBERS[value] if 0 <= value < len(_FINISH_NUMBERS) else "UNKNOWN"
+    reason = _FINISHES.get(str(name)) or reason_of(str(name))
     return Finish("tool_calls" if reason == "stop" and has_calls else reason, str(value))
 
 
@@ -389,13 +390,6 @@ def candidate_of(index: int | None, parts: Iterable[Block], finish: Json, extras
     if index is not None:
         candidate["index"] = index
     return {**candidate, **extras}
-
-
-def is_cut_call(part: Part, finish: Finish | None) -> bool:
-    """Whether a part is a call that was cut off with its reply. This format has only complete calls, and its clients
-    execute each of them."""
-    is_cut = finish is not None and finish.reason in CUT_OFF
-    return is_cut and isinstance(part, ToolCall) and arguments_of(part.arguments) is None
 
 
 def write_reply(reply: Reply) -> bytes:

@@ -25,11 +25,11 @@ from ...model.reply import (
     ReplyStarted,
     UsageSeen,
 )
-from ..turns import arguments_of
+from ..turns import arguments_of, is_cut_call
 from .content import sealed
 from .errors import error_of
 from .fields import Block
-from .reply import Candidates, base64_of, candidate_of, envelope, is_cut_call, write_finish, write_usage
+from .reply import Candidates, base64_of, candidate_of, envelope, write_finish, write_usage
 
 # --- streams: writing
 

@@ -73,7 +73,9 @@ class OpenAIChat:
             changes["stream_options"] = {"include_usage": b"true"}
         dropped: tuple[str, ...] = ()
         try:
-            if OF_HISTORY.search(call.raw) or (host.user_limit is not None and USER.search(call.raw)):
+            if OF_HISTORY.search(call.raw) or (
+                (host.user_limit is not None or host.user_least) and USER.search(call.raw)
+            ):
                 mended, dropped = mended_history(call.raw, host.known_as(model).lower(), host)
                 changes.update(mended)
             return Written(json_splice.splice(call.raw, changes), dropped)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 
 from ...codecs import json_splice
 from ...codecs.json_values import UNREADABLE, encode
+from ...model.content import Json
 from ...model.host import HostProfile
 from ..history import array
 from ..reading import why_no_call
 from .content import FLAT_THOUGHT
 from .fields import Object
-from .models import LONGEST_CALL_ID, MISTRALS, call_id, is_thinking, with_reasoning
+from .models import LONGEST_CALL_ID, MISTRALS, RESULT_SEEN, call_id, is_thinking, with_reasoning
 
 USER = re.compile(rb'"(?:user|safety_identifier)"\s*:')
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
@@ -22,8 +24,11 @@ _CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{')
 _ASSISTANT = re.compile(rb'"assistant"')
 # The fields of a message that some hosts refuse: thinking and signatures of other providers, and calls.
 OF_HISTORY = re.compile(
-    rb'"(?:thinking_blocks|thought_signature|reasoning_content|reasoning_details|reasoning|images|tool_calls|tool_call_id)"'
+    rb'"(?:thinking_blocks|thought_signature|reasoning_content|reasoning_details|reasoning|images|tool_calls|tool_call_id'
+    rb'|thinking|refusal|annotations|audio|function_call)"'
 )
+# The fields of a message that every host takes.
+_FIELDS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "prefix"})
 
 
 def mended_history(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
@@ -35,10 +40,10 @@ def mended_history(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str,
         raise why_no_call(raw) from None
     changes: dict[str, json_splice.Change] = {}
     dropped: list[str] = []
-    if host.user_limit is not None:
+    if host.user_limit is not None or host.user_least:
         for name in ("user", "safety_identifier"):
             user = msgspec.json.decode(members[name]) if name in members else None
-            if isinstance(user, str) and len(user) > host.user_limit:
+            if isinstance(user, str) and not host.takes_user(user):
                 changes[name] = None
                 dropped.append(name)
     try:
@@ -47,21 +52,49 @@ def mended_history(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str,
         return changes, tuple(dropped)  # the host reports the error
     substituted = host.thoughts_required and _CALLS.search(raw) is not None and is_thinking(_thinking(members))
     changed = False
+    is_bridged = MISTRALS.search(model) is not None
     messages: list[bytes] = []
+    before: Json = None
     for number, row in enumerate(rows):
+        if is_bridged:
+            role = _role_of(row)
+            if before == "tool" and role not in ("tool", "assistant"):
+                messages.append(encode(dict(RESULT_SEEN)))
+                changed = True
+            before = role
         looks = OF_HISTORY.search(row) or (substituted and _ASSISTANT.search(row))
         message = msgspec.json.decode(row) if looks else None
         lost: list[str] = []
         given = False
         if isinstance(message, dict):
+            fields = dict(message)
             lost = mend(message, f"messages[{number}]", model, host)
             given = substituted and with_reasoning(message)
+            if lost and _is_empty(message):
+                changed = True
+                dropped += lost
+                continue
+            given = given or message != fields
         messages.append(encode(message) if lost or given else bytes(row))
         changed = changed or bool(lost) or given
         dropped += lost
     if changed:
         changes["messages"] = array(messages)
     return changes, tuple(sorted(dropped))
+
+
+class _Role(msgspec.Struct):
+    role: Any = None
+
+
+_role = msgspec.json.Decoder(_Role)
+
+
+def _role_of(row: msgspec.Raw) -> Json:
+    try:
+        return _role.decode(row).role
+    except UNREADABLE:  # the host reports the error
+        return None
 
 
 def _thinking(members: dict[str, msgspec.Raw]) -> Object:
@@ -73,10 +106,18 @@ def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]
     refused ids of calls. Hosts of this API refuse unknown fields of a message, and a conversation may continue with
     another model."""
     lost: list[str] = []
+    is_assistants = message.get("role") == "assistant"
     fields = [] if "claude" in model else ["thinking_blocks"]
-    if host.thoughts == "refused" and message.get("role") == "assistant":
+    if host.thoughts == "refused" and is_assistants:
         fields += [*FLAT_THOUGHT, "reasoning_details", "images"]
-    lost += [f"{path}.{name}" for name in fields if message.pop(name, None) is not None]
+    if host.strict_messages:
+        refusal = message.get("refusal")
+        if is_assistants and isinstance(refusal, str) and refusal and message.get("content") is None:
+            message["content"] = message.pop("refusal")
+        fields += sorted(message.keys() - _FIELDS - set(fields))
+    lost += [f"{path}.{name}" for name in fields if _is_lost(message.pop(name, None))]
+    if is_assistants and MISTRALS.search(model) is None:
+        lost += _without_thinking(message, path)
     calls = message.get("tool_calls")
     for at, call in enumerate(calls if isinstance(calls, list) else ()):
         if not isinstance(call, dict):
@@ -93,6 +134,30 @@ def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]
         message["tool_call_id"] = legal
         lost.append(f"{path}.tool_call_id")
     return lost
+
+
+def _is_empty(message: Object) -> bool:
+    """Whether nothing is left of a message of the assistant that was thinking alone."""
+    is_assistants = message.get("role") == "assistant"
+    return is_assistants and not any(
+        message.get(name) for name in ("content", "tool_calls", "refusal", "function_call")
+    )
+
+
+def _is_lost(value: Json) -> bool:
+    return value is not None and value != []
+
+
+def _without_thinking(message: Object, path: str) -> list[str]:
+    """Removes the parts with Mistral's thinking from the content. No other host takes them."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return []
+    thinking = [i for i, part in enumerate(content) if isinstance(part, dict) and part.get("type") == "thinking"]
+    if thinking:
+        rest = [part for i, part in enumerate(content) if i not in thinking]
+        message["content"] = rest or (None if message.get("tool_calls") else "")
+    return [f"{path}.content[{i}]" for i in thinking]
 
 
 def _raw_call_id(id: str, model: str, host: HostProfile) -> str:

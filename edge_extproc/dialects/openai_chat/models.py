@@ -112,6 +112,9 @@ _CALL_ID = re.compile(rf"[a-zA-Z0-9_-]{{1,{LONGEST_CALL_ID}}}")
 
 # Mistral's models: their hosts accept only ids of nine letters and digits.
 MISTRALS = re.compile(r"(mis|minis|magis|codes|devs|vox|pix|mix|maths)tral")
+# They refuse a message of the user after one of a tool (zed-industries/zed#37021, NousResearch/hermes-agent#20154).
+# This message of the assistant goes between them.
+RESULT_SEEN: Mapping[str, Json] = MappingProxyType({"role": "assistant", "content": "OK."})
 _MISTRAL_CALL_ID = re.compile(r"[a-zA-Z0-9]{9}")
 # Moonshot's guide on tool calling with Kimi K2: the model expects ids of this shape in its history.
 _KIMI_CALL_ID = re.compile(r"functions\.[a-zA-Z0-9_-]+:\d+")
@@ -126,11 +129,6 @@ def call_id(id: str, model: str) -> str:
         return id
     digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
     return digest[:9] if is_mistral else f"call_{digest[:32]}"
-
-
-def is_too_long(user: str | None, host: HostProfile) -> bool:
-    """Whether a host refuses this id of an end user."""
-    return user is not None and host.user_limit is not None and len(user) > host.user_limit
 
 
 def is_unsigned(part: Thinking | RedactedThinking) -> bool:

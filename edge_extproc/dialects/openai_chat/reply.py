@@ -45,7 +45,7 @@ from ...model.usage import Usage, cached_twice
 from ..base import ModelCard
 from ..carried import tool_id
 from ..dropping import omission
-from ..failed_finish import OTHER_WORDS, failed_finish
+from ..failed_finish import failed_finish, reason_of
 from .content import (
     AUDIO_FORMATS,
     TEXT_PART,
@@ -144,18 +144,6 @@ _READ_FINISH: Mapping[str, FinishReason] = MappingProxyType(
         "tool_calls": "tool_calls",
         "function_call": "tool_calls",
         "content_filter": "content_filter",
-        # reasons of other makers that hosts pass on
-        "": "stop",
-        "eos": "stop",
-        "end_turn": "stop",
-        "STOP": "stop",
-        "stop_sequence": "stop_sequence",
-        "max_tokens": "length",
-        "MAX_TOKENS": "length",
-        "tool_use": "tool_calls",
-        "refusal": "refusal",
-        "pause_turn": "pause",
-        **OTHER_WORDS,
     }
 )
 _WRITE_FINISH: Mapping[FinishReason, str] = MappingProxyType(
@@ -169,21 +157,21 @@ _WRITE_FINISH: Mapping[FinishReason, str] = MappingProxyType(
         "refusal": "content_filter",
         "pause": "length",  # the reply is not finished: "stop" would report it as complete
         "malformed": "stop",
-        "other": "stop",
+        "other": "length",  # nothing says that the reply is complete
     }
 )
 # Reasons with which tool calls are complete and wait for their results.
-_AFTER_CALLS: frozenset[FinishReason] = frozenset({"stop", "stop_sequence", "tool_calls", "other"})
+_AFTER_CALLS: frozenset[FinishReason] = frozenset({"stop", "stop_sequence", "tool_calls"})
 
 
 def read_finish(raw: str, *, has_calls: bool) -> Finish:
     """At OpenAI, a forced call ends with "stop"."""
-    reason = _READ_FINISH.get(raw, "other")
+    reason = _READ_FINISH.get(raw) or reason_of(raw)
     return Finish("tool_calls" if has_calls and reason in _AFTER_CALLS else reason, raw)
 
 
 def write_finish(finish: Finish | None, *, has_calls: bool) -> str:
-    reason = finish.reason if finish is not None else "other"
+    reason = finish.reason if finish is not None else "stop"
     return "tool_calls" if has_calls and reason in _AFTER_CALLS else _WRITE_FINISH[reason]
 
 

@@ -30,6 +30,8 @@ from ...model.content import (
 )
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ..dropping import DropList, messages_of, parts_of, tools_of
+from ..strict_schema import is_strict
+from ..turns import arguments_of
 from .content import (
     AUDIO_FORMATS,
     is_noted,
@@ -40,6 +42,8 @@ from .content import (
 )
 from .fields import SCALARS, TITLE, Object
 from .models import (
+    MISTRALS,
+    RESULT_SEEN,
     SAMPLING,
     WANTED,
     call_id,
@@ -47,7 +51,6 @@ from .models import (
     effort_of_budget,
     efforts_of,
     is_sampled,
-    is_too_long,
     is_unsigned,
     takes_custom_tools,
     takes_stop,
@@ -133,7 +136,7 @@ class RequestWriter(DropList):
     def _account(self, body: Object) -> None:
         chat = self.chat
         user = "safety_identifier" if is_noted(chat.extras, "safety_identifier") else "user"
-        if is_too_long(chat.user, self.host):
+        if chat.user is not None and not self.host.takes_user(chat.user):
             self._drop_field("user", True)
         else:
             set_values(body, **{user: chat.user})
@@ -146,13 +149,17 @@ class RequestWriter(DropList):
         if response_format.kind != "json_schema":
             return {"type": response_format.kind}
         name = response_format.name or _NAMELESS_SCHEMA
+        strict = response_format.strict
+        if strict and not is_strict(response_format.schema):
+            self._drop_field("response_format.strict", True)
+            strict = None
         inner: Object = {}
         set_values(
             inner,
             name=name,
             description=response_format.description,
             schema=response_format.schema,
-            strict=response_format.strict,
+            strict=strict,
         )
         return {"type": "json_schema", "json_schema": inner}
 
@@ -186,7 +193,11 @@ class RequestWriter(DropList):
         if isinstance(tool, CustomTool) and self._takes_custom:
             return self._finish(write_custom_tool(tool), tool.cache, tool.extras, path)
         function: Object = {"name": tool.name}
-        set_values(function, description=tool.description, parameters=tool.parameters, strict=tool.strict)
+        strict = tool.strict
+        if strict and not is_strict(tool.parameters):
+            self._drop_member(path, "strict", True)
+            strict = None
+        set_values(function, description=tool.description, parameters=tool.parameters, strict=strict)
         return self._finish({"type": "function", "function": function}, tool.cache, tool.extras, path)
 
     def _tool_choice(self, body: Object) -> None:
@@ -225,7 +236,8 @@ class RequestWriter(DropList):
                     written += self._assistant(message, path)
                 case _:
                     assert_never(message.role)
-        return written + self._moved(moved)
+        written += self._moved(moved)
+        return _bridged(written) if MISTRALS.search(self.model.lower()) else written
 
     @staticmethod
     def _moved(parts: list[Object]) -> list[Json]:
@@ -280,6 +292,8 @@ class RequestWriter(DropList):
                 case _:
                     self._part(part, where)  # raises
                     raise Unsupported(where, TITLE, "an assistant message can contain only text and tool calls")
+        if not self.host.refusals:
+            texts, refusals = [*texts, *refusals], []
         text = "".join(texts)
         if not text and not refusals and not calls:
             return []
@@ -296,7 +310,8 @@ class RequestWriter(DropList):
 
     def _call(self, call: ToolCall, path: str) -> Object:
         id = call_id(call.id, self.model)
-        arguments = call.arguments or "{}"
+        # Templates decode the arguments and expect an object. Groq's models write null for none.
+        arguments = "{}" if arguments_of(call.arguments) == {} else call.arguments
         if isinstance(call, CustomCall) and self._takes_custom:
             return self._finish(write_custom_call(id, call.name, arguments), call.cache, call.extras, path)
         written: Object = {"id": id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
@@ -353,3 +368,16 @@ class RequestWriter(DropList):
         kind = part.source.media_type
         format = AUDIO_FORMATS.get(kind, kind.removeprefix("audio/"))
         return {"type": "input_audio", "input_audio": {"data": part.source.data, "format": format}}
+
+
+def _bridged(messages: list[Json]) -> list[Json]:
+    """The messages with one of the assistant between a tool's and a user's."""
+    bridged: list[Json] = []
+    before = None
+    for message in messages:
+        role = message.get("role") if isinstance(message, dict) else None
+        if before == "tool" and role not in ("tool", "assistant"):
+            bridged.append(dict(RESULT_SEEN))
+        bridged.append(message)
+        before = role
+    return bridged

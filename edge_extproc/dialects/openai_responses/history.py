@@ -8,19 +8,25 @@ import msgspec
 
 from ...codecs import json_splice
 from ...codecs.json_values import encode, read_body
-from ...model.content import Thinking
+from ...model.content import Inline, Thinking
 from ...model.frozen_dataclass import frozen_dataclass
 from ...model.host import HostProfile
 from ..carried import MARK
-from ..history import array
-from ..openai_chat.models import WANTED, is_too_long
-from .content import is_made, read_reasoning_item
+from ..history import UniqueIds, array
+from ..openai_chat.models import WANTED
+from .content import data_uri, is_made, read_picture, read_reasoning_item
 from .fields import Item
-from .request_out import CALL_ID_LIMIT, call_id_of, unsigned_item
+from .request_out import call_id_of, unsigned_item
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
-_MADE_ITEM = re.compile(rb'"rs_[0-9a-f]{32}"')
+_MADE_ITEM = re.compile(rb'"(?:rs|ig)_[0-9a-f]{32}"')
+# Reasoning that another provider wrote: its text, or an encrypted value that is not OpenAI's (a Fernet token).
+_FOREIGN_REASONING = re.compile(rb'"reasoning_text"|"encrypted_content"\s*:\s*"(?!gAAA)')
+_CALL_ID = re.compile(rb'"call_id"\s*:\s*"([^"]*)"\s*[,}]')
+_OPENAIS = "gAAA"
+_MADE_PICTURE_ID = re.compile(r"ig_[0-9a-f]{32}")
+_SHOWN = "The picture that you made:"
 _LONG_CALL_ID = re.compile(rb'"call_id"\s*:\s*"[^"]{65}')
 _USER = re.compile(rb'"(?:user|safety_identifier)"\s*:')
 
@@ -29,8 +35,13 @@ def is_worth_a_look(raw: bytes, host: HostProfile) -> bool:
     """Whether a body may contain something that `mended_history` changes. Only then it is decoded."""
     if MARK.encode() in raw or _MADE_ITEM.search(raw):
         return True
+    if host.refusals and _FOREIGN_REASONING.search(raw):
+        return True
+    ids = _CALL_ID.findall(raw)
+    if len(ids) > 2 * len(set(ids)):  # a call and its result have the same id
+        return True
     return (host.strict_ids and _LONG_CALL_ID.search(raw) is not None) or (
-        host.user_limit is not None and _USER.search(raw) is not None
+        (host.user_limit is not None or host.user_least > 0) and _USER.search(raw) is not None
     )
 
 
@@ -43,7 +54,7 @@ def mended_history(raw: bytes, host: HostProfile) -> tuple[dict[str, json_splice
     dropped: list[str] = []
     for name in ("user", "safety_identifier"):
         user = body.get(name)
-        if isinstance(user, str) and is_too_long(user, host):
+        if isinstance(user, str) and not host.takes_user(user):
             changes[name] = None
             dropped.append(name)
     items = body.get("input")
@@ -51,8 +62,9 @@ def mended_history(raw: bytes, host: HostProfile) -> tuple[dict[str, json_splice
         return changes, tuple(dropped)
     rows: list[bytes] = []
     changed = False
+    unique = UniqueIds()
     for i, (item, row) in enumerate(zip(items, _rows.decode(_members.decode(raw)["input"]), strict=True)):
-        if not isinstance(item, dict) or not (edit := _edit(item, host)):
+        if not isinstance(item, dict) or not (edit := _edit(item, host, unique, i)):
             rows.append(bytes(row))
             continue
         changed = True
@@ -73,13 +85,36 @@ class _Edit:
     """The field of it that was rewritten, or "" for all of it; None if nothing is lost."""
 
 
-def _edit(item: Item, host: HostProfile) -> _Edit | None:
+def _edit(item: Item, host: HostProfile, unique: UniqueIds, place: int) -> _Edit | None:
     call_id = item.get("call_id")
-    if host.strict_ids and isinstance(call_id, str) and len(call_id) > CALL_ID_LIMIT:
-        return _Edit({**item, "call_id": call_id_of(call_id)}, ".call_id")
-    if item.get("type") != "reasoning" or not is_made(item):
+    if isinstance(call_id, str):
+        is_call = not str(item.get("type")).endswith("_output")
+        new = unique.of_call(call_id, place) if is_call else unique.of_result(call_id)
+        new = call_id_of(new) if host.strict_ids else new
+        return None if new == call_id else _Edit({**item, "call_id": new}, ".call_id")
+    if item.get("type") == "image_generation_call":
+        return _picture_edit(item)
+    if item.get("type") != "reasoning" or not (is_made(item) or (host.refusals and _is_foreign(item))):
         return None
     part = read_reasoning_item(item, "")
     if isinstance(part, Thinking) and part.text and not part.signature and host.thoughts in WANTED:
         return _Edit(unsigned_item(part.text), None)
     return _Edit(None, "")
+
+
+def _is_foreign(item: Item) -> bool:
+    """Whether OpenAI has not written the reasoning item. It would not find it, or not be able to decrypt it."""
+    sealed = item.get("encrypted_content")
+    return bool(item.get("content")) if not sealed else not str(sealed).startswith(_OPENAIS)
+
+
+def _picture_edit(item: Item) -> _Edit | None:
+    """A picture of another provider's model, as a message of the user. A host would look up the item by its id."""
+    picture, id = read_picture(item), item.get("id")
+    if picture is None or not isinstance(picture.source, Inline) or not _MADE_PICTURE_ID.fullmatch(str(id)):
+        return None
+    shown = [
+        {"type": "input_text", "text": _SHOWN},
+        {"type": "input_image", "detail": "auto", "image_url": data_uri(picture.source)},
+    ]
+    return _Edit({"role": "user", "content": shown}, None)

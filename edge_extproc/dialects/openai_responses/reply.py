@@ -75,6 +75,7 @@ _REASONS: Mapping[FinishReason, str] = MappingProxyType(
         "pause": "max_output_tokens",
         "content_filter": "content_filter",
         "refusal": "content_filter",
+        "other": "max_output_tokens",
     }
 )
 _MALFORMED: Mapping[str, Json] = MappingProxyType(

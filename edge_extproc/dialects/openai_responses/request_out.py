@@ -38,12 +38,13 @@ from ..openai_chat.models import (
     effort_for,
     efforts_of,
     is_sampled,
-    is_too_long,
     is_unsigned,
     takes_custom_tools,
 )
 from ..openai_chat.tools import AllowedTools
 from ..openai_chat.tools import is_custom as is_custom_name
+from ..strict_schema import is_strict
+from ..turns import arguments_of
 from .content import data_uri, short
 from .fields import SCALARS, SHARED_EXTRAS, TITLE, Item
 from .models import BUDGETS
@@ -93,12 +94,12 @@ class RequestWriter(DropList):
         if chat.response_format is not None:
             if chat.response_format.kind == "json_schema":
                 as_object(chat.response_format.schema, self.spelling.field("response_format.schema"))
-            text["format"] = _format(chat.response_format)
+            text["format"] = self._format(chat.response_format)
         self._write_scalars(SCALARS, chat, body)
         if chat.top_logprobs is not None:
             body["top_logprobs"] = chat.top_logprobs
         user = "safety_identifier" if "safety_identifier" in chat.extras else "user"
-        if is_too_long(chat.user, self.host):
+        if chat.user is not None and not self.host.takes_user(chat.user):
             self._drop_field("user", True)
         elif chat.user is not None:
             body[user] = chat.user
@@ -110,6 +111,22 @@ class RequestWriter(DropList):
         if text:
             body["text"] = text
         return body
+
+    def _format(self, required: ResponseFormat) -> Item:
+        if required.kind != "json_schema":
+            return {"type": required.kind}
+        written: Item = {
+            "type": "json_schema",
+            "name": required.name or "response",
+            "schema": required.schema,
+        }
+        if required.description is not None:
+            written["description"] = required.description
+        if required.strict and not is_strict(required.schema):
+            self._drop_field("response_format.strict", True)
+        elif required.strict is not None:
+            written["strict"] = required.strict
+        return written
 
     # what cannot cross
 
@@ -220,7 +237,9 @@ class RequestWriter(DropList):
         if tool.description is not None:
             written["description"] = tool.description
         written["parameters"] = tool.parameters or dict(_NO_PARAMETERS)
-        written["strict"] = bool(tool.strict)  # absent it is true here, and false elsewhere
+        # Absent it is true here, and false elsewhere.
+        written["strict"] = bool(tool.strict) and is_strict(written["parameters"])
+        self._drop_member(path, "strict", tool.strict and not written["strict"])
         self._drop_mark(tool.cache, path)
         self._drop_extras(tool.extras, path)
         return written
@@ -394,7 +413,7 @@ class RequestWriter(DropList):
         self._drop_member(path, "signature", part.signature)
         self._drop_mark(part.cache, path)
         self._drop_extras(part.extras, path)
-        arguments = part.arguments if part.arguments.strip() else "{}"
+        arguments = "{}" if arguments_of(part.arguments) == {} else part.arguments
         call_id = call_id_of(part.id)
         if isinstance(part, CustomCall) and self._takes_custom:
             self._custom_ids.add(part.id)
@@ -405,18 +424,3 @@ class RequestWriter(DropList):
 def _assistant_text(texts: Sequence[str]) -> Item:
     """A message of the assistant, as an item of the input."""
     return {"role": "assistant", "content": "".join(texts)}
-
-
-def _format(required: ResponseFormat) -> Item:
-    if required.kind != "json_schema":
-        return {"type": required.kind}
-    written: Item = {
-        "type": "json_schema",
-        "name": required.name or "response",
-        "schema": required.schema,
-    }
-    if required.description is not None:
-        written["description"] = required.description
-    if required.strict is not None:
-        written["strict"] = required.strict
-    return written

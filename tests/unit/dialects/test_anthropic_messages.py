@@ -1051,7 +1051,7 @@ def test_a_foreign_reply_is_told_in_the_order_of_this_dialect() -> None:
         (Finish("refusal"), False, "refusal"),
         (Finish("pause"), False, "pause_turn"),
         (Finish("malformed"), False, "end_turn"),
-        (Finish("other", "RECITATION"), False, "end_turn"),
+        (Finish("other", "RECITATION"), False, "max_tokens"),
         (Finish("stop"), True, "tool_use"),
         (None, True, "tool_use"),
         (Finish("length"), True, "max_tokens"),

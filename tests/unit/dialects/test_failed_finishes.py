@@ -101,7 +101,7 @@ def test_a_whole_reply_that_was_broken_off_is_an_error(cell: str) -> None:
     assert raised.value.fault().status >= 500
 
 
-@each_cell("cell", [f"{source} {reason}" for source in (CHAT, MESSAGES, GEMINI) for reason in FAILURES])
+@each_cell("cell", [f"{source} {reason}" for source in SOURCES for reason in FAILURES])
 def test_a_stream_of_the_callers_format_does_not_end_clean_either(cell: str) -> None:
     source, reason = cell.split()
     dialect = load("dialects", source)
@@ -111,7 +111,54 @@ def test_a_stream_of_the_callers_format_does_not_end_clean_either(cell: str) -> 
 
     assert relay.tally.failed is not None
     assert b"answer_broken_off" in out or b"stopped before the reply was complete" in out
-    assert not any(end in out for end in (b"[DONE]", b"message_stop"))
+    assert not any(end in out for end in (b"[DONE]", b"message_stop", b"messageStop"))
+
+
+UNKNOWN = ("something_new", "42", "planned_stop_of_a_new_kind")
+# How each format tells that a reply is not complete.
+NOT_COMPLETE = {
+    CHAT: b'"finish_reason":"length"',
+    RESPONSES: b'"status":"incomplete"',
+    MESSAGES: b'"stop_reason":"max_tokens"',
+    GEMINI: b'"finishReason":"OTHER"',
+    BEDROCK: b'"stopReason":"max_tokens"',
+}
+
+
+@each_cell("cell", [f"{s} {t} {r}" for s in SOURCES for t in NOT_COMPLETE for r in UNKNOWN if s != t])
+def test_a_reason_of_which_nothing_is_known_is_no_clean_end(cell: str) -> None:
+    source, target, reason = cell.split()
+    _, out = crossed(source, target, stream(source, reason))
+    whole = load("dialects", target).write_reply(load("dialects", source).read_reply(reply(source, reason)))
+
+    assert NOT_COMPLETE[target] in out
+    assert NOT_COMPLETE[target] in whole
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("eos_token", "stop"),
+        ("COMPLETE", "stop"),
+        ("finished", "stop"),
+        ("TOOL_CALL", "tool_calls"),
+        ("max_turns", "length"),
+        ("ERROR_LIMIT", "length"),
+        ("ERROR_TOXIC", "content_filter"),
+        ("safety_policy", "content_filter"),
+    ],
+)
+def test_a_reason_that_tells_what_it_means_is_read(reason: str, told: str) -> None:
+    read = load("dialects", MESSAGES).read_reply(reply(MESSAGES, reason))
+
+    assert told == json.loads(load("dialects", CHAT).write_reply(read))["choices"][0]["finish_reason"]
+
+
+@pytest.mark.parametrize("reason", ["upstream_error", "GENERATION_FAILED", "timed_out", "user_cancel", "disconnected"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_reason_that_tells_of_a_failure_is_one(source: str, reason: str) -> None:
+    with pytest.raises(UpstreamError):
+        load("dialects", source).read_reply(reply(source, reason))
 
 
 @each_cell("cell", [f"{source} {reason}" for source in SOURCES for reason in IN_OTHER_WORDS])
@@ -167,6 +214,8 @@ def test_a_truncated_call_is_not_written_as_a_complete_one(target: str, streamed
     assert any(word in out for word in (b"length", b"max_tokens", b"MAX_TOKENS", b"max_output_tokens"))
     assert not any(word in out for word in (b'"tool_use"}', b"response.completed", b'"finish_reason":"tool_calls"'))
     assert target != GEMINI or b"functionCall" not in out
+    assert streamed or target not in (MESSAGES, BEDROCK) or b'"write"' not in out
+    assert streamed or target not in (CHAT, RESPONSES) or json.dumps(CUT).encode() in out
 
 
 def test_a_call_with_odd_arguments_in_a_complete_reply_stays() -> None:

@@ -15,7 +15,7 @@ from asking import CALLERS, DIALECTS, MESSAGES, PROVIDERS, Json, Provider, provi
 from callers_paths import leads_somewhere
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from request_validators import CLAUDE_SIGNED, GOOGLE_SIGNED
+from request_validators import CLAUDE_SIGNED, GOOGLE_SIGNED, OPENAI_SEALED
 from thoroughness import examples
 
 from edge_extproc.errors import BadRequest
@@ -95,7 +95,12 @@ def native(name: str, turn: Turn, number: int = 0) -> Json:
             if turn.thinking:
                 summary = [{"type": "summary_text", "text": turn.thinking}]
                 output.append(
-                    {"type": "reasoning", "id": "rs_" + "0" * 48, "summary": summary, "encrypted_content": "OPENAI"}
+                    {
+                        "type": "reasoning",
+                        "id": "rs_" + "0" * 48,
+                        "summary": summary,
+                        "encrypted_content": OPENAI_SEALED,
+                    }
                 )
             if turn.text:
                 said = [{"type": "output_text", "text": turn.text, "annotations": []}]
@@ -111,7 +116,7 @@ def native(name: str, turn: Turn, number: int = 0) -> Json:
                 output.append(
                     {
                         "type": "image_generation_call",
-                        "id": "ig_1",
+                        "id": "ig_" + "0" * 48,
                         "status": "completed",
                         "output_format": "png",
                         "result": PNG,

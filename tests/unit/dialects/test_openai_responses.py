@@ -47,6 +47,7 @@ GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "openai_responses"
 REQUEST: TypeAdapter[Any] = TypeAdapter(ResponseCreateParams)
 HI = Message("user", (Text("Hi"),))
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+STRICT = {**SCHEMA, "required": ["city"], "additionalProperties": False}
 WEATHER = FunctionTool("weather", "Tells it", SCHEMA)
 OTHER = FunctionTool("other", "Something else", SCHEMA)
 
@@ -518,10 +519,10 @@ def test_the_settings_are_mapped() -> None:
         user="u",
         metadata={"a": "b"},
         service_tier="standard_only",
-        tools=(WEATHER, FunctionTool("bare", strict=True)),
+        tools=(WEATHER, FunctionTool("bare"), FunctionTool("strict", parameters=STRICT, strict=True)),
         tool_choice=ToolChoice("tool", "weather"),
         parallel_tool_calls=False,
-        response_format=ResponseFormat("json_schema", SCHEMA, description="d", strict=True),
+        response_format=ResponseFormat("json_schema", STRICT, description="d", strict=True),
         reasoning=Reasoning(effort="high"),
         extras={"verbosity": "low", "store": True, "prompt_cache_key": "k", "safety_identifier": None},
     )
@@ -532,7 +533,8 @@ def test_the_settings_are_mapped() -> None:
         "model": "gpt-oss-120b",
         "tools": [
             {"type": "function", "name": "weather", "description": "Tells it", "parameters": SCHEMA, "strict": False},
-            {"type": "function", "name": "bare", "parameters": {"type": "object", "properties": {}}, "strict": True},
+            {"type": "function", "name": "bare", "parameters": {"type": "object", "properties": {}}, "strict": False},
+            {"type": "function", "name": "strict", "parameters": STRICT, "strict": True},
         ],
         "tool_choice": {"type": "function", "name": "weather"},
         "parallel_tool_calls": False,
@@ -548,7 +550,7 @@ def test_the_settings_are_mapped() -> None:
         "metadata": {"a": "b"},
         "text": {
             "verbosity": "low",
-            "format": {"type": "json_schema", "name": "response", "schema": SCHEMA, "description": "d", "strict": True},
+            "format": {"type": "json_schema", "name": "response", "schema": STRICT, "description": "d", "strict": True},
         },
     } == body
 
@@ -674,7 +676,7 @@ def test_thinking_carried_in_an_item_comes_back_as_it_was() -> None:
         ("stop", "completed", None),
         ("stop_sequence", "completed", None),
         ("tool_calls", "completed", None),
-        ("other", "completed", None),
+        ("other", "incomplete", "max_output_tokens"),
         ("length", "incomplete", "max_output_tokens"),
         ("context_window", "incomplete", "max_output_tokens"),
         ("pause", "incomplete", "max_output_tokens"),

@@ -65,9 +65,10 @@ def test_every_kind_of_provider_has_a_profile_that_config_can_change(kind: str) 
 def test_facts_that_are_not_given_stay_the_kinds_own() -> None:
     changed = built(kind="openai", profile={"user_limit": "none", "thoughts": "as_they_came"}).profile
 
-    assert (
-        HostProfile(None, OPENAI_HOST.strict_ids, "as they came", developer_role=True, stores_replies=True) == changed
+    expected = HostProfile(
+        None, OPENAI_HOST.strict_ids, "as they came", developer_role=True, refusals=True, stores_replies=True
     )
+    assert expected == changed
 
 
 def test_a_profile_can_begin_with_another_hosts() -> None:
