@@ -137,7 +137,8 @@ class OwnedObjects:
         provider = answered.candidate.provider
         if self._reply is not None:
             if body.is_whole and event.end:
-                self._reply.whole(event.body if command.body is None else command.body)
+                raw = phase.body.raw  # the caller may get it as a stream
+                self._reply.whole(raw or (event.body if command.body is None else command.body))
             if self._reply.new:
                 ids, self._reply.new = self._reply.new, []
                 await self._owners.record(provider, self._tenant, ids, REPLY_SECONDS)
@@ -162,9 +163,9 @@ class OwnedObjects:
             if target.id is not None and not target.below:
                 await self._owners.forget(provider, self._tenant, target.id)
             return command
-        # A reply about a part of an object shows the ids of other objects: the files of a vector store.
-        ids = ids_made(reply, stored=target.id is None)
-        if ids and not (target.below and call.method == "GET"):
+        # What a path below an object shows can be made by others. What a POST makes is the tenant's.
+        ids = ids_made(reply) if call.method != "GET" or not target.below else []
+        if ids:
             await self._owners.record(provider, self._tenant, ids)
         return command
 

@@ -427,6 +427,30 @@ def test_a_completed_upload_gives_its_file_to_its_owner() -> None:
     assert refusal(ask(stage, "acme", "/v1/files/file-1", None, "GET")) is None
 
 
+def test_what_a_tenant_makes_from_its_object_is_its_own() -> None:
+    stage = tenants()
+    owner(stage, "acme", "video_1")
+    ask(stage, "acme", "/v1/videos/video_1/remix", {"prompt": "x"}, "POST", answered(), whole({"id": "video_2"}))
+    ask(stage, "acme", "/v1/videos/video_1/others", None, "GET", answered(), whole({"id": "video_3"}))
+
+    assert [True, False] == [_has(stage, "acme", id) for id in ("video_2", "video_3")]
+
+
+def test_the_items_of_a_response_are_known_when_it_is_read() -> None:
+    stage = tenants()
+    owner(stage, "acme", "resp_9")
+    ask(stage, "acme", "/v1/responses/resp_9", None, "GET", answered(), whole(REPLY))
+
+    assert _has(stage, "acme", "msg_9")
+
+
+def test_a_whole_reply_that_becomes_a_stream_belongs_to_its_tenant() -> None:
+    stage = tenants()
+    ask(stage, "acme", "/v1/responses", {**RESPONSES, "stream": True}, "POST", answered(), whole(REPLY))
+
+    assert _has(stage, "acme", "resp_9")
+
+
 def test_text_of_a_caller_in_a_reply_makes_nobody_an_owner() -> None:
     stage = tenants()
     owner(stage, "acme", "b")
