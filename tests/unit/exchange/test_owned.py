@@ -373,6 +373,16 @@ def test_an_object_belongs_to_the_tenant_that_made_it_until_it_is_deleted(collec
     assert unknown == refusal(ask(stage, "acme", path, None, "GET"))
 
 
+def test_a_reply_that_is_read_for_its_ids_is_billed_as_before() -> None:
+    stage = tenants()
+    owner(stage, "acme", "file-1")
+    job = {"model": "gpt-x", "training_file": "file-1"}
+    ask(stage, "acme", "/v1/fine_tuning/jobs", job, "POST", answered(), whole({"id": "ftjob-1", "model": "gpt-x"}))
+    ask(stage, "acme", "/v1/files", {"purpose": "x"}, "POST", answered(), whole({"id": "file-2"}))
+
+    assert [(None, True), (None, False)] == [(each.usage, each.unpriced) for each in stage.settled]
+
+
 def test_nothing_is_recorded_from_an_error() -> None:
     stage = tenants()
     ask(stage, "acme", "/v1/files", {}, "POST", answered(400), whole({"id": "file-1"}))
