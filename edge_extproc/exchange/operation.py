@@ -2,7 +2,7 @@
 
 On the raw lane the bytes pass without delay; a copy is kept up to a limit, and the usage is read from it at the end. If
 the provider uses another format of the operation, or ignores the requested encoding, the whole response is read and
-written again. It is also read whole if it shows objects that a provider stores (owned.py).
+written again. It is also read whole if it shows objects that a provider stores (object_access.py).
 """
 
 from __future__ import annotations

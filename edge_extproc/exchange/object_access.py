@@ -34,9 +34,9 @@ from .response_head import Answered
 _GOOD = range(200, 300)
 
 
-async def owned_objects(
+async def object_access(
     gateway: Gateway, identified: Identified, call: Call, candidates: Sequence[Candidate], *, large: bool
-) -> OwnedObjects | None:
+) -> ObjectAccess | None:
     """None if tenants share no account. `large`: the body is searched off the event loop. Raises NoSuchObject if no
     candidate has all objects that the request names for this tenant, BadRequest, and PolicyUnavailable."""
     owners = gateway.owners
@@ -61,7 +61,7 @@ async def owned_objects(
                 refused[provider] = next(
                     (each for each, is_owned in zip(named, owned, strict=True) if not is_owned), None
                 )
-    objects = OwnedObjects(owners, identified.principal.tenant, call, target, refused)
+    objects = ObjectAccess(owners, identified.principal.tenant, call, target, refused)
     able = objects.able(candidates)
     if candidates and not able:
         first = next(each for each in refused.values() if each is not None)
@@ -70,7 +70,7 @@ async def owned_objects(
     return objects
 
 
-class OwnedObjects:
+class ObjectAccess:
     """The stored objects of one exchange."""
 
     __slots__ = ("_call", "_owners", "_refused", "_reply", "_target", "_tenant")
