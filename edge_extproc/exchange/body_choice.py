@@ -15,8 +15,8 @@ from .adapt import format_of
 from .commands import BodyMode, Pairs
 from .headers import unwanted
 from .json_answers import JsonAnswers
+from .object_access import ObjectAccess
 from .operation import OperationResponse
-from .owned import OwnedObjects
 from .phases import Sent
 from .ports import Gateway
 from .relay import CrossRelay, RawRelay, Relay
@@ -46,7 +46,7 @@ class BodyChoice:
 
 
 def operation_body(
-    gateway: Gateway, answered: Answered, inflater: Inflater | None, objects: OwnedObjects | None, *, end: bool
+    gateway: Gateway, answered: Answered, inflater: Inflater | None, objects: ObjectAccess | None, *, end: bool
 ) -> BodyChoice:
     """The reader for an operation other than chat. `end`: no body follows."""
     call, values, candidate = answered.call, answered.head.values, answered.candidate
@@ -67,7 +67,7 @@ def operation_body(
 
 
 def chat_body(
-    gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflater | None, objects: OwnedObjects | None
+    gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflater | None, objects: ObjectAccess | None
 ) -> BodyChoice:
     """A requested stream is passed on in chunks. An unrequested stream, or a complete reply, is buffered."""
     call, upstream, caller = answered.call, answered.dialect, answered.caller_dialect

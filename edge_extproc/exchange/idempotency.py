@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 from ..codecs.content_type import media_type, parameters
 from ..errors import BadRequest
-from ..records.repeats import FINGERPRINT_BYTES, KeptReply, RepeatClaim
+from ..records.repeats import FINGERPRINT_BYTES, IdempotentReply, RepeatClaim
 from .commands import Command, Continue
 from .events import Event, ResponseBody, ResponseHeaders
 from .large_bodies import AT_ONCE
@@ -31,7 +31,7 @@ async def begin(
     more_time: Callable[[float], Awaitable[None]],
     *,
     large: bool,
-) -> RepeatedReply | KeptReply | None:
+) -> ReplyCollector | IdempotentReply | None:
     """None: the request has no key. `large`: the body is read off the event loop. Raises BadRequest, and the errors of
     `Repeats.begin`."""
     received, repeats = identified.received, gateway.repeats
@@ -43,7 +43,7 @@ async def begin(
     runner = gateway.large_body_runner if large else AT_ONCE
     digest = await runner.run(fingerprint, identified, body, gateway.wire_names.headers)
     found = await repeats.begin(identified.principal.tenant, key, digest, more_time)
-    return RepeatedReply(found) if isinstance(found, RepeatClaim) else found
+    return ReplyCollector(found) if isinstance(found, RepeatClaim) else found
 
 
 def fingerprint(identified: Identified, body: bytes, headers: frozenset[str]) -> bytes:
@@ -73,7 +73,7 @@ def own_key(tenant: str, key: str) -> str:
     return f"edge-{digest.hexdigest()}"
 
 
-class RepeatedReply:
+class ReplyCollector:
     """Collects the reply to the first request with a key."""
 
     __slots__ = ("_body", "_claim", "_content_type", "_is_open", "_is_too_long")
@@ -99,7 +99,7 @@ class RepeatedReply:
             if event.end and _is_complete(phase):
                 self._is_open = False
                 status = phase.answered.head.status
-                kept = KeptReply(status, self._content_type, bytes(self._body)) if not self._is_too_long else None
+                kept = IdempotentReply(status, self._content_type, bytes(self._body)) if not self._is_too_long else None
                 await self._claim.finish(kept)
 
     def _add(self, data: bytes) -> None:

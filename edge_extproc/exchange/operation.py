@@ -2,7 +2,7 @@
 
 On the raw lane the bytes pass without delay; a copy is kept up to a limit, and the usage is read from it at the end. If
 the provider uses another format of the operation, or ignores the requested encoding, the whole response is read and
-written again.
+written again. It is also read whole if it shows objects that a provider stores (object_access.py).
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class OperationResponse:
         """The response for the caller. Raises UpstreamError if it must be translated and cannot be read."""
         if not self.crosses:
             self._read_usage(body)
-            self._fill_in()
+            if self.usage is not None or not self._is_passed:
+                self._fill_in()
             return self._ours.as_requested(body, self._call)
         answer = self._theirs.read_answer(body)
         if isinstance(answer, Embedded):

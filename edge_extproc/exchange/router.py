@@ -35,7 +35,7 @@ from ..model.envoy_names import CALLERS_ID
 from ..model.fault import Fault
 from ..model.plan import Candidate, Plan
 from ..model.trace import read_traceparent
-from ..records.repeats import KeptReply
+from ..records.repeats import IdempotentReply
 from . import headers as header_rules
 from . import idempotency
 from .adapt import dialect_of, first_able
@@ -61,8 +61,8 @@ from .headers import firsts
 from .large_bodies import is_large
 from .listing import list_models
 from .notes import notes_of
+from .object_access import ObjectAccess, object_access
 from .open import OpenExchange, OpenExchanges
-from .owned import OwnedObjects, owned_objects
 from .phases import (
     Admitted,
     Authenticated,
@@ -128,9 +128,9 @@ class RouterExchange:
         """Used for every error; the default until the path is known."""
         self._body: BodyReader = NO_BODY
         """Reads the response body."""
-        self._objects: OwnedObjects | None = None
+        self._objects: ObjectAccess | None = None
         """The stored objects of the exchange. None: tenants share no account."""
-        self._repeated: idempotency.RepeatedReply | None = None
+        self._collector: idempotency.ReplyCollector | None = None
         """Keeps the reply for repeated requests. None: the request has no idempotency key."""
         self._recorder: ReplyRecorder | None = None
         """Stores the reply. None: the gateway has no store of conversations."""
@@ -149,8 +149,8 @@ class RouterExchange:
             if self._order.state is State.REPLIED:
                 return CONTINUE
             command = await self._on(event)
-            if self._repeated is not None:
-                await self._repeated.note(event, command, self._response)
+            if self._collector is not None:
+                await self._collector.note(event, command, self._response)
             if self._recorder is not None:
                 await self._recorder.note(event, command, self._response)
             return self._annotated(event, command)
@@ -275,16 +275,16 @@ class RouterExchange:
             self._recorder = ReplyRecorder(gateway, identified, parsed.call)
         routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
-        self._objects = await owned_objects(gateway, identified, parsed.call, candidates, large=large)
+        self._objects = await object_access(gateway, identified, parsed.call, candidates, large=large)
         if self._objects is not None:
             candidates = self._objects.able(candidates)
         read = self._request = ReadCall(identified, parsed, routing, candidates, large)
         if identified.rights is not None:
             candidates = identified.rights.narrow(parsed.call, candidates)
         repeated = await idempotency.begin(gateway, identified, body, self._take_time, large=large)
-        if isinstance(repeated, KeptReply):
+        if isinstance(repeated, IdempotentReply):
             return await self._again(identified, repeated)
-        self._repeated = repeated
+        self._collector = repeated
         # A cached reply costs nothing, so the cache is used before anything is reserved (docs/adr/064).
         lookup = await self._look_up(read, candidates)
         admitted = self._request = Admitted(read, lookup, None)
@@ -349,7 +349,7 @@ class RouterExchange:
         self._request = Admitted(admitted.read, lookup, reservation)
         return self._repeat(lookup, reservation, entry, *reply)
 
-    async def _again(self, identified: Identified, reply: KeptReply) -> ImmediateResponse:
+    async def _again(self, identified: Identified, reply: IdempotentReply) -> ImmediateResponse:
         """The reply to an equal request with the same idempotency key. It counts as a request, and costs nothing."""
         notes: Pairs = ()
         if self._gateway.limiter is not None and identified.limits is not None:
@@ -493,7 +493,7 @@ class RouterExchange:
         long."""
         if choice.body.is_whole:
             self._gateway.body_limits.check_response(header_rules.content_length(answered.head.values))
-        if self._repeated is not None and choice.mode == "none":
+        if self._collector is not None and choice.mode == "none":
             choice = replace(choice, mode="streamed")  # a body that the gateway does not see cannot be kept
         self._body, self._response = choice.body, Receiving(answered, choice.body)
         notes = notes_of(answered.dropped, sent.admitted.lookup, sent.admitted.reservation)
@@ -555,8 +555,8 @@ class RouterExchange:
             return
         self._settled = True
         gateway = self._gateway
-        if self._repeated is not None:
-            self._repeated.close()
+        if self._collector is not None:
+            self._collector.close()
         self._open_exchanges.forget(self.id)
         record = self._record or ExchangeRecord(gateway, self._request, self._response)
         closing: Closing = "error" if self._bug else why

@@ -35,7 +35,7 @@ WAIT = 25.0
 _FIRST_POLL, _LAST_POLL = 0.02, 0.5
 
 
-class KeptReply(msgspec.Struct, frozen=True, array_like=True):
+class IdempotentReply(msgspec.Struct, frozen=True, array_like=True):
     """A complete reply, as the caller got it."""
 
     status: int
@@ -43,7 +43,7 @@ class KeptReply(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
-_read_reply = msgspec.msgpack.Decoder(KeptReply).decode
+_read_reply = msgspec.msgpack.Decoder(IdempotentReply).decode
 _write = msgspec.msgpack.Encoder().encode
 
 
@@ -69,7 +69,7 @@ class Repeats:
 
     async def begin(
         self, tenant: str, key: str, fingerprint: bytes, more_time: Callable[[float], Awaitable[None]]
-    ) -> RepeatClaim | KeptReply:
+    ) -> RepeatClaim | IdempotentReply:
         """The right to send this request, or the reply to an equal one. `fingerprint`: a digest of the request. Waits
         while an equal request is in progress; `more_time` is called first. Raises KeyReused, InProgress,
         AlreadyAnswered, and PolicyUnavailable."""
@@ -102,7 +102,7 @@ class Repeats:
         except RecordStoreDown as error:
             raise PolicyUnavailable("the Idempotency-Key cannot be checked now; try again") from error
 
-    async def finish(self, claim: RepeatClaim, reply: KeptReply | None) -> None:
+    async def finish(self, claim: RepeatClaim, reply: IdempotentReply | None) -> None:
         """Keeps the reply. None: it is too long."""
         self._begun.discard(claim)
         fingerprint = claim.begun[1 : 1 + FINGERPRINT_BYTES]
@@ -148,7 +148,7 @@ class Repeats:
                 await self._store.replace(claim.name, claim.begun, claim.begun, _LEASE)
 
 
-def _reply(record: bytes, fingerprint: bytes) -> KeptReply | None:
+def _reply(record: bytes, fingerprint: bytes) -> IdempotentReply | None:
     """The reply of a record. None: the request is in progress. Raises KeyReused and AlreadyAnswered."""
     state, other = record[:1], record[1 : 1 + FINGERPRINT_BYTES]
     if other != fingerprint:
@@ -175,7 +175,7 @@ class RepeatClaim:
     def max_reply(self) -> int:
         return self._repeats.settings.max_reply
 
-    async def finish(self, reply: KeptReply | None) -> None:
+    async def finish(self, reply: IdempotentReply | None) -> None:
         await self._repeats.finish(self, reply)
 
     def release(self) -> None:

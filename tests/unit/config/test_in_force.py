@@ -233,3 +233,26 @@ def test_a_planner_learns_whose_calls_failed(tmp_path: Path) -> None:
     assert (candidate,) == gateway.planner.plan(RoutingRequest(call, "good"), (candidate,)).candidates
     with pytest.raises(Unavailable):
         gateway.planner.plan(RoutingRequest(call, "hostile"), (candidate,))
+
+
+async def test_the_circuit_of_one_tenant_is_shown_as_open(force: WorkerState) -> None:
+    name = force.gateway.models.names[0]
+    candidate = force.gateway.models.candidates(name)[0]
+    tenant = force.config.callers[0].tenant
+    learn, failed = force.gateway.sinks[0], AttemptResult(candidate, "failed", 503)
+    for _ in range(5):
+        learn(settlement(model=name, tenant=tenant, plan=Plan((candidate,)), attempt_results=(failed,)))
+
+    assert 1.0 == force._metrics.registry.get_sample_value("edge_circuits_open", {"provider": candidate.provider})
+
+
+async def test_idempotency_keys_follow_the_configuration(force: WorkerState, tmp_path: Path) -> None:
+    repeats = force.gateway.repeats
+    assert repeats is not None
+    await force.reload(lambda: config(tmp_path, "idempotency: {window: 1m, max_reply: 1KiB}\n"))
+    assert (60.0, 1024) == (repeats.settings.window, repeats.settings.max_reply)
+    assert force.gateway.repeats is repeats
+    await force.reload(lambda: config(tmp_path, "idempotency: {enabled: false}\n"))
+
+    assert force.gateway.repeats is None
+    assert "records" not in force.stores()

@@ -34,9 +34,9 @@ from .response_head import Answered
 _GOOD = range(200, 300)
 
 
-async def owned_objects(
+async def object_access(
     gateway: Gateway, identified: Identified, call: Call, candidates: Sequence[Candidate], *, large: bool
-) -> OwnedObjects | None:
+) -> ObjectAccess | None:
     """None if tenants share no account. `large`: the body is searched off the event loop. Raises NoSuchObject if no
     candidate has all objects that the request names for this tenant, BadRequest, and PolicyUnavailable."""
     owners = gateway.owners
@@ -61,7 +61,7 @@ async def owned_objects(
                 refused[provider] = next(
                     (each for each, is_owned in zip(named, owned, strict=True) if not is_owned), None
                 )
-    objects = OwnedObjects(owners, identified.principal.tenant, call, target, refused)
+    objects = ObjectAccess(owners, identified.principal.tenant, call, target, refused)
     able = objects.able(candidates)
     if candidates and not able:
         first = next(each for each in refused.values() if each is not None)
@@ -70,7 +70,7 @@ async def owned_objects(
     return objects
 
 
-class OwnedObjects:
+class ObjectAccess:
     """The stored objects of one exchange."""
 
     __slots__ = ("_call", "_owners", "_refused", "_reply", "_target", "_tenant")
@@ -137,7 +137,8 @@ class OwnedObjects:
         provider = answered.candidate.provider
         if self._reply is not None:
             if body.is_whole and event.end:
-                self._reply.whole(event.body if command.body is None else command.body)
+                raw = phase.body.raw  # the caller may get it as a stream
+                self._reply.whole(raw or (event.body if command.body is None else command.body))
             if self._reply.new:
                 ids, self._reply.new = self._reply.new, []
                 await self._owners.record(provider, self._tenant, ids, REPLY_SECONDS)
@@ -162,9 +163,9 @@ class OwnedObjects:
             if target.id is not None and not target.below:
                 await self._owners.forget(provider, self._tenant, target.id)
             return command
-        # A reply about a part of an object shows the ids of other objects: the files of a vector store.
-        ids = ids_made(reply, stored=target.id is None)
-        if ids and not (target.below and call.method == "GET"):
+        # What a path below an object shows can be made by others. What a POST makes is the tenant's.
+        ids = ids_made(reply) if call.method != "GET" or not target.below else []
+        if ids:
             await self._owners.record(provider, self._tenant, ids)
         return command
 

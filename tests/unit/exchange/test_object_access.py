@@ -373,6 +373,16 @@ def test_an_object_belongs_to_the_tenant_that_made_it_until_it_is_deleted(collec
     assert unknown == refusal(ask(stage, "acme", path, None, "GET"))
 
 
+def test_a_reply_that_is_read_for_its_ids_is_billed_as_before() -> None:
+    stage = tenants()
+    owner(stage, "acme", "file-1")
+    job = {"model": "gpt-x", "training_file": "file-1"}
+    ask(stage, "acme", "/v1/fine_tuning/jobs", job, "POST", answered(), whole({"id": "ftjob-1", "model": "gpt-x"}))
+    ask(stage, "acme", "/v1/files", {"purpose": "x"}, "POST", answered(), whole({"id": "file-2"}))
+
+    assert [(None, True), (None, False)] == [(each.usage, each.unpriced) for each in stage.settled]
+
+
 def test_nothing_is_recorded_from_an_error() -> None:
     stage = tenants()
     ask(stage, "acme", "/v1/files", {}, "POST", answered(400), whole({"id": "file-1"}))
@@ -425,6 +435,30 @@ def test_a_completed_upload_gives_its_file_to_its_owner() -> None:
     ask(stage, "acme", "/v1/uploads/upload_1/complete", {"part_ids": []}, "POST", answered(), whole(reply))
 
     assert refusal(ask(stage, "acme", "/v1/files/file-1", None, "GET")) is None
+
+
+def test_what_a_tenant_makes_from_its_object_is_its_own() -> None:
+    stage = tenants()
+    owner(stage, "acme", "video_1")
+    ask(stage, "acme", "/v1/videos/video_1/remix", {"prompt": "x"}, "POST", answered(), whole({"id": "video_2"}))
+    ask(stage, "acme", "/v1/videos/video_1/others", None, "GET", answered(), whole({"id": "video_3"}))
+
+    assert [True, False] == [_has(stage, "acme", id) for id in ("video_2", "video_3")]
+
+
+def test_the_items_of_a_response_are_known_when_it_is_read() -> None:
+    stage = tenants()
+    owner(stage, "acme", "resp_9")
+    ask(stage, "acme", "/v1/responses/resp_9", None, "GET", answered(), whole(REPLY))
+
+    assert _has(stage, "acme", "msg_9")
+
+
+def test_a_whole_reply_that_becomes_a_stream_belongs_to_its_tenant() -> None:
+    stage = tenants()
+    ask(stage, "acme", "/v1/responses", {**RESPONSES, "stream": True}, "POST", answered(), whole(REPLY))
+
+    assert _has(stage, "acme", "resp_9")
 
 
 def test_text_of_a_caller_in_a_reply_makes_nobody_an_owner() -> None:
