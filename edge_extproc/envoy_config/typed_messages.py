@@ -37,7 +37,7 @@ def typed_messages() -> Iterator[None]:
 
 
 def _compare(message: Description, url: str | None) -> None:
-    name = f"{message.package}.{type(message).__name__}"
+    name = f"{type(message).package}.{type(message).__name__}"
     try:
         made = _typed(message)
         least = _dict(made)
@@ -56,7 +56,7 @@ def _typed(value: Any) -> Any:
     """The value with the types of envoy-data-plane."""
     match value:
         case Description():
-            cls = getattr(_module(value.package), type(value).__name__)
+            cls = getattr(_module(type(value).package), type(value).__name__)
             return cls(**{name: _typed(each) for name, each in vars(value).items()})
         case EnumMember():
             return getattr(getattr(_module(value.package), value.type), value.name)
