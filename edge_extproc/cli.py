@@ -6,7 +6,6 @@ Each mistake is one clear line on stderr and exit code 1; a usage mistake is exi
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from pathlib import Path
@@ -185,6 +184,8 @@ def render(
     admin_port: AdminPort = None,
 ) -> None:
     """Render the proxy's configuration: a bootstrap for Envoy (JSON) or an EnvoyFilter for Istio (YAML)."""
+    import orjson
+
     from .envoy_config import bootstrap as render_envoy
     from .envoy_config import istio as render_istio
     from .envoy_config.typed_messages import typed_messages
@@ -203,7 +204,8 @@ def render(
     if target == "envoy":
         _print_limitations(rendered)
         with typed_messages():
-            text = json.dumps(render_envoy.render(rendered), indent=2) + "\n"
+            bootstrap = render_envoy.render(rendered)
+        text = orjson.dumps(bootstrap, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
     else:
         labels = render_istio.labels(workload)
         mesh = render_istio.MeshResources(namespace, labels, listener_port, route, agent_identity=agent_identity)

@@ -69,7 +69,7 @@ _EMPTY: tuple[object, ...] = ([], {})
 
 
 def type_url(message: Description) -> str:
-    return f"type.googleapis.com/{message.package}.{type(message).__name__}"
+    return f"type.googleapis.com/{type(message).package}.{type(message).__name__}"
 
 
 def _value(value: object) -> Any:

@@ -37,14 +37,16 @@ def typed_messages() -> Iterator[None]:
 
 
 def _compare(message: Description, url: str | None) -> None:
-    name = f"{message.package}.{type(message).__name__}"
+    name = f"{type(message).package}.{type(message).__name__}"
     try:
         made = _typed(message)
-        least, whole = _dict(made), _dict(made, include_default_values=True)
+        least = _dict(made)
     except (AttributeError, ImportError, TypeError, ValueError) as error:
         raise ConfigError(f"the rendered {name} is not a message of Envoy: {error}") from error
     rendered = json_form(message)
-    if not (_within(least, rendered) and _within(rendered, whole)):
+    # Defaults may be rendered that the types leave out.
+    rightly = _within(rendered, least) or _within(rendered, _dict(made, include_default_values=True))
+    if not (_within(least, rendered) and rightly):
         raise ConfigError(f"the rendered {name} is not the message of Envoy: {rendered}; expected {least}")
     if url is not None and url != (expected := _url(made)):
         raise ConfigError(f"the rendered {name} has the type URL {url}; expected {expected}")
@@ -54,7 +56,7 @@ def _typed(value: Any) -> Any:
     """The value with the types of envoy-data-plane."""
     match value:
         case Description():
-            cls = getattr(_module(value.package), type(value).__name__)
+            cls = getattr(_module(type(value).package), type(value).__name__)
             return cls(**{name: _typed(each) for name, each in vars(value).items()})
         case EnumMember():
             return getattr(getattr(_module(value.package), value.type), value.name)

@@ -33,8 +33,9 @@ class WorkerClient:
     """The client of one worker. It outlives the worker's process: gRPC connects again to the next one."""
 
     def __init__(self, address: str, tls: MutualTls | None = None) -> None:
-        # By default, gRPC waits a second and more between two connection attempts to a worker that is starting.
-        options = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500))
+        # By default, gRPC waits a second and more between two connection attempts to a worker that is starting. It
+        # takes no less than 100 ms.
+        options = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100))
         self._channel = aio.insecure_channel(address, options=options) if tls is None else tls.channel(address, options)
         encode, decode = health_pb2.HealthCheckRequest.SerializeToString, health_pb2.HealthCheckResponse.FromString
         self._check: Any = self._channel.unary_unary(HEALTH + "/Check", encode, decode)
