@@ -15,6 +15,8 @@ CLAUDES = re.compile(r"[A-Za-z0-9+/=]*")
 """A signature of Claude's is base64; what these tests take for one begins with CLAUDE_SIGNED."""
 CLAUDE_SIGNED = "RUNsYXVkZQ"
 GOOGLE_SIGNED = "R29vZ2xl"
+# A signature that Google made once. langchain for JavaScript (1.x) sends it with each call that has none.
+LANGCHAIN_SIGNED = "ErYCCrMCAdHtim9k"
 # Google's page on thought signatures: what may stand for the signature of a call that another model made.
 SKIPS_VALIDATION = {"skip_thought_signature_validator", "context_engineering_is_the_way_to_go"}
 
@@ -233,7 +235,7 @@ def gemini_3(body: dict[str, Any]) -> list[str]:
 
 
 def _is_googles(signature: str) -> bool:
-    if signature in SKIPS_VALIDATION or signature.startswith(GOOGLE_SIGNED):
+    if signature in SKIPS_VALIDATION or signature.startswith((GOOGLE_SIGNED, LANGCHAIN_SIGNED)):
         return True
     try:
         return base64.b64decode(signature, validate=True).decode() in SKIPS_VALIDATION
