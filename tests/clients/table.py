@@ -107,6 +107,11 @@ def run_library(installation: str, directory: Path, program: str, jobs: list[Jso
 
 ALWAYS_STREAMS = {"plain": "it always streams"}
 NO_SCHEMA = {"structured": "it has no structured output"}
+# `AsyncMessages.create() got an unexpected keyword argument 'temperature'`. The other libraries need that SDK.
+SENDS_TEMPERATURE = dict.fromkeys(
+    ("plain", "stream", "tools"),
+    "for Anthropic messages, llama-index-llms-anthropic 0.12.3 does not work with the locked SDK of Anthropic",
+)
 
 CLIENTS = (
     Client("@openai/codex", "npm", "responses", agents.CODEX, ALWAYS_STREAMS),
@@ -132,10 +137,8 @@ CLIENTS = (
         Client("langchain", "npm", api, "langchain.mjs", title="langchain (JavaScript)")
         for api in ("chat", "responses", "anthropic", "google")
     ),
-    *(
-        Client("llama-index-core", "python", api, "llama_index_client.py")
-        for api in ("chat", "responses", "anthropic", "google")
-    ),
+    *(Client("llama-index-core", "python", api, "llama_index_client.py") for api in ("chat", "responses", "google")),
+    Client("llama-index-core", "python", "anthropic", "llama_index_client.py", SENDS_TEMPERATURE),
     *(
         Client("pydantic-ai-slim", "python", api, "pydantic_ai_client.py", title="pydantic-ai")
         for api in ("chat", "responses", "anthropic", "google")
