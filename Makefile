@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # `LOCK=` installs the newest versions that pyproject.toml allows, not those of requirements/. Use it with a VENV of its own.
 LOCK ?= requirements
 
-.PHONY: up test test-long check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages
+.PHONY: up test test-long test-clients lock-clients check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
@@ -16,13 +16,19 @@ up: $(VENV)/.up
 # would compile the package anew.
 TESTS = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadgroup --progress-lines -o console_output_style=classic
 
-# Everything that CI runs: linters, types, layers, and all tests but those that need a real provider's key.
+# Linters, types, layers, and all tests but those that need a real provider's key, and the whole ring of clients.
 test check: lint
-	$(TESTS) -m "not live"
+	$(TESTS) -m "not live and not clients"
 
 # The same with four times the examples, as CI runs it each week.
 test-long: lint
-	$(TESTS) -m "not live" --long
+	$(TESTS) -m "not live and not clients" --long
+
+# Clients from npm, PyPI and Go modules at each kind of provider. They are installed into the user's cache, about 3 GB;
+# those that cannot be installed are skipped with the reason. WRITE_CLIENTS=1 writes the results for docs/clients.md.
+test-clients: $(VENV)/.dev
+	-cd tests && $(abspath $(BIN))/python -m clients.install
+	$(TESTS) -m clients
 
 # Which branches of the core rooms no test takes. It doubles the time of the tests, so it is a door of its own.
 coverage: $(VENV)/.dev
@@ -69,6 +75,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python docs/translation/build.py
 	$(BIN)/python docs/profiles.py
 	$(BIN)/python docs/configuration.py
+	PYTHONPATH=tests $(BIN)/python docs/client_table.py
 
 # Dashboards, alerts and the list of metrics, from the code.
 dashboards: $(VENV)/.dev
@@ -132,6 +139,18 @@ $(VENV)/site/.done: requirements/docs.lock | $(VENV)/bin/python
 	$(BIN)/python -m venv $(VENV)/site
 	$(VENV)/site/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.lock
 	@touch $@
+
+# The newest versions of the clients in tests/clients. Their results are of the locked versions: run test-clients after it.
+# uv's command line is that of COMPILE, without the project.
+lock-clients: | $(VENV)/bin/python
+	@test -x $(VENV)/lock/bin/uv || $(BIN)/python -m venv $(VENV)/lock
+	@$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.13,<1"
+	set -e; for name in python aider; do (cd tests/clients/$$name && $(abspath $(VENV))/lock/bin/uv pip compile --quiet --no-config \
+	  --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock-clients" \
+	  requirements.in --output-file requirements.lock $(UPGRADE)); done
+	cd tests/clients/npm && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved \
+	  --no-fund --no-audit --save-exact $$(node -p 'Object.keys(require("./package.json").dependencies).map(n => n + "@latest").join(" ")')
+	cd tests/clients/go && go get github.com/openai/openai-go/v3@latest github.com/anthropics/anthropic-sdk-go@latest && go mod tidy
 
 lock: | $(VENV)/bin/python
 	@test -x $(VENV)/lock/bin/uv || $(BIN)/python -m venv $(VENV)/lock

@@ -45,6 +45,7 @@ def hold_to_the_grammar(wire: bytes) -> list[dict[str, Any]]:
                 calls = begun[number] = calls + 1
             else:
                 assert call["index"] < calls, "a call goes on that never began"
+                assert call.keys() & {"function", "custom"}, "a piece of a call without its function"
         if choice["finish_reason"] is not None:
             finished.add(number)
     assert begun.keys() == finished

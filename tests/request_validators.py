@@ -20,6 +20,8 @@ CLAUDE_SIGNED = "RUNsYXVkZQ"
 GOOGLE_SIGNED = "R29vZ2xl"
 OPENAI_SEALED = "gAAAAA"
 """OpenAI's encrypted reasoning is a Fernet token."""
+# A signature that Google made once. langchain for JavaScript (1.x) sends it with each call that has none.
+LANGCHAIN_SIGNED = "ErYCCrMCAdHtim9k"
 # Google's page on thought signatures: what may stand for the signature of a call that another model made.
 SKIPS_VALIDATION = {"skip_thought_signature_validator", "context_engineering_is_the_way_to_go"}
 Json = dict[str, Any]
@@ -684,7 +686,7 @@ def _gemini_thinking(body: Json, *, third: bool) -> Iterator[str]:
 
 
 def _is_googles(signature: str) -> bool:
-    if signature in SKIPS_VALIDATION or signature.startswith(GOOGLE_SIGNED):
+    if signature in SKIPS_VALIDATION or signature.startswith((GOOGLE_SIGNED, LANGCHAIN_SIGNED)):
         return True
     try:
         return base64.b64decode(signature, validate=True).decode() in SKIPS_VALIDATION

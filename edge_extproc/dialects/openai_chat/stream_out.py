@@ -214,7 +214,10 @@ class ReplyWriter:
         part = self._choice(event.choice).parts[event.part]
         if part.kind == "tool_call":
             signed = {"google": {"thought_signature": event.signature}}
-            return self._chunk(event.choice, {"tool_calls": [{"index": part.call, "extra_content": signed}]})
+            # Clients (langchain, llama-index) read `function` in each piece of a call.
+            piece: Object = {"function": {"arguments": ""}} if part.input is None else {"custom": {"input": ""}}
+            call = {"index": part.call, **piece, "extra_content": signed}
+            return self._chunk(event.choice, {"tool_calls": [call]})
         part.signature += event.signature
         return b""
 
