@@ -27,7 +27,14 @@ CHAT_ONLY: Formats = MappingProxyType(
 """The operations that are sent to every compatible host. A host that lacks one answers with an error."""
 # OpenAI refuses a user of more than 64 characters (`string_above_max_length`; see also maximhq/bifrost#1000). It is
 # assumed that it refuses reasoning in an assistant message. This is safe, because its models cannot use it.
-OPENAI_HOST = HostProfile(user_limit=64, strict_ids=True, thoughts="refused", developer_role=True, stores_replies=True)
+OPENAI_HOST = HostProfile(
+    user_limit=64,
+    strict_ids=True,
+    thoughts="refused",
+    developer_role=True,
+    stores_replies=True,
+    hosted_tools=frozenset({"web_search", "code_execution"}),
+)
 # For another address: a proxy of OpenAI or another host. It gets what both accept: short ids, no role `developer`, and
 # the reasoning of callers with the same dialect.
 OPENAI_PROXY = HostProfile(user_limit=64, strict_ids=True)
