@@ -11,9 +11,10 @@ from types import MappingProxyType
 from ...codecs.json_values import TokenCounts, as_object, encode, text_of
 from ...errors import BadRequest
 from ...model.content import Audio, FileRef, Image, Inline, Json, Opaque, Part, Refusal, Text, Thinking, ToolCall, Url
-from ...model.reply import Finish, FinishReason, Reply
+from ...model.reply import Choice, Finish, FinishReason, Reply
 from ...model.usage import Usage
 from ..base import ModelCard
+from ..citations import citations_in, grounding
 from ..failed_finish import OTHER_WORDS
 from ..turns import CUT_OFF, arguments_of
 from .content import (
@@ -398,6 +399,13 @@ def is_cut_call(part: Part, finish: Finish | None) -> bool:
     return is_cut and isinstance(part, ToolCall) and arguments_of(part.arguments) is None
 
 
+def _sources(choice: Choice) -> Block:
+    """The sources that another format's reply cites."""
+    cited = [each for part in choice.parts if isinstance(part, Text) for each in citations_in(part.extras)]
+    found = tuple(dict.fromkeys((*cited, *citations_in(choice.extras))))
+    return {"groundingMetadata": grounding(found)} if found else {}
+
+
 def write_reply(reply: Reply) -> bytes:
     own = reply.dialect == NAME
     extras = dict(reply.extras) if own else {}
@@ -414,7 +422,7 @@ def write_reply(reply: Reply) -> bytes:
                     and (block := writing.part(part, index)) is not None
                 ),
                 write_finish(choice.finish, own=own),
-                choice.extras if own else {},
+                choice.extras if own else _sources(choice),
             )
             for index, choice in enumerate(reply.choices)
         ]
