@@ -11,7 +11,7 @@ from .phases import Identified
 from .ports import Gateway
 
 
-def by_body(gateway: Gateway, identified: Identified, body: bytes) -> Identified:
+def _by_body(gateway: Gateway, identified: Identified, body: bytes) -> Identified:
     """The route that the body shows, for a path that several routes have."""
     route = identified.route
     if not gateway.routes.alternatives(route):
@@ -20,13 +20,14 @@ def by_body(gateway: Gateway, identified: Identified, body: bytes) -> Identified
     return replace(identified, route=route, caller_dialect=dialect)
 
 
-def read_call(gateway: Gateway, identified: Identified, body: bytes) -> ParsedCall:
-    """Raises BadRequest."""
+def read_call(gateway: Gateway, identified: Identified, body: bytes) -> tuple[Identified, ParsedCall]:
+    """The call, and its route, which the body may show. Raises BadRequest."""
+    identified = _by_body(gateway, identified, body)
     received, dialect, route = identified.received, identified.caller_dialect, identified.route
     check_shape(body, route.operation, gateway.shape, gateway.wire_names)
     if not route.format:
         call = dialect.read_call(body, route.operation, received.headers, received.path)
-        return ParsedCall(call, dialect, None)
+        return identified, ParsedCall(call, dialect, None)
     _, mark, query = received.values.get(":path", "").partition("?")
     form = gateway.formats[route.format]
     call = form.read_call(body, received.method, received.headers, received.path + mark + query)
@@ -34,4 +35,4 @@ def read_call(gateway: Gateway, identified: Identified, body: bytes) -> ParsedCa
         default = DEFAULT_MODELS.get(received.path, "")
         if gateway.models.candidates(default):
             call = replace(call, model=default)
-    return ParsedCall(call, dialect, form)
+    return identified, ParsedCall(call, dialect, form)
