@@ -12,9 +12,12 @@ from edge_extproc.dialects.gemini_generate import models as gemini
 from edge_extproc.dialects.openai_chat.models import efforts_of, is_sampled, takes_stop
 from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
 from edge_extproc.providers import anthropic_betas
+from edge_extproc.providers.anthropic import ANTHROPIC_HOST
+from edge_extproc.providers.google import GEMINI_HOST
 from edge_extproc.providers.openai import OPENAI_HOST, OPENAI_PROXY
 from edge_extproc.providers.openai_compatible import HOSTS
 from edge_extproc.providers.quirks import NO_QUIRKS, Quirks
+from edge_extproc.providers.vertex import VERTEX_HOST
 
 PAGE = Path(__file__).with_suffix(".md")
 INTRODUCTION = """\
@@ -97,6 +100,16 @@ def page() -> str:
                 "unknown",
             ),
             rows,
+        ),
+        "## Tools that hosts execute\n\nCallers of other formats may use them there.\n",
+        _table(
+            ("host", "tools"),
+            (
+                ("Anthropic", _codes(sorted(ANTHROPIC_HOST.hosted_tools))),
+                ("Google AI Studio", _codes(sorted(GEMINI_HOST.hosted_tools))),
+                ("OpenAI, in Responses", _codes(sorted(OPENAI_HOST.hosted_tools))),
+                ("Vertex AI", _codes(sorted(VERTEX_HOST.hosted_tools))),
+            ),
         ),
         "## Anthropic's beta flags\n",
         _table(

@@ -6,6 +6,7 @@ Each mistake is one clear line on stderr and exit code 1; a usage mistake is exi
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path

@@ -191,6 +191,8 @@ class HostProfileConfig(ConfigSection):
     callers_tools: Boolean | None = None
     """As a host of OpenAI Responses, it takes custom tools, namespaces and shells of the caller. If false, a call with
     such tools is sent in its chat format."""
+    hosted_tools: tuple[Annotated[Text, one_of("web_search", "web_fetch", "code_execution")], ...] | None = None
+    """The tools that it executes itself and that callers of other formats may use there. []: none."""
     stores_replies: Boolean | None = None
     """It stores replies of OpenAI Responses, so the gateway does not (section `conversations`)."""
     server_tools: Boolean | None = None
@@ -205,6 +207,8 @@ class HostProfileConfig(ConfigSection):
         given = {name: value for name, value in named.items() if value is not None or name == "user_limit"}
         if "thoughts" in given:
             given["thoughts"] = str(given["thoughts"]).replace("as_they_came", "as they came")
+        if self.hosted_tools is not None:
+            given["hosted_tools"] = frozenset(self.hosted_tools)
         if self.models:
             given["models"] = MappingProxyType(dict(self.models))
         return given

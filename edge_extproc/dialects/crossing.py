@@ -7,12 +7,12 @@ named, so that a conversation can continue elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import MappingProxyType
 
 from ..errors import Unsupported
-from ..model.call import Chat, FunctionTool, ReplacedTool, Tool
+from ..model.call import Chat, FunctionTool, HostedTool, ReplacedTool, Tool
 from ..model.content import Extras, Message, Opaque, Part, Text, ToolCall, ToolResult
 from .dropping import messages_of, parts_of, tools_of
 from .history import UniqueIds
@@ -50,12 +50,19 @@ def asking_for_json(chat: Chat) -> Chat:
     return replace(chat, messages=(*messages[:end], asking, *messages[end:]))
 
 
-def portable(chat: Chat, title: str) -> Chat:
-    """The chat as a format named `title` can take it. `lost` collects the names of what is missing. Raises Unsupported
-    if the caller requires a missing tool."""
+def _no_tool(tool: HostedTool) -> bool:
+    """The format has no tools that its hosts execute."""
+    del tool
+    return False
+
+
+def portable(chat: Chat, title: str, has_tool: Callable[[HostedTool], bool] = _no_tool) -> Chat:
+    """The chat as a format named `title` can take it. `has_tool`: whether the provider has an equivalent of a tool that
+    the caller's own provider would execute. `lost` collects the names of what is missing. Raises Unsupported if the
+    caller requires a missing tool."""
     chat = with_legal_names(_with_unique_ids(chat))
     lost = set(chat.lost)
-    tools = _tools(chat, title, lost)
+    tools = _tools(chat, title, lost, has_tool)
     messages = _messages(chat, lost)
     if not lost and len(tools) == len(chat.tools) and all(a is b for a, b in zip(tools, chat.tools, strict=True)):
         return chat
@@ -81,24 +88,29 @@ def _with_unique_ids(chat: Chat) -> Chat:
     return replace(chat, messages=tuple(messages))
 
 
-def _tools(chat: Chat, title: str, lost: set[str]) -> tuple[Tool, ...]:
+def _tools(chat: Chat, title: str, lost: set[str], has_tool: Callable[[HostedTool], bool]) -> tuple[Tool, ...]:
     offered: list[Tool] = []
-    left_out: list[str] = []
+    hosted: list[str] = []
+    """The kinds of the tools of the provider. None of them can be forced elsewhere."""
     for path, tool in tools_of(chat.tools):
         match tool:
             case ReplacedTool() if tool.functions:
                 offered += tool.functions
                 lost.update(tool.lost)
+            case HostedTool() if has_tool(tool):
+                hosted.append(tool.kind)
+                offered.append(tool)
+                lost.update(tool.lost)
             case Opaque():
-                left_out.append(tool.kind)
+                hosted.append(tool.kind)
                 lost.add(path)
             case FunctionTool():
                 offered.append(tool)
     choice = chat.tool_choice
-    if left_out and choice is not None and choice.mode in _FORCED:
+    if hosted and choice is not None and choice.mode in _FORCED:
         names = {tool.name for tool in offered if isinstance(tool, FunctionTool)}
         if not names or (choice.mode == "tool" and choice.name not in names):
-            kind = choice.name if choice.name in left_out else left_out[0]
+            kind = choice.name if choice.name in hosted else hosted[0]
             raise Unsupported(chat.spelling.field("tool_choice"), title, f"the format has no tool of type {kind!r}")
     return tuple(offered)
 

@@ -12,7 +12,7 @@ from .phases import Identified
 from .ports import Gateway
 
 
-def by_body(gateway: Gateway, identified: Identified, body: bytes) -> Identified:
+def _by_body(gateway: Gateway, identified: Identified, body: bytes) -> Identified:
     """The route that the body shows, for a path that several routes have."""
     route = identified.route
     if not gateway.routes.alternatives(route):
@@ -21,13 +21,15 @@ def by_body(gateway: Gateway, identified: Identified, body: bytes) -> Identified
     return replace(identified, route=route, caller_dialect=dialect)
 
 
-def read_call(gateway: Gateway, identified: Identified, body: bytes) -> ParsedCall:
-    """Raises BadRequest, and TooLarge for a body with too many items."""
+def read_call(gateway: Gateway, identified: Identified, body: bytes) -> tuple[Identified, ParsedCall]:
+    """The call, and its route, which the body may show. Raises BadRequest, and TooLarge for a body
+    with too many items."""
+    identified = _by_body(gateway, identified, body)
     received, dialect, route = identified.received, identified.caller_dialect, identified.route
     check_shape(body, route.operation, gateway.shape, gateway.wire_names)
     if not route.format:
         call = dialect.read_call(body, route.operation, received.headers, received.path)
-        return ParsedCall(with_host_terms(call, gateway.host_terms), dialect, None)
+        return identified, ParsedCall(with_host_terms(call, gateway.host_terms), dialect, None)
     _, mark, query = received.values.get(":path", "").partition("?")
     form = gateway.formats[route.format]
     call = form.read_call(body, received.method, received.headers, received.path + mark + query)
@@ -35,4 +37,4 @@ def read_call(gateway: Gateway, identified: Identified, body: bytes) -> ParsedCa
         default = DEFAULT_MODELS.get(received.path, "")
         if gateway.models.candidates(default):
             call = replace(call, model=default)
-    return ParsedCall(with_host_terms(call, gateway.host_terms), dialect, form)
+    return identified, ParsedCall(with_host_terms(call, gateway.host_terms), dialect, form)

@@ -76,7 +76,7 @@ from .phases import (
 )
 from .ports import Gateway
 from .prompt_size import read_prompt
-from .read_call import by_body, read_call
+from .read_call import read_call
 from .repeating import cached_reply, store_reply
 from .request_ids import with_ids_of_response, with_request_id
 from .response import CachedReply, OwnReply, Receiving, RefusedResponse, ResponsePhase, head_of
@@ -267,8 +267,8 @@ class RouterExchange:
         if identified.route.operation == "stored":
             json = await serve_stored(gateway, identified, body, gateway.new_id())
             return self._own_reply((("content-type", "application/json"),), json, "edge_stored")
-        identified = self._request = await self._work(large, by_body, gateway, identified, body)
-        parsed = await self._work(large, read_call, gateway, identified, body)
+        identified, parsed = await self._work(large, read_call, gateway, identified, body)
+        self._request = identified
         if gateway.conversations is not None:
             parsed = await with_context(gateway, identified, parsed)
             large = is_large(parsed.call.raw)

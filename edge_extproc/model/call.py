@@ -120,6 +120,24 @@ class ReplacedTool(Opaque):
     """Paths of the fields that `functions` do not have."""
 
 
+HostedService: TypeAlias = Literal["web_search", "web_fetch", "code_execution"]
+
+
+@frozen_dataclass
+class HostedTool(Opaque):
+    """A tool that the provider executes, and that several formats have."""
+
+    service: HostedService = "web_search"
+    allowed_domains: tuple[str, ...] = ()
+    """The only domains that it may use. Empty: all."""
+    blocked_domains: tuple[str, ...] = ()
+    location: Mapping[str, Json] | None = None
+    """The approximate place of the end user: city, country, region, timezone."""
+    max_uses: int | None = None
+    lost: tuple[str, ...] = field(default=(), compare=False)
+    """Paths of its fields that no other format has."""
+
+
 Tool: TypeAlias = FunctionTool | Opaque
 
 

@@ -38,6 +38,9 @@ class HostProfile:
     callers_tools: bool = True
     """Whether a host of OpenAI Responses takes the tools of callers that are no functions. If not, a call with such
     tools is sent in its chat format, where they are functions."""
+    hosted_tools: frozenset[str] = frozenset()
+    """The tools that the host executes and that callers of other formats may be offered there: web_search, web_fetch,
+    code_execution."""
     stores_replies: bool = False
     """Whether the host stores replies and conversations, so that a later call can refer to them by their ids."""
     user_least: int = 0

@@ -16,6 +16,7 @@ from .base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest,
 
 # The only version that Anthropic's API reference lists for the Messages format.
 API_VERSION = "2023-06-01"
+ANTHROPIC_HOST = HostProfile(hosted_tools=frozenset({"web_search", "web_fetch", "code_execution"}))
 
 
 _FORMATS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
@@ -74,7 +75,8 @@ class AnthropicKind(ProviderKind):
     )
 
     def build(self, settings: ProviderSettings) -> AnthropicProvider:
-        return AnthropicProvider(settings, profile=settings.profile(UNKNOWN_HOST))
+        known = ANTHROPIC_HOST if is_anthropic(settings.base_url) else UNKNOWN_HOST
+        return AnthropicProvider(settings, profile=settings.profile(known))
 
 
 PLUGIN: ProviderKind = AnthropicKind()

@@ -11,7 +11,7 @@ The model of a candidate is the name of a deployment. The credential is a key in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from urllib.parse import quote
 
@@ -26,6 +26,9 @@ from .openai import OPENAI, OPENAI_HOST, OpenAIKind
 # Azure's paths below a deployment. Responses, files and batches have paths beside the deployments.
 _OF_A_DEPLOYMENT = ("/audio/", "/chat/completions", "/completions", "/embeddings", "/images/")
 
+# Which of the tools of OpenAI a deployment has is not known.
+AZURE_HOST = replace(OPENAI_HOST, hosted_tools=frozenset())
+
 
 @dataclass(frozen=True, slots=True)
 class AzureProvider:
@@ -33,7 +36,7 @@ class AzureProvider:
     credential: Credential | None
     kind: str = "azure"
     price_list: str = "azure"
-    profile: HostProfile = OPENAI_HOST
+    profile: HostProfile = AZURE_HOST
 
     @property
     def name(self) -> str:
@@ -88,7 +91,7 @@ class AzureKind(ProviderKind):
         credential = settings.credential
         if credential is None and settings.api_key is not None:
             credential = HeaderKey("api-key", settings.api_key)
-        return AzureProvider(settings, credential, profile=settings.profile(OPENAI_HOST))
+        return AzureProvider(settings, credential, profile=settings.profile(AZURE_HOST))
 
 
 PLUGIN: ProviderKind = AzureKind()

@@ -16,6 +16,9 @@ _FORMATS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
 )
 
 
+GEMINI_HOST = HostProfile(hosted_tools=frozenset({"web_search", "web_fetch", "code_execution"}))
+
+
 @dataclass(frozen=True, slots=True)
 class GoogleProvider:
     settings: ProviderSettings
@@ -61,7 +64,7 @@ class GoogleKind(ProviderKind):
     )
 
     def build(self, settings: ProviderSettings) -> GoogleProvider:
-        return GoogleProvider(settings, profile=settings.profile(UNKNOWN_HOST))
+        return GoogleProvider(settings, profile=settings.profile(GEMINI_HOST))
 
 
 PLUGIN: ProviderKind = GoogleKind()

@@ -28,7 +28,13 @@ CHAT_ONLY: Formats = MappingProxyType(
 # OpenAI refuses a user of more than 64 characters (`string_above_max_length`; see also maximhq/bifrost#1000). It is
 # assumed that it refuses reasoning in an assistant message. This is safe, because its models cannot use it.
 OPENAI_HOST = HostProfile(
-    user_limit=64, strict_ids=True, thoughts="refused", refusals=True, developer_role=True, stores_replies=True
+    user_limit=64,
+    strict_ids=True,
+    thoughts="refused",
+    refusals=True,
+    developer_role=True,
+    stores_replies=True,
+    hosted_tools=frozenset({"web_search", "code_execution"}),
 )
 # For another address: a proxy of OpenAI or another host. It gets what both accept: short ids, no role `developer`, and
 # the reasoning of callers with the same dialect.

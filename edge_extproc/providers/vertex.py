@@ -42,6 +42,10 @@ _EMBEDS_CONTENT = re.compile(r"gemini-embedding-(?!0)\d")
 _FLOATING = re.compile(r"@(?:default|latest)$")
 
 
+# Claude has no other of these tools there (see anthropic_betas.py), and a provider has one profile for both formats.
+VERTEX_HOST = HostProfile(hosted_tools=frozenset({"web_search"}))
+
+
 @dataclass(frozen=True, slots=True)
 class VertexProvider:
     settings: ProviderSettings
@@ -151,7 +155,7 @@ class VertexKind(ProviderKind):
         credential = settings.credential
         if credential is None and settings.api_key is not None:
             credential = HeaderKey("x-goog-api-key", settings.api_key)
-        return VertexProvider(settings, credential, profile=settings.profile(UNKNOWN_HOST))
+        return VertexProvider(settings, credential, profile=settings.profile(VERTEX_HOST))
 
 
 PLUGIN: ProviderKind = VertexKind()

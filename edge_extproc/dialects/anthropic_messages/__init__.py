@@ -13,7 +13,7 @@ from types import MappingProxyType
 from ...codecs import json_splice
 from ...codecs.json_values import UNREADABLE, encode
 from ...errors import BadRequest, Unsupported
-from ...model.call import Call, Chat, Operation, Written
+from ...model.call import Call, Chat, HostedTool, Operation, Written
 from ...model.content import Audio, Image, Opaque, Part
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
@@ -21,6 +21,7 @@ from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route, StreamWriter, output_limit
 from ..crossing import asking_for_json, portable, wants_json
+from ..hosted_tools import for_messages, is_offered
 from ..pictures import shown_by_user
 from .errors import error_body, read_error
 from .fields import NAME, SPELLING, TITLE, WIRE, Block
@@ -87,7 +88,10 @@ class AnthropicMessages:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        crossing = RequestWriter(shown_by_user(portable(asking_for_json(chat), TITLE)), host.known_as(model))
+        def has_tool(tool: HostedTool) -> bool:
+            return is_offered(tool, for_messages(tool), chat, host)
+
+        crossing = RequestWriter(shown_by_user(portable(asking_for_json(chat), TITLE, has_tool)), host.known_as(model))
         body = encode({**crossing.body(), "model": model})
         return Written(body, tuple(sorted(crossing.dropped)), wants_json(chat))
 

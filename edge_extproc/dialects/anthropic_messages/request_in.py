@@ -25,6 +25,7 @@ from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, T
 from ...model.content import NO_EXTRAS, Extras, Json, Message, Text
 from .. import reading
 from ..base import Headers
+from ..hosted_tools import of_messages
 from ..reading import read_message
 from .content import opaque_of, read_cache, read_content
 from .fields import BILLING, NAME, NEEDED, SCALARS, SPELLING, WIRE, Block
@@ -72,7 +73,7 @@ def _read_tool(value: Json, path: str) -> Tool:
     """A tool of the caller has no type, or the type custom; every other is the provider's own."""
     tool = as_object(value, path)
     if tool.get("type") not in (None, "custom"):
-        return opaque_of(tool, path)
+        return of_messages(opaque_of(tool, path))
     cache, extras = read_cache(tool, _TOOL)
     return FunctionTool(
         as_text(tool.get("name"), f"{path}.name"),

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from ...codecs.json_values import as_object
 from ...errors import BadRequest, Unsupported
-from ...model.call import Tool, ToolChoice
+from ...model.call import HostedTool, Tool, ToolChoice
 from ...model.content import (
     Audio,
     CacheMark,
@@ -31,6 +31,7 @@ from ...model.content import (
 from ..carried import tool_id
 from ..claude import LEAST_TOP_P_WITH_THINKING, closed_schema
 from ..dropping import tools_of
+from ..hosted_tools import for_messages
 from ..turns import FORCED, NO_PARAMETERS, BlockKind, RoleGroup, Translation, is_explicit, schema_of
 from .content import cache_control, document_source, shortened, source_of
 from .fields import MAX_USER_ID, SCALARS, TITLE, Block
@@ -161,6 +162,8 @@ class RequestWriter(Translation[Block]):
         return [{"name": name, "input_schema": dict(NO_PARAMETERS)} for name in dict.fromkeys(names)]
 
     def _tool(self, tool: Tool, path: str) -> Block:
+        if isinstance(tool, HostedTool):
+            return for_messages(tool)
         if isinstance(tool, Opaque):
             raise Unsupported(path, TITLE, f"the format has no tool of type {tool.kind!r}")
         block: Block = {"name": tool.name}

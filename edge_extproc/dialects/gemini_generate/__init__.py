@@ -16,7 +16,7 @@ from urllib.parse import quote
 from ...codecs import json_array, json_splice, sse
 from ...codecs.json_values import UNREADABLE, encode
 from ...errors import BadRequest
-from ...model.call import Call, Chat, Operation, Written
+from ...model.call import Call, Chat, FunctionTool, HostedTool, Operation, ReplacedTool, Written
 from ...model.content import Opaque, Part, RedactedThinking
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
@@ -24,6 +24,7 @@ from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route
 from ..crossing import portable
+from ..hosted_tools import for_gemini, is_offered
 from ..reading import is_unsafe
 from .content import MARKED
 from .errors import error_of, read_error
@@ -133,8 +134,14 @@ class GeminiGenerate:
             raise BadRequest("the body is nested too deeply") from None
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        # A model up to Gemini 2.5 refuses functions beside a tool of its host.
+        with_functions = any(isinstance(tool, FunctionTool | ReplacedTool) for tool in chat.tools)
+
+        def has_tool(tool: HostedTool) -> bool:
+            return not with_functions and is_offered(tool, for_gemini(tool), chat, host)
+
         if chat.dialect != NAME:
-            chat = portable(chat, TITLE)
+            chat = portable(chat, TITLE, has_tool)
         request = RequestWriter(chat, host.known_as(model))
         try:
             body = encode(request.body())

@@ -11,9 +11,10 @@ from types import MappingProxyType
 from ...codecs.json_values import TokenCounts, as_object, encode, text_of
 from ...errors import BadRequest
 from ...model.content import Audio, FileRef, Image, Inline, Json, Opaque, Part, Refusal, Text, Thinking, ToolCall, Url
-from ...model.reply import Finish, FinishReason, Reply
+from ...model.reply import Choice, Finish, FinishReason, Reply
 from ...model.usage import Usage
 from ..base import ModelCard
+from ..citations import citations_in, grounding
 from ..failed_finish import reason_of
 from ..turns import is_cut_call
 from .content import (
@@ -392,6 +393,13 @@ def candidate_of(index: int | None, parts: Iterable[Block], finish: Json, extras
     return {**candidate, **extras}
 
 
+def _sources(choice: Choice) -> Block:
+    """The sources that another format's reply cites."""
+    cited = [each for part in choice.parts if isinstance(part, Text) for each in citations_in(part.extras)]
+    found = tuple(dict.fromkeys((*cited, *citations_in(choice.extras))))
+    return {"groundingMetadata": grounding(found)} if found else {}
+
+
 def write_reply(reply: Reply) -> bytes:
     own = reply.dialect == NAME
     extras = dict(reply.extras) if own else {}
@@ -408,7 +416,7 @@ def write_reply(reply: Reply) -> bytes:
                     and (block := writing.part(part, index)) is not None
                 ),
                 write_finish(choice.finish, own=own),
-                choice.extras if own else {},
+                choice.extras if own else _sources(choice),
             )
             for index, choice in enumerate(reply.choices)
         ]

@@ -23,6 +23,7 @@ from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Operation, Reasoning, ResponseFormat, Tool, ToolChoice
 from ...model.content import Json, Message, Opaque, Text
 from ..base import Headers, header, output_limit
+from ..hosted_tools import of_gemini
 from ..reading import model_in_path
 from .content import (
     CALLING,
@@ -125,7 +126,7 @@ def _read_tools(value: Json) -> Iterator[Tool]:
         for j, declaration in enumerate(one_or_many(known.get("functionDeclarations", []), path)):
             yield _read_declaration(as_object(declaration, f"{path}[{j}]"), f"{path}[{j}]")
         for kind, settings in rest.items():
-            yield Opaque(NAME, kind, {kind: settings}, f"tools[{i}].{kind}")
+            yield of_gemini(Opaque(NAME, kind, {kind: settings}, f"tools[{i}].{kind}"))
 
 
 def _read_declaration(value: Block, path: str) -> FunctionTool:

@@ -9,7 +9,7 @@ from typing import assert_never
 from ...codecs.json_values import as_object
 from ...codecs.openapi_schema import SchemaError, to_openapi
 from ...errors import BadRequest, Unsupported
-from ...model.call import Chat, FunctionTool, Reasoning, ResponseFormat
+from ...model.call import Chat, FunctionTool, HostedTool, Reasoning, ResponseFormat
 from ...model.content import (
     Audio,
     Document,
@@ -30,6 +30,7 @@ from ...model.content import (
     Url,
 )
 from ..dropping import DropList, messages_of, parts_of, tools_of
+from ..hosted_tools import for_gemini
 from .content import DETAILS, GOOGLES_FILE, JSON_TYPE, MADE_ID, TIERS, as_one_object, media_type_of
 from .fields import MOST_STOPS, SCALARS, TITLE, Block
 from .models import BUDGET_TO_EFFORT, generation_of
@@ -264,6 +265,10 @@ class RequestWriter(DropList):
                     if not declarations:
                         tools.append({"functionDeclarations": declarations})
                     declarations.append(self._declaration(tool, path))
+                case HostedTool() if (hosted := for_gemini(tool)) is not None:
+                    self._drop_member(path, "max_uses", tool.max_uses is not None)
+                    self._drop_member(path, "user_location", tool.location is not None)
+                    tools.append(hosted)
                 case Opaque():
                     raise Unsupported(path, TITLE, f"the format has no tool of type {tool.kind!r}")
                 case _:

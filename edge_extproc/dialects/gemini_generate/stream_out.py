@@ -25,6 +25,7 @@ from ...model.reply import (
     ReplyStarted,
     UsageSeen,
 )
+from ..citations import Citation, citations_in, grounding
 from ..turns import arguments_of, is_cut_call
 from .content import sealed
 from .errors import error_of
@@ -74,6 +75,8 @@ class ReplyWriter:
         self._usage: Block = {}
         self._own_usage: Block = {}
         self._finishes: dict[int, Finished] = {}
+        self._cited: dict[int, tuple[Citation, ...]] = {}
+        """The sources that the texts of another format cite."""
         self._choices: set[int] = set()
         """The candidates with content."""
         self._held: dict[tuple[int, int], _Held] = {}
@@ -115,7 +118,9 @@ class ReplyWriter:
                 return self._last()
             case Failed():
                 return self._frame(error_of(event.fault)) + self._terminator()
-            case Ping() | Garbled() | PartNoted():
+            case PartNoted():
+                self._cited[event.choice] = (*self._cited.get(event.choice, ()), *citations_in(event.extras))
+            case Ping() | Garbled():
                 pass  # SDKs would read a comment as the beginning of an error
             case _:
                 assert_never(event)
@@ -216,9 +221,11 @@ class ReplyWriter:
 
     def _finish_of(self, choice: int) -> tuple[Json, Extras]:
         event = self._finishes.get(choice)
+        cited = tuple(dict.fromkeys(self._cited.get(choice, ())))
+        sources = {"groundingMetadata": grounding(cited)} if cited and not self._own else {}
         if event is None:
-            return write_finish(None, own=self._own), NO_EXTRAS
-        fields = {key: value for key, value in event.extras.items() if key in _CANDIDATE_EXTRAS}
+            return write_finish(None, own=self._own), sources or NO_EXTRAS
+        fields = {**sources} | {key: value for key, value in event.extras.items() if key in _CANDIDATE_EXTRAS}
         return write_finish(event.finish, own=self._own), fields
 
     def _frame(self, body: Block) -> bytes:

@@ -44,6 +44,7 @@ from ...model.reply import Choice, Finish, FinishReason, Reply
 from ...model.usage import Usage, cached_twice
 from ..base import ModelCard
 from ..carried import tool_id
+from ..citations import chat_annotation, citations_in
 from ..dropping import omission
 from ..failed_finish import failed_finish, reason_of
 from .content import (
@@ -319,9 +320,12 @@ def _message_of(choice: Choice, custom: frozenset[str], *, own: bool) -> Object:
     if own:
         message: Object = {"role": "assistant", "refusal": None, **_content_of(choice.parts, extras)}
         content = message["content"]
-        if isinstance(content, list) and all(part.keys() == TEXT_PART for part in content):
-            # Thinking between them split one text of the stream into several parts.
+        if isinstance(content, list) and all(part.keys() - {"annotations"} == TEXT_PART for part in content):
+            # Thinking between them split one text of the stream into several parts. Annotations came with one of them.
             message["content"] = "".join(str(part["text"]) for part in content)
+            lists = [part["annotations"] for part in content if isinstance(part.get("annotations"), list)]
+            if lists:
+                message["annotations"] = [each for annotations in lists for each in annotations]
         overlay(message, extras)
         return message
     written = [written_media(part, place) for place, part in enumerate(_media_of(choice.parts))]
@@ -332,11 +336,25 @@ def _message_of(choice: Choice, custom: frozenset[str], *, own: bool) -> Object:
     if images:
         message["images"] = images
     message.update(next(({"audio": media["audio"]} for media in written if "audio" in media), {}))
+    if cited := _annotations(choice):
+        message["annotations"] = cited
     calls = [part for part in choice.parts if isinstance(part, ToolCall)]
     if calls:
         message["tool_calls"] = [_reply_call(call, custom) for call in calls]
     message.update(thoughts_of([p for p in choice.parts if isinstance(p, Thinking | RedactedThinking)], NO_EXTRAS))
     return message
+
+
+def _annotations(choice: Choice) -> list[Json]:
+    """The sources that the texts of another format cite. The sources of a whole choice belong to all of its text."""
+    written: list[Json] = []
+    at = 0
+    for part in choice.parts:
+        if isinstance(part, Text):
+            end = at + len(part.text)
+            written += [chat_annotation(each, at, end) for each in citations_in(part.extras)]
+            at = end
+    return written or [chat_annotation(each, 0, at) for each in citations_in(choice.extras)]
 
 
 def _media_of(parts: Iterable[Part]) -> Iterator[Image | Audio]:

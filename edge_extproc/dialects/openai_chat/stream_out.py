@@ -30,6 +30,7 @@ from ...model.reply import (
     UsageSeen,
 )
 from ...model.usage import Usage
+from ..citations import Citation, chat_annotation, citations_in
 from ..custom_tools import CustomInputReader
 from .errors import envelope
 from .fields import NAME, Object
@@ -54,12 +55,20 @@ class _WrittenPart:
     ended: bool = False
     input: CustomInputReader | None = None
     """Of a call of a custom tool."""
+    begin: int = 0
+    """Of a text: the length of the texts before it."""
+    cited: tuple[Citation, ...] = ()
+    """The sources that a text of another format cites."""
 
 
 @dataclass(slots=True)
 class _WrittenChoice:
     parts: dict[int, _WrittenPart] = field(default_factory=dict)
     calls: int = 0
+    length: int = 0
+    """Characters of the text."""
+    cited: tuple[Citation, ...] = ()
+    """The sources of the whole choice."""
     images: int = 0
     has_role: bool = False
     finished: bool = False
@@ -102,8 +111,11 @@ class ReplyWriter:
             case UsageSeen():
                 self._usage = event.usage
                 return b""
-            case PartNoted() | Noted():
+            case PartNoted():
+                return self._note(event)
+            case Noted():
                 self.dropped.update(event.extras)
+                self._choice(event.choice or 0).cited += citations_in(event.extras)
                 return b""
             case Ping():
                 return _QUIET
@@ -140,7 +152,7 @@ class ReplyWriter:
 
     def _begin(self, event: PartStarted) -> bytes:
         choice = self._choice(event.choice)
-        part = choice.parts[event.part] = _WrittenPart(event.kind)
+        part = choice.parts[event.part] = _WrittenPart(event.kind, begin=choice.length)
         match event.kind:
             case "tool_call":
                 part.call = choice.calls
@@ -188,6 +200,7 @@ class ReplyWriter:
         part.empty = False
         match part.kind:
             case "text":
+                self._choice(event.choice).length += len(event.text)
                 return self._chunk(event.choice, {"content": event.text})
             case "thinking":
                 part.texts.append(event.text)
@@ -203,6 +216,23 @@ class ReplyWriter:
                 return b""
             case _:
                 assert_never(part.kind)
+
+    def _note(self, event: PartNoted) -> bytes:
+        """The sources of another format are written when their text is complete."""
+        self.dropped.update(event.extras)
+        part, annotations = self._choice(event.choice).parts[event.part], event.extras.get("annotations")
+        if isinstance(annotations, list) and any(
+            isinstance(each, dict) and "url_citation" in each for each in annotations
+        ):
+            return self._chunk(event.choice, {"annotations": annotations})
+        part.cited += citations_in(event.extras)
+        return b""
+
+    def _cite(self, number: int, cited: tuple[Citation, ...], begin: int) -> bytes:
+        end = self._choice(number).length
+        return self._chunk(
+            number, {"annotations": [chat_annotation(each, begin, end) for each in dict.fromkeys(cited)]}
+        )
 
     def _input(self, part: _WrittenPart, text: str, choice: int) -> bytes:
         """A piece of the input of a custom tool."""
@@ -225,6 +255,9 @@ class ReplyWriter:
         if part.ended:
             return b""
         part.ended = True
+        if part.cited:
+            self._choice(choice).cited = ()
+            return self._cite(choice, part.cited, part.begin)
         if part.kind == "thinking" and part.signature:
             block = {"type": "thinking", "thinking": "".join(part.texts), "signature": part.signature}
             part.texts.clear()
@@ -241,6 +274,8 @@ class ReplyWriter:
             return b""
         choice.finished = True
         ends = b"".join(self._part_end(part, number) for part in choice.parts.values())
+        if choice.cited:
+            ends += self._cite(number, choice.cited, 0)
         return ends + self._chunk(number, {}, write_finish(finish, has_calls=choice.calls > 0))
 
     def _end(self) -> bytes:

@@ -15,7 +15,7 @@ from ...codecs import json_splice
 from ...codecs.json_values import UNREADABLE, encode
 from ...conversations.base import StoreSteps
 from ...errors import BadRequest, Unsupported
-from ...model.call import Call, Chat, Operation, Written
+from ...model.call import Call, Chat, HostedTool, Operation, Written
 from ...model.content import Audio, Image, Inline, Opaque, Part
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
@@ -23,6 +23,7 @@ from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route, output_limit
 from ..crossing import portable
+from ..hosted_tools import for_responses, is_offered
 from ..openai_chat import PLUGIN as CHAT
 from ..pictures import shown_by_user
 from .fields import NAME, SPELLING, TITLE, WIRE
@@ -93,7 +94,10 @@ class OpenAIResponses:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        request = RequestWriter(shown_by_user(portable(chat, TITLE)), host.known_as(model), host)
+        def has_tool(tool: HostedTool) -> bool:
+            return is_offered(tool, for_responses(tool), chat, host)
+
+        request = RequestWriter(shown_by_user(portable(chat, TITLE, has_tool)), host.known_as(model), host)
         body = encode({**request.body(), "model": model})
         return Written(body, tuple(sorted(request.dropped)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
@@ -41,6 +41,7 @@ from ...model.reply import Choice, Finish, FinishReason, Reply, ReplyStarted
 from ...model.usage import Usage, cached_twice
 from ..base import made_id
 from ..carried import REDACTED, seal
+from ..citations import Citation, annotation, citations_in
 from ..custom_tools import input_of
 from ..dropping import omission
 from .content import (
@@ -309,8 +310,9 @@ def skeleton_of(kind: str, response_id: str, position: int) -> Item:
     }
 
 
-def output_text(text: str) -> Item:
-    return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
+def output_text(text: str, cited: tuple[Citation, ...] = ()) -> Item:
+    annotations = [annotation(each, 0, len(text)) for each in cited]
+    return {"type": "output_text", "annotations": annotations, "logprobs": [], "text": text}
 
 
 def refused(text: str) -> Item:
@@ -445,8 +447,10 @@ def _shown_text(part: Text | Image | Audio) -> str:
     return part.text if isinstance(part, Text) else omission(part, TITLE)
 
 
-def _output(parts: Iterable[Part], id: str, status: Json, table: ToolTable) -> list[Item]:
-    """The items of a reply of another dialect. Adjacent texts become one message."""
+def _output(parts: Sequence[Part], id: str, status: Json, table: ToolTable, cited: tuple[Citation, ...]) -> list[Item]:
+    """The items of a reply of another dialect. Adjacent texts become one message. `cited`: the sources of the whole
+    choice, for the last text."""
+    last = next((part for part in reversed(parts) if isinstance(part, Text) and part.text), None)
     items: list[Item] = []
     content: list[Json] | None = None
     for part in parts:
@@ -455,7 +459,8 @@ def _output(parts: Iterable[Part], id: str, status: Json, table: ToolTable) -> l
         if isinstance(part, Text | Refusal | Audio) or (
             isinstance(part, Image) and not isinstance(part.source, Inline)
         ):
-            item_content = refused(part.text) if isinstance(part, Refusal) else output_text(_shown_text(part))
+            sources = citations_in(part.extras) or (cited if part is last else ())
+            item_content = refused(part.text) if isinstance(part, Refusal) else output_text(_shown_text(part), sources)
             if content is None:
                 content = []
                 items.append(message_item(skeleton_of("message", id, len(items)), content, "completed", NO_EXTRAS))
@@ -483,7 +488,8 @@ def write_reply(reply: Reply) -> bytes:
         id = response_id_of(reply.id, reply.model, reply.created, reply.call)
         outcome = outcome_of(choice.finish)
         body = body_of(reply.call)
-        output.extend(_output(choice.parts, id, outcome["status"], table_of(body)))
+        cited = citations_in(choice.extras)
+        output.extend(_output(choice.parts, id, outcome["status"], table_of(body), cited))
         return encode(response_of(id, reply, echoed(body, reply.call), outcome, output, usage_items(reply.usage)))
     output.extend(_own_output(choice.parts))
     outcome = own_outcome(choice.finish, reply.extras.get("status"))

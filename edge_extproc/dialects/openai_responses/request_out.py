@@ -9,7 +9,7 @@ from typing import assert_never
 
 from ...codecs.json_values import as_object, maybe_object, maybe_text
 from ...errors import BadRequest, Unsupported
-from ...model.call import Chat, CustomTool, FunctionTool, ResponseFormat, Tool, ToolChoice
+from ...model.call import Chat, CustomTool, FunctionTool, HostedTool, ResponseFormat, Tool, ToolChoice
 from ...model.content import (
     Audio,
     CustomCall,
@@ -32,6 +32,7 @@ from ...model.content import (
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ..custom_tools import input_of
 from ..dropping import DropList, messages_of, parts_of, tools_of
+from ..hosted_tools import for_responses
 from ..openai_chat.models import (
     SAMPLING,
     WANTED,
@@ -225,6 +226,9 @@ class RequestWriter(DropList):
         return {"type": "custom" if is_custom else "function", "name": name}
 
     def _tool(self, tool: Tool, path: str) -> Json:
+        if isinstance(tool, HostedTool) and (hosted := for_responses(tool)) is not None:
+            self._drop_member(path, "max_uses", tool.max_uses is not None)
+            return hosted
         if isinstance(tool, Opaque):
             raise Unsupported(path, TITLE, f"the format has no tool of type {tool.kind!r}")
         if isinstance(tool, CustomTool) and self._takes_custom:

@@ -43,6 +43,7 @@ from ...model.reply import (
     merged,
 )
 from ...model.usage import Usage
+from ..citations import Citation, citations_in
 from ..custom_tools import CustomInputReader, input_of
 from ..dropping import omission
 from .content import message_content, thoughts
@@ -160,6 +161,8 @@ class ReplyWriter:
         self._finish: Finish | None = None
         self._usage: Usage | None = None
         self._extras: Extras = NO_EXTRAS
+        self._cited: tuple[Citation, ...] = ()
+        """The sources of the whole reply of another dialect."""
         self._over = False
         self._out: list[bytes] = []
 
@@ -202,6 +205,7 @@ class ReplyWriter:
                 self._finish = event.finish
             case Noted():
                 self._extras = merged(self._extras, event.extras) if self._is_own else NO_EXTRAS
+                self._cited += citations_in(event.extras) if not self._is_own else ()
             case Ping():
                 self._out.append(sse.comment())
             case Garbled():
@@ -410,6 +414,10 @@ class ReplyWriter:
         message.own = _with_id(own, message.skeleton) if isinstance(own, Mapping) else message.own
         text = Text(part.text, extras=part.extras) if part.start.kind == "text" else Refusal(part.text, part.extras)
         whole = message_content(text, part.extras) if self._is_own else self._content(part, part.text)
+        if part.start.kind == "text" and not self._is_own:
+            cited = citations_in(part.extras) or self._cited
+            whole = output_text(part.text, tuple(dict.fromkeys(cited)))
+            self._emit_annotations(part, whole)
         if part.start.kind == "text":
             logprobs = part.extras.get("logprobs", [])
             self._emit_part(part, "response.output_text.done", {"text": part.text, "logprobs": logprobs})
@@ -418,6 +426,11 @@ class ReplyWriter:
         self._emit_part(part, "response.content_part.done", {"part": whole})
         message.content[part.content_index] = whole
         message.open_parts.discard(part.start.part)
+
+    def _emit_annotations(self, part: _Part, whole: Item) -> None:
+        listed = whole["annotations"]
+        for at, each in enumerate(listed if isinstance(listed, list) else ()):
+            self._emit_part(part, "response.output_text.annotation.added", {"annotation_index": at, "annotation": each})
 
     # tool calls
 

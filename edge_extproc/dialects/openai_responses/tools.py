@@ -20,6 +20,7 @@ from ...model.call import Call, CustomTool, FunctionTool, ReplacedTool, Tool, To
 from ...model.content import CustomCall, Json, Opaque, ToolCall
 from ...model.frozen_dataclass import frozen_dataclass
 from ..custom_tools import custom_tool
+from ..hosted_tools import of_responses
 from .content import opaque_of
 from .fields import NAME, Item
 
@@ -171,7 +172,7 @@ class ToolTable:
                 lost = tuple(f"{path}.{key}" for key in sorted(tool.keys() - _READ_OF_STAND_INS))
                 return ReplacedTool(NAME, kind, tool, path, (function,), lost)
             case _:
-                return opaque_of(tool, path)
+                return of_responses(opaque_of(tool, path))
 
     def _children(self, tool: Item, path: str, namespace: str) -> Iterator[FunctionTool]:
         for child, where in objects(tool.get("tools"), f"{path}.tools"):

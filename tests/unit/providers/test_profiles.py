@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,12 @@ def test_every_kind_of_provider_has_a_profile_that_config_can_change(kind: str) 
 def test_facts_that_are_not_given_stay_the_kinds_own() -> None:
     changed = built(kind="openai", profile={"user_limit": "none", "thoughts": "as_they_came"}).profile
 
-    expected = HostProfile(
-        None, OPENAI_HOST.strict_ids, "as they came", developer_role=True, refusals=True, stores_replies=True
-    )
-    assert expected == changed
+    assert replace(OPENAI_HOST, user_limit=None, thoughts="as they came") == changed
+
+
+def test_a_hosts_own_tools_can_be_switched_off() -> None:
+    assert frozenset() == built(kind="openai", profile={"hosted_tools": []}).profile.hosted_tools
+    assert {"web_search"} == built(kind="openai", profile={"hosted_tools": ["web_search"]}).profile.hosted_tools
 
 
 def test_a_profile_can_begin_with_another_hosts() -> None:
