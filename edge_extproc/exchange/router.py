@@ -39,6 +39,7 @@ from ..model.principal import Principal
 from ..model.trace import read_traceparent
 from . import headers as header_rules
 from .adapt import dialect_of, first_able
+from .batch_lines import check_batch
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
 from .body_shape import check_shape
 from .candidates import find_candidates, most_of, routing_request
@@ -260,6 +261,8 @@ class RouterExchange:
         if large:
             await self._take_time(_LARGE_SECONDS)
         parsed = await self._work(large, self._read_call, identified, body)
+        if parsed.call.operation == "passed":
+            await self._work(large, check_batch, gateway, identified, parsed.call)
         routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
         read = self._request = ReadCall(identified, parsed, routing, candidates, large)
