@@ -9,7 +9,11 @@ EdgeError
 │   │   └── Unpriced       403  a budget applies, and the price of the model is unknown
 │   ├── NoSuchRoute        404  the path belongs to no API
 │   ├── NoSuchModel        404  the model is not configured, or hidden from this caller
+│   ├── NoSuchObject       404  the provider has no such object, or not for this tenant
 │   ├── WrongMethod        405  the path exists, the method does not
+│   ├── InProgress         409  an equal request with the same idempotency key has not ended
+│   ├── AlreadyAnswered    409  an equal request with the same idempotency key has ended, and its reply was not kept
+│   ├── KeyReused          422  the idempotency key belongs to another request
 │   ├── TooLarge           413  the body is over the limit
 │   └── LimitReached       429  a rate limit of the gateway
 │       ├── BudgetReached  429  a limit in dollars
@@ -111,10 +115,38 @@ class NoSuchModel(CallerError):
     code = "model_not_found"
 
 
+class NoSuchObject(CallerError):
+    """The text is the same for an object of another tenant and for one that does not exist."""
+
+    status = 404
+    kind: FaultKind = "not_found"
+    code = "object_not_found"
+
+    def __init__(self, name: str, *, param: str | None = None) -> None:
+        super().__init__(f"there is no object {name!r:.200} for this key", param=param)
+
+
 class WrongMethod(CallerError):
     status = 405
     kind: FaultKind = "method"
     code = "method_not_allowed"
+
+
+class InProgress(CallerError):
+    status = 409
+    kind: FaultKind = "conflict"
+    code = "idempotency_key_in_progress"
+
+
+class AlreadyAnswered(CallerError):
+    status = 409
+    kind: FaultKind = "conflict"
+    code = "idempotent_reply_not_kept"
+
+
+class KeyReused(CallerError):
+    status = 422
+    code = "idempotency_key_reused"
 
 
 class TooLarge(CallerError):

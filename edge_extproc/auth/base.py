@@ -42,6 +42,11 @@ class CallerRights(Protocol):
         """Checks the operation before the body is read. Raises Forbidden."""
         ...
 
+    @property
+    def restricts_operations(self) -> bool:
+        """Whether there are operations that this caller may not use."""
+        ...
+
     def may_list(self, model: str) -> bool: ...
 
     def narrow(self, call: Call, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:

@@ -1,7 +1,8 @@
 """The public keys of a token issuer: fetched in the background, and kept while the issuer is unreachable.
 
 A token with an unknown key triggers one fetch, and at most one within a time, however many such tokens arrive. Until
-the fetch is done, the key cannot be called wrong.
+the fetch is done, the key cannot be called wrong. The same applies to a token whose signature does not fit its key: an
+issuer may have replaced the key under the same id.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class IssuerKeys:
         """When a fetch last succeeded."""
         self._tried_at: float | None = None
         self._wanted = asyncio.Event()
+        self._fetching = False
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -78,6 +80,17 @@ class IssuerKeys:
             self._wanted.set()
         return True
 
+    def may_be_replaced(self) -> bool:
+        """Whether a known key may have been replaced under its id. In that case a fetch is in progress. Unlike
+        `may_be_new`, it is false after a failed fetch: then the known keys count."""
+        if self._fetching or self._wanted.is_set():
+            return True
+        now = self._clock()
+        if self._tried_at is not None and now - self._tried_at < self._least_between:
+            return False
+        self._wanted.set()
+        return True
+
     def start(self) -> None:
         self._task = BACKGROUND.start("jwks", self._run)
 
@@ -91,12 +104,15 @@ class IssuerKeys:
     async def fetch_now(self) -> None:
         """Fetches the keys. It never raises: after an error the current keys stay."""
         self._tried_at = self._clock()
+        self._fetching = True
         try:
             raw = await self._fetch(self._url)
             keys = read(raw)
         except (OSError, TimeoutError, InvalidKeySet) as error:
             self._on_error(error)
             return
+        finally:
+            self._fetching = False
         self._fetched_at = self._clock()
         if raw != self._raw:
             self._raw, self._keys = raw, keys

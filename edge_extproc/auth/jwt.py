@@ -127,21 +127,13 @@ class JwtVerifier:
         if "crit" in header:
             raise refused("malformed_token", "the token's header has crit, which is not supported")
         key = _key(keys, header.get("kid"))
-        self._check_signature(token, key, str(algorithm))
+        if not _is_signed(token, key, str(algorithm)):
+            if keys.may_be_replaced():
+                raise PolicyUnavailable("the keys of the token's issuer are being fetched; try again", retry_after=1.0)
+            raise refused("invalid_signature", "the token's signature is not valid")
         begins, expires = _life(claims, settings.leeway, now)
         _check_audience(claims.get("aud"), settings.audiences)
         return _Verified(self._principal(settings, claims), begins, expires)
-
-    @staticmethod
-    def _check_signature(token: str, key: PublicKey, algorithm: str) -> None:
-        bound = key.get("alg")
-        if bound is not None and bound != algorithm:
-            raise refused("invalid_signature", "the token's signature is not valid")
-        try:
-            jws.deserialize_compact(token, key, algorithms=[algorithm])
-        except (JoseError, ValueError, TypeError):
-            # The exception's text may contain parts of the token.
-            raise refused("invalid_signature", "the token's signature is not valid") from None
 
     def _principal(self, settings: IssuerSettings, claims: Mapping[str, Any]) -> Principal:
         tenant = settings.tenant or _name(claims, settings.tenant_claim)
@@ -192,6 +184,18 @@ def _key(keys: IssuerKeys, kid: object) -> PublicKey:
             raise PolicyUnavailable("the keys of the token's issuer are being fetched; try again", retry_after=1.0)
         raise refused("unknown_key", "the token is signed with a key that its issuer does not have")
     return key
+
+
+def _is_signed(token: str, key: PublicKey, algorithm: str) -> bool:
+    """Whether the token's signature is valid with this key and algorithm."""
+    bound = key.get("alg")
+    if bound is not None and bound != algorithm:
+        return False
+    try:
+        jws.deserialize_compact(token, key, algorithms=[algorithm])
+    except (JoseError, ValueError, TypeError):
+        return False
+    return True
 
 
 def _life(claims: Mapping[str, Any], leeway: float, now: float) -> tuple[float, float]:

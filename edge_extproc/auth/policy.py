@@ -164,6 +164,12 @@ class PolicyRights:
                 raise Forbidden(_why_not(reasons))
         self._allowed_operations.add(operation)
 
+    @property
+    def restricts_operations(self) -> bool:
+        if any(level.policy.operations is not None for level in self._levels):
+            return True
+        return self._roles is not None and all(role.policy.operations is not None for role in self._roles)
+
     def may_list(self, model: str) -> bool:
         known = self._listed.get(model)
         if known is None:

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 from .part import ConfigSection, Label, Text, frozen, thawed
+from .quantities import Boolean
 from .wrong import wrong
 
 
@@ -17,8 +18,10 @@ class EndpointConfig(ConfigSection):
 
     provider: Text
     tenants: tuple[Label, ...] | None = None
-    """The tenants that may call; default: all. Files, batches and other stored objects belong to the provider's
-    account, so tenants that share it see each other's."""
+    """The tenants that may call; default: all."""
+    shared: Boolean = False
+    """The objects of the path are the same for all tenants, such as a list of voices. false: each tenant has only the
+    objects that it made."""
 
 
 def _short(value: object) -> object:

@@ -69,7 +69,7 @@ def _webhook(value: str) -> str:
     return value
 
 
-def _redis_url(value: Secret) -> Secret:
+def redis_url(value: Secret) -> Secret:
     if not re.fullmatch(r"(redis|rediss|unix)://\S+", value.reveal()):
         raise wrong("this is not an address of a Redis", "write redis://host:6379/0, rediss://… or unix:///path")
     return value
@@ -174,7 +174,7 @@ class LimiterConfig(ConfigSection):
     store: Annotated[Literal["auto", "memory", "redis"], one_of("auto", "memory", "redis")] = "auto"
     """auto: redis if a url is given; otherwise memory with one worker, and the gateway's own Valkey for `up` with
     several workers."""
-    url: Annotated[Secret, AfterValidator(_redis_url)] | None = None
+    url: Annotated[Secret, AfterValidator(redis_url)] | None = None
     timeout: PositiveDuration = timedelta(milliseconds=250)
     """The longest time of one store operation."""
     replicas: Count = 1

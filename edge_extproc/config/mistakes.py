@@ -190,7 +190,9 @@ def _endpoints(config: Config) -> Iterator[Finding]:
             if tenant not in tenants:
                 text = f"there is no tenant {tenant!r}; have {', '.join(sorted(tenants))}"
                 yield Finding(("endpoints", path, "tenants"), text)
-        if endpoint.tenants is None and len(tenants) > 1 and path not in BY_MODEL:
+        provider = config.providers.get(endpoint.provider)
+        unchecked = provider is not None and not provider.shared_account and not endpoint.shared
+        if endpoint.tenants is None and len(tenants) > 1 and path not in BY_MODEL and unchecked:
             yield Finding(
                 ("endpoints", path),
                 "every tenant would see the objects that the others store there; name the tenants that may use it: "

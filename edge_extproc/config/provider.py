@@ -224,6 +224,12 @@ class ProviderConfig(ConfigSection):
     """A free name of its place, for policies that name regions. Default: the cloud's region."""
     allow_plaintext: Boolean = False
     """Send prompts and the key over http:// to another machine."""
+    shared_account: Boolean = True
+    """Tenants share this account: what it stores (files, batches, replies) belongs to the tenant that made it. false:
+    the ids of such objects are not checked."""
+    shared_objects: tuple[Text, ...] = ()
+    """Ids of stored objects that all tenants may use, such as a prompt or vector store of the operator; * and ? are
+    placeholders."""
     profile: HostProfileConfig = HostProfileConfig()
     """Differences from the built-in profile; docs/profiles.md lists the profiles."""
     tls: ProviderTlsConfig = ProviderTlsConfig()

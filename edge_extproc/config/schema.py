@@ -23,10 +23,12 @@ from .cache import CacheConfig
 from .callers import AuthConfig, CallerConfig
 from .endpoints import Endpoints
 from .envoy import BodyLimitsConfig, EnvoyConfig, ListenConfig, RetriesConfig, TimeoutsConfig
+from .idempotency import IdempotencyConfig
 from .limits import AllowanceConfig, LimiterConfig
 from .part import ConfigSection, Label, Text, frozen, thawed
 from .prices import PriceConfig
 from .provider import ProviderConfig, ProviderName
+from .records import RecordsConfig
 from .routing import CandidateConfig, ModelOrCandidates, RoutingConfig
 from .store import StoreConfig
 from .telemetry import TelemetryConfig
@@ -47,6 +49,8 @@ class Config(ConfigSection):
     auth: AuthConfig
     endpoints: Endpoints = Field(default_factory=dict, validate_default=True)
     """Passthrough paths and their providers, including all paths below: {"/v1/files": openai}."""
+    records: RecordsConfig = RecordsConfig()
+    idempotency: IdempotencyConfig = Field(default_factory=dict, validate_default=True)
     cache: CacheConfig | None = None
     store: StoreConfig | None = None
     """Absent: there is no ledger."""
@@ -101,6 +105,16 @@ class Config(ConfigSection):
     def quarantine_file(self) -> Path:
         """The file of rows that the ledger refused."""
         return self.agent.state_dir / "quarantine.jsonl"
+
+    def records_url(self) -> str | None:
+        """The Redis or Valkey of the records. None: they are in a file. The URL may contain a password."""
+        url = self.records.url or (self.limiter.url if self.limiter.replicas > 1 else None)
+        return url.reveal() if url is not None else None
+
+    @property
+    def records_file(self) -> Path:
+        """The file of records, without a Redis for them."""
+        return self.agent.state_dir / "records.db"
 
     @property
     def managed_file(self) -> Path:

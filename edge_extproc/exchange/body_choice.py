@@ -15,6 +15,7 @@ from .adapt import format_of
 from .commands import BodyMode, Pairs
 from .headers import unwanted
 from .operation import OperationResponse
+from .owned import OwnedObjects
 from .phases import Sent
 from .ports import Gateway
 from .relay import CrossRelay, RawRelay, Relay
@@ -42,14 +43,16 @@ class BodyChoice:
     to_set: Pairs = ()
 
 
-def operation_body(gateway: Gateway, answered: Answered, inflater: Inflater | None, *, end: bool) -> BodyChoice:
+def operation_body(
+    gateway: Gateway, answered: Answered, inflater: Inflater | None, objects: OwnedObjects | None, *, end: bool
+) -> BodyChoice:
     """The reader for an operation other than chat. `end`: no body follows."""
     call, values, candidate = answered.call, answered.head.values, answered.candidate
     upstream_format = format_of(call, candidate, gateway.providers[candidate.provider])
     operation = OperationResponse(call, gateway.formats, upstream_format)
     removed, encoding = unwanted(answered.head.headers), values.get("content-encoding")
     way = "pass" if end else operation.way(values.get("content-type", ""))
-    if way == "whole":
+    if way == "whole" or (not end and objects is not None and objects.needs_whole(answered)):
         return BodyChoice(OperationBody(operation, encoding), "buffered", removed)
     if way == "tap":
         return BodyChoice(TappedBody(operation, encoding, gateway.clock.monotonic), "streamed", removed)
@@ -61,7 +64,9 @@ def operation_body(gateway: Gateway, answered: Answered, inflater: Inflater | No
     return BodyChoice(body, "streamed", (*removed, "content-encoding", "content-length"))
 
 
-def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflater | None) -> BodyChoice:
+def chat_body(
+    gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflater | None, objects: OwnedObjects | None
+) -> BodyChoice:
     """A requested stream is passed on in chunks. An unrequested stream, or a complete reply, is buffered."""
     call, upstream, caller = answered.call, answered.dialect, answered.caller_dialect
     removed = unwanted(answered.head.headers)
@@ -74,6 +79,7 @@ def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflat
     keeps = (lookup is not None and lookup.may_store) or keeps_transcript(
         gateway, sent.admitted.read.identified.received
     )
+    ids = objects.reply_ids(answered) if objects is not None else None
     if not (streamed and call.stream) and not unnamed:
         return BodyChoice(ReplyBody(answered, unframer, streamed=streamed, with_content=keeps), "buffered", removed)
     reader, writer = upstream.reader(upstream.stream_type if unnamed else content_type), caller.writer(call)
@@ -83,7 +89,8 @@ def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflat
     same = upstream.name == caller.name and stream_type == upstream.stream_type
     relay: Relay
     if same:
-        relay = RawRelay(reader, writer, hide_usage=not call.wants_usage, fold=whole, chat=True)
+        watch = ids.watch if ids is not None else None
+        relay = RawRelay(reader, writer, hide_usage=not call.wants_usage, fold=whole, chat=True, watch=watch)
     else:
         relay = CrossRelay(
             reader,

@@ -47,6 +47,10 @@ _OPERATIONS = frozenset(get_args(Operation))
 _MOST_ESCAPES = 3
 """How often an escape is decoded: each proxy on the way may decode it once."""
 _QUERY = re.compile(r"[?#]")
+_USUAL = re.compile(r"(?:/|[A-Za-z0-9._~!$&'()*+,=:@-]*[A-Za-z0-9_~!$&'()*+,=:@-](?=/|$))*")
+"""A plain path that no service reads as another one."""
+_SEPARATORS = re.compile(r"[^a-z0-9]")
+"""Characters of a header name that servers may map to one (CGI: to an underscore)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class AuthzChecker:
         credentials = tuple(name for name, _ in request.headers if name in CREDENTIAL_HEADERS)
         anonymous = not credentials and all(name != CERTIFICATE for name, _ in request.headers)
         if anonymous and settings.get("edge.optional") == "true":
-            return CheckAllowed((), tuple(_present(request.headers, IDENTITY_HEADERS)), {})
+            return CheckAllowed((), _spellings(request.headers), {})
         principal = caller.principal = gateway.authenticator.authenticate(request.headers)
         caller.operation = self._operation(request)
         self._may_pass(principal, request, caller.operation)
@@ -164,10 +168,11 @@ class AuthzChecker:
             zip(IDENTITY_HEADERS, (principal.tenant, principal.team, principal.user, principal.key_id), strict=True)
         )
         unset = tuple(name for name, value in who.items() if not value)
+        forged = tuple(name for name in _spellings(request.headers) if name not in who)
         return CheckAllowed(
             tuple((name, value) for name, value in who.items() if value),
             # A repeated name is removed once.
-            tuple(dict.fromkeys((*(() if self._needs_credential_later(request) else credentials), *unset))),
+            tuple(dict.fromkeys((*(() if self._needs_credential_later(request) else credentials), *unset, *forged))),
             {
                 "tenant": principal.tenant,
                 "key": principal.key_id,
@@ -190,6 +195,8 @@ class AuthzChecker:
         rights = self._gateway.access.of(principal) if self._gateway.access is not None else None
         if rights is not None and operation is not None:
             rights.may_do(operation)
+        elif rights is not None and rights.restricts_operations and not _USUAL.fullmatch(plain_path(request.path)):
+            raise Forbidden("this path has an unusual spelling, so its operation is not known; send it without escapes")
         model = request.settings.get("edge.model")
         if model is not None and not (allows(principal.models, model) and (rights is None or rights.may_list(model))):
             raise Forbidden(f"this route serves the model {model!r}, which this caller may not use")
@@ -246,6 +253,6 @@ def _names(given: str | None) -> frozenset[str]:
     return frozenset(name.strip() for name in (given or "").split(",") if name.strip())
 
 
-def _present(headers: Headers, names: tuple[str, ...]) -> list[str]:
-    there = {name for name, _ in headers}
-    return [name for name in names if name in there]
+def _spellings(headers: Headers) -> tuple[str, ...]:
+    """The names of the headers that a service may take for one of the identity headers."""
+    return tuple(dict.fromkeys(name for name, _ in headers if _SEPARATORS.sub("-", name) in IDENTITY_HEADERS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..model.envoy_names import OWN_WORKER
 from . import headers as header_rules
+from . import idempotency
 from .adapt import Adapted
 from .commands import Continue
 from .phases import Sent
@@ -30,6 +31,9 @@ def first_request(gateway: Gateway, exchange_id: str, worker: str | None, sent: 
         content_type=None if call.operation == "passed" else "application/json",
         removed=request.removed,
     )
+    key = received.values.get(idempotency.HEADER)
+    if key is not None:  # also for the attempts after this one, which keep it
+        to_set = (*to_set, (idempotency.HEADER, idempotency.own_key(principal.tenant, key)))
     edge: dict[str, object] = {
         "exchange": exchange_id,
         "guard": plan.guarded,

@@ -21,12 +21,15 @@ from ..model.settlement import Settlement
 from ..model.wire_names import WireNames
 from ..operations.base import OperationFormat
 from ..providers.base import Provider
+from ..records.owners import ObjectOwners
+from ..records.repeats import Repeats
 from ..routing.base import ModelTable, PassthroughEndpoints, Planner
 from ..telemetry.base import Tracer
 from .body_limits import DEFAULT_LIMITS, BodyLimits
 from .body_shape import GENEROUS, ShapeBounds
 from .host_terms import HostTermsSearch
 from .large_bodies import AT_ONCE, WorkRunner
+from .object_ids import IdSearch
 from .path_router import PathRouter
 from .worst_case import UNCONFIGURED, OutputBounds, PromptSearch
 
@@ -74,6 +77,10 @@ class Gateway:
     """Set where ext_authz runs before ext_proc: its sealed identity is accepted."""
     access: AccessControl | None = None
     """None if no role or policy restricts anything."""
+    owners: ObjectOwners | None = None
+    """None: no account of a provider is shared by tenants."""
+    repeats: Repeats | None = None
+    """None: idempotency keys have no effect here."""
     limiter: Limiter | None = None
     """None if no caller has a limit."""
     bounds: OutputBounds = UNCONFIGURED
@@ -94,12 +101,15 @@ class Gateway:
     wire_names: WireNames = field(init=False)
     """The field names of all dialects, for searches in bodies of every caller."""
     prompt_search: PromptSearch = field(init=False)
+    id_searches: Mapping[bool, IdSearch] = field(init=False)
+    """By whether a path is passed on unread."""
     host_terms: HostTermsSearch = field(init=False)
 
     def __post_init__(self) -> None:
         names = WireNames.of_all([dialect.wire_names for dialect in self.dialects.values()])
         object.__setattr__(self, "wire_names", names)
         object.__setattr__(self, "prompt_search", PromptSearch.of(names))
+        object.__setattr__(self, "id_searches", {True: IdSearch.of_passed(names), False: IdSearch.of_chats(names)})
         object.__setattr__(self, "host_terms", HostTermsSearch.of(names))
 
     def dialect_of_error(self, headers: Mapping[str, str]) -> Dialect | None:

@@ -17,7 +17,6 @@ from dataclasses import replace
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from ..auth.identity_seal import NAMESPACE as SEALED
 from ..cache.base import CacheEntry, CacheLookup
 from ..codecs.content_encoding import Inflater
 from ..errors import (
@@ -35,13 +34,14 @@ from ..limits.base import CallerLimits, Limiter, Reservation
 from ..model.envoy_names import CALLERS_ID
 from ..model.fault import Fault
 from ..model.plan import Candidate, Plan
-from ..model.principal import Principal
 from ..model.trace import read_traceparent
+from ..records.repeats import KeptReply
 from . import headers as header_rules
+from . import idempotency
 from .adapt import dialect_of, first_able
 from .batch_lines import check_batch
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
-from .body_shape import check_shape
+from .caller import authenticate
 from .candidates import find_candidates, most_of, routing_request
 from .commands import CONTINUE, Command, Continue, ImmediateResponse, Pairs
 from .counting import can_count, estimated_count
@@ -59,11 +59,11 @@ from .first_request import first_request
 from .guard import REFUSED
 from .handler import Closing, MoreTime, no_more_time
 from .headers import firsts
-from .host_terms import with_host_terms
 from .large_bodies import is_large
 from .listing import list_models
+from .notes import notes_of
 from .open import OpenExchange, OpenExchanges
-from .parsed_call import ParsedCall
+from .owned import OwnedObjects, owned_objects
 from .phases import (
     Admitted,
     Authenticated,
@@ -77,6 +77,7 @@ from .phases import (
 )
 from .ports import Gateway
 from .prompt_size import read_prompt
+from .read_call import read_call
 from .repeating import cached_reply, store_reply
 from .request_ids import with_ids_of_response, with_request_id
 from .response import CachedReply, OwnReply, Receiving, RefusedResponse, ResponsePhase, head_of
@@ -127,6 +128,10 @@ class RouterExchange:
         """Used for every error; the default until the path is known."""
         self._body: BodyReader = NO_BODY
         """Reads the response body."""
+        self._objects: OwnedObjects | None = None
+        """The stored objects of the exchange. None: tenants share no account."""
+        self._repeated: idempotency.RepeatedReply | None = None
+        """Keeps the reply for repeated requests. None: the request has no idempotency key."""
         self._record: ExchangeRecord | None = None
         self._bug = False
         self._settled = False
@@ -141,7 +146,10 @@ class RouterExchange:
             self._order.advance(event)
             if self._order.state is State.REPLIED:
                 return CONTINUE
-            return self._annotated(event, await self._on(event))
+            command = await self._on(event)
+            if self._repeated is not None:
+                await self._repeated.note(event, command, self._response)
+            return self._annotated(event, command)
         except PeerError:
             raise
         except EdgeError as error:
@@ -162,7 +170,9 @@ class RouterExchange:
         match event:
             case ResponseBody():  # first, because a stream has many
                 taken = self._take_whole(event) if self._body.is_whole else self._body.take(event)
-                return self._error_body(taken) if isinstance(taken, Fault) else taken
+                if isinstance(taken, Fault):
+                    return self._error_body(taken)
+                return await self._objects.respond(event, taken, self._response) if self._objects is not None else taken
             case RequestHeaders():
                 command = await self._request_headers(event)
                 if self._gateway.response_phase_opt_in and isinstance(command, Continue):
@@ -200,7 +210,7 @@ class RouterExchange:
 
     async def _request_headers(self, event: RequestHeaders) -> Command:
         gateway, received = self._gateway, self._received_headers(event)
-        principal = self._authenticate(received, event)
+        principal = authenticate(gateway, received, event)
         self._request = Authenticated(received, principal)
         rights = gateway.access.of(principal) if gateway.access is not None else None
         limits = await limits_of(gateway.limiter, principal, received.values)
@@ -243,16 +253,6 @@ class RouterExchange:
         )
         return received
 
-    def _authenticate(self, received: Received, event: RequestHeaders) -> Principal:
-        """The identity that ext_authz has sealed, if it runs before ext_proc, else that of the request's headers."""
-        gateway = self._gateway
-        if gateway.identity_seal is not None:
-            sealed = event.metadata.get(SEALED, {})
-            principal = gateway.identity_seal.principal(sealed, received.values.get("x-request-id", ""))
-            if principal is not None:
-                return principal
-        return gateway.authenticator.authenticate(event.headers)
-
     # --- 2. request body: read the call, and find its candidates
 
     async def _request_body(self, identified: Identified, body: bytes) -> Command:
@@ -260,14 +260,21 @@ class RouterExchange:
         gateway.body_limits.check_request(len(body))
         if large:
             await self._take_time(_LARGE_SECONDS)
-        parsed = await self._work(large, self._read_call, identified, body)
+        parsed = await self._work(large, read_call, gateway, identified, body)
         if parsed.call.operation == "passed":
             await self._work(large, check_batch, gateway, identified, parsed.call)
         routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
+        self._objects = await owned_objects(gateway, identified, parsed.call, candidates, large=large)
+        if self._objects is not None:
+            candidates = self._objects.able(candidates)
         read = self._request = ReadCall(identified, parsed, routing, candidates, large)
         if identified.rights is not None:
             candidates = identified.rights.narrow(parsed.call, candidates)
+        repeated = await idempotency.begin(gateway, identified, body, self._take_time, large=large)
+        if isinstance(repeated, KeptReply):
+            return await self._again(identified, repeated)
+        self._repeated = repeated
         # A cached reply costs nothing, so the cache is used before anything is reserved (docs/adr/064).
         lookup = await self._look_up(read, candidates)
         admitted = self._request = Admitted(read, lookup, None)
@@ -297,16 +304,6 @@ class RouterExchange:
         if not self._has_time:
             self._has_time = True
             await self.more_time(seconds)
-
-    def _read_call(self, identified: Identified, body: bytes) -> ParsedCall:
-        received, dialect, route = identified.received, identified.caller_dialect, identified.route
-        check_shape(body, route.operation, self._gateway.shape, self._gateway.wire_names)
-        if not route.format:
-            call = dialect.read_call(body, route.operation, received.headers, received.path)
-            return ParsedCall(with_host_terms(call, self._gateway.host_terms), dialect, None)
-        form, path = self._gateway.formats[route.format], received.values.get(":path", "")
-        call = form.read_call(body, received.method, received.headers, path)
-        return ParsedCall(with_host_terms(call, self._gateway.host_terms), dialect, form)
 
     async def _look_up(self, read: ReadCall, candidates: Sequence[Candidate]) -> CacheLookup | None:
         cache, identified = self._gateway.cache, read.identified
@@ -341,6 +338,14 @@ class RouterExchange:
                 raise
         self._request = Admitted(admitted.read, lookup, reservation)
         return self._repeat(lookup, reservation, entry, *reply)
+
+    async def _again(self, identified: Identified, reply: KeptReply) -> ImmediateResponse:
+        """The reply to an equal request with the same idempotency key. It counts as a request, and costs nothing."""
+        notes: Pairs = ()
+        if self._gateway.limiter is not None and identified.limits is not None:
+            notes = (await self._gateway.limiter.count(self.id, identified.limits)).headers
+        headers = (("content-type", reply.content_type), ("idempotent-replayed", "true"), *notes)
+        return replace(self._own_reply(headers, reply.body, "edge_idempotent_reply"), status=reply.status)
 
     async def _reserve(
         self, read: ReadCall, candidates: Sequence[Candidate], limiter: Limiter, limits: CallerLimits
@@ -379,6 +384,8 @@ class RouterExchange:
         plan = gateway.planner.plan(read.routing, candidates)
         if identified.rights is not None and plan.fallback:
             plan = replace(plan, fallback=permitted(identified.rights, call, plan.fallback))
+        if self._objects is not None and plan.fallback:
+            plan = replace(plan, fallback=self._objects.permitted(plan.fallback))
         return plan
 
     def _stale(self, admitted: Admitted) -> ImmediateResponse | None:
@@ -406,7 +413,7 @@ class RouterExchange:
         before = self._response if isinstance(self._response, ResponseHead | Answered) else None
         self._response = CachedReply(before, entry, lost, len(body))
         self._order.replied()
-        notes = _notes((*entry.dropped, *lost), lookup, reservation)
+        notes = notes_of((*entry.dropped, *lost), lookup, reservation)
         headers = (("content-type", content_type), ("age", str(age)), *notes)
         return ImmediateResponse(200, headers, body, f"edge_cache_{lookup.state}")
 
@@ -448,10 +455,12 @@ class RouterExchange:
         if not keeps_transcript(gateway, sent.admitted.read.identified.received):
             sent.open.parsed.forget()
         if call.operation != "chat":
-            return self._receive(sent, answered, operation_body(gateway, answered, inflater, end=event.end))
+            return self._receive(
+                sent, answered, operation_body(gateway, answered, inflater, self._objects, end=event.end)
+            )
         if event.end:
             raise UpstreamError("the provider answered without a body")
-        return self._receive(sent, answered, chat_body(gateway, sent, answered, inflater))
+        return self._receive(sent, answered, chat_body(gateway, sent, answered, inflater, self._objects))
 
     def _unseen_request(self, event: ResponseHeaders) -> Command:
         """An earlier filter answered a request that ext_proc has not seen."""
@@ -474,8 +483,10 @@ class RouterExchange:
         long."""
         if choice.body.is_whole:
             self._gateway.body_limits.check_response(header_rules.content_length(answered.head.values))
+        if self._repeated is not None and choice.mode == "none":
+            choice = replace(choice, mode="streamed")  # a body that the gateway does not see cannot be kept
         self._body, self._response = choice.body, Receiving(answered, choice.body)
-        notes = _notes(answered.dropped, sent.admitted.lookup, sent.admitted.reservation)
+        notes = notes_of(answered.dropped, sent.admitted.lookup, sent.admitted.reservation)
         return Continue((*notes, *choice.to_set), choice.removed, response_body=choice.mode)
 
     def _take_whole(self, event: ResponseBody) -> Command | Fault:
@@ -534,6 +545,8 @@ class RouterExchange:
             return
         self._settled = True
         gateway = self._gateway
+        if self._repeated is not None:
+            self._repeated.close()
         self._open_exchanges.forget(self.id)
         record = self._record or ExchangeRecord(gateway, self._request, self._response)
         closing: Closing = "error" if self._bug else why
@@ -551,15 +564,4 @@ class RouterExchange:
         """The gateway's headers for the caller on a response without a provider's reply."""
         if not isinstance(self._request, Sent):
             return ()
-        return _notes((), self._request.admitted.lookup, self._request.admitted.reservation)
-
-
-def _notes(dropped: tuple[str, ...], lookup: CacheLookup | None, reservation: Reservation | None) -> Pairs:
-    """The gateway's own headers for the caller."""
-    notes = header_rules.dropped_fields(dropped)
-    if lookup is not None:
-        notes = (*notes, ("x-edge-cache", lookup.state))
-        key = lookup.key_text
-        if key is not None:
-            notes = (*notes, ("x-edge-cache-key", key))
-    return notes if reservation is None else (*notes, *reservation.headers)
+        return notes_of((), self._request.admitted.lookup, self._request.admitted.reservation)

@@ -133,6 +133,20 @@ class WireNames:
     stateful: frozenset[str] = _NONE
     """Fields of a request that read or change state at the provider."""
 
+    # --- objects that the provider stores for its account
+    owned: frozenset[str] = _NONE
+    """Fields whose value is the id of such an object, a list of ids, or an object with an id."""
+    owned_objects: frozenset[str] = _NONE
+    """Fields whose value names such an object where it is an object with an id."""
+    resources: frozenset[str] = _NONE
+    """Fields whose value is the name of a resource, a list of names, or a URL with a name."""
+    reference_types: frozenset[str] = _NONE
+    """Types of items that refer to an earlier item by their id."""
+    stored_if: frozenset[str] = _NONE
+    """The provider stores a reply if one of these fields of the request is true."""
+    stored_unless: frozenset[str] = _NONE
+    """The provider stores a reply unless one of these fields of the request is false."""
+
     @classmethod
     def of_all(cls, each: Iterable[WireNames]) -> WireNames:
         """The names of several dialects, joined."""

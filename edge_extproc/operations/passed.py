@@ -26,7 +26,7 @@ from .metering.usage import usage_of
 from .openai_embeddings import spliced
 
 NAME = "passed"
-_ROOT = re.compile(r"/v\d+(?=/)")
+_ROOT = re.compile(r"/v\d+(?:alpha|beta)?\d*(?=/)")
 # Escapes are refused: an escaped slash or dot could change the path.
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
 _FIELDS = frozenset({"model", "stream"})

@@ -28,7 +28,10 @@ class GoogleProvider:
         return self.settings.name
 
     def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
-        del model  # all models of this host speak alike
+        # Paths of objects (files, caches, batches) name no model, or a resource. This API has no images or audio of
+        # other APIs.
+        if operation == "passed" and (not model or model.startswith("models/")):
+            return ("passed",)
         return _FORMATS.get(operation, ())
 
     def request(self, call: UpstreamCall) -> UpstreamRequest:

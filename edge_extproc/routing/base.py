@@ -102,9 +102,9 @@ class Planner(Protocol):
         """The plan with only these of its candidates."""
         ...
 
-    def record(self, model: str | None, plan: Plan, attempt: Sequence[AttemptResult]) -> None:
-        """Takes note of how each attempt of a plan ended. `model`: the row of the model table. Call it once for each
-        plan."""
+    def record(self, model: str | None, plan: Plan, attempt: Sequence[AttemptResult], tenant: str) -> None:
+        """Takes note of how each attempt of a plan ended. `model`: the row of the model table. `tenant`: the caller's.
+        Call it once for each plan."""
         ...
 
 
@@ -144,14 +144,15 @@ def _with_model(row: Sequence[Candidate], model: str) -> tuple[Candidate, ...]:
 
 @frozen_dataclass
 class PassthroughEndpoint:
-    """The provider of a passthrough path, and the tenants that may call it. Files, batches and the like belong to the
-    provider's account: every caller of the path sees what the others have stored there."""
+    """The provider of a passthrough path, and the tenants that may call it."""
 
     path: str
     """This path and all paths below it."""
     provider: str
     tenants: tuple[str, ...] | None = None
     """None: all tenants."""
+    shared: bool = False
+    """The objects of the path belong to no tenant."""
 
     def admits(self, tenant: str) -> bool:
         return self.tenants is None or tenant in self.tenants

@@ -4,6 +4,10 @@
     open       no call is sent, for a time
     half open  one call is sent as a probe: its success closes the circuit, its failure opens it again
 
+Each tenant has a circuit of its own for each candidate, and all tenants share one more. The failures of one tenant open
+its own circuit alone, because a tenant can send input on which a provider fails. The shared circuit opens if failures
+in a row come from at least two tenants, so that the others need not find the same fault again (docs/adr/183).
+
 A candidate also *rests* for the time of its last `Retry-After`. Calls then go to other candidates. If there are none,
 the candidate is used nevertheless, so that callers get its own error: it may refuse only some of them.
 
@@ -83,6 +87,38 @@ def after(
             return replace(circuit, probe_until=0.0)
 
 
+_TENANTS = 2
+"""How many tenants must see failures before the shared circuit opens."""
+
+
+def share(rules: BreakerSettings) -> int:
+    """How many failures in a row of one tenant count for the shared circuit: less than half of those that open it, but
+    at least one. A tenant that always fails then leaves most of the usual number to the others."""
+    return max(1, (rules.failures - 1) // 2)
+
+
+def after_shared(
+    circuit: Circuit,
+    verdict: str,
+    *,
+    probe: bool,
+    counts: bool,
+    rules: BreakerSettings,
+    now: float,
+    certain: bool = False,
+    retry_after: float | None = None,
+) -> Circuit:
+    """The shared circuit after an attempt of one tenant. `counts`: this tenant has not used up its share of the
+    failures. One failed probe does not open it again: then a probe of another tenant decides."""
+    if verdict == "failed" and not certain:
+        if circuit.open_until and probe and circuit.failures + 1 < _TENANTS:
+            verdict, circuit = "unknown", replace(circuit, failures=circuit.failures + 1)
+        elif not circuit.open_until and not counts:
+            verdict = "unknown"
+    rules = replace(rules, failures=max(rules.failures, _TENANTS))
+    return after(circuit, verdict, probe=probe, rules=rules, now=now, certain=certain, retry_after=retry_after)
+
+
 def claim_probe(circuit: Circuit, *, rules: BreakerSettings, now: float) -> Circuit | None:
     """The circuit with a probe in progress. None: no probe may be sent now."""
     if state(circuit, now) != "half_open" or now < circuit.probe_until:
@@ -153,84 +189,144 @@ class Circuits:
     def __init__(self, table: CircuitTable, rules: BreakerSettings, clock: Callable[[], float], opened: Opened) -> None:
         self._table = table
         self._rules = rules
+        self._share = share(rules)
         self._clock = clock
         self._opened = opened
 
-    def admit(self, candidates: Iterable[Candidate]) -> BreakerDecision:
-        """A half-open candidate is admitted for one exchange only. A resting candidate is admitted only if there is no
-        other."""
+    def admit(self, candidates: Iterable[Candidate], tenant: str = "") -> BreakerDecision:
+        """The decision for a call of this tenant. A half-open candidate is admitted for one exchange only. A resting
+        candidate is admitted only if there is no other."""
         if self._table.all_closed():
             return BreakerDecision(tuple(candidates), (), ())
-        now = self._clock()
-        circuits = [(candidate, self._table.read(circuit_name(candidate))) for candidate in candidates]
-        awake = self._admitted([each for each in circuits if each[1].rest_until <= now], now)
-        resting = [each for each in circuits if each[1].rest_until > now]
+        now, read = self._clock(), self._table.read
+        circuits = [(each, (read(circuit_name(each)), read(circuit_name(each, tenant)))) for each in candidates]
+        awake = self._admitted([each for each in circuits if _rest_until(each[1]) <= now], tenant, now)
+        resting = [each for each in circuits if _rest_until(each[1]) > now]
         if awake.admitted or not resting:
-            refused = [(candidate, max(circuit.rest_until, circuit.open_until) - now) for candidate, circuit in resting]
+            refused = [
+                (each, max(*(circuit.open_until for circuit in both), _rest_until(both)) - now)
+                for each, both in resting
+            ]
             return replace(awake, refused=(*awake.refused, *refused))
-        rested = self._admitted(resting, now)
-        rest = min((c.rest_until for candidate, c in resting if candidate in rested.admitted), default=now) - now
+        rested = self._admitted(resting, tenant, now)
+        rest = min((_rest_until(both) for each, both in resting if each in rested.admitted), default=now) - now
         return replace(rested, refused=(*awake.refused, *rested.refused), rest=rest)
 
-    def _admitted(self, circuits: Iterable[tuple[Candidate, Circuit]], now: float) -> BreakerDecision:
+    def _admitted(self, circuits: Iterable[tuple[Candidate, _Both]], tenant: str, now: float) -> BreakerDecision:
         """The decision by circuits, without regard to rests."""
         admitted: list[Candidate] = []
         probes: list[Candidate] = []
         refused: list[tuple[Candidate, float]] = []
         failures = 0
-        for candidate, circuit in circuits:
-            name = circuit_name(candidate)
-            if not circuit.open_until:
+        for candidate, both in circuits:
+            open_until = max(circuit.open_until for circuit in both)
+            if not open_until:
                 admitted.append(candidate)
-                failures += circuit.failures
-            elif now < circuit.open_until:
-                refused.append((candidate, max(circuit.open_until, circuit.rest_until) - now))
-            elif self._table.change(name, lambda circuit: claim_probe(circuit, rules=self._rules, now=now)):
+                failures += both[0].failures + both[1].failures
+            elif now < open_until:
+                refused.append((candidate, max(open_until, _rest_until(both)) - now))
+            elif self._claim(candidate, both, tenant, now):
                 admitted.append(candidate)
                 probes.append(candidate)
             else:
-                refused.append((candidate, max(0.0, self._table.read(name).probe_until - now)))
+                names = (circuit_name(candidate), circuit_name(candidate, tenant))
+                until = max(self._table.read(name).probe_until for name in names)
+                refused.append((candidate, max(0.0, until - now)))
         return BreakerDecision(tuple(admitted), tuple(probes), tuple(refused), doubtful=bool(probes or failures))
 
-    def release(self, probe: Candidate) -> None:
-        """The probe was not sent. Another exchange may send one."""
-        self._settle(AttemptResult(probe, "unknown"), probe=True)
+    def _claim(self, candidate: Candidate, both: _Both, tenant: str, now: float) -> bool:
+        """Whether this exchange is the probe of each of the two circuits that is half open."""
+        claimed: list[str] = []
+        for circuit, name in zip(both, (circuit_name(candidate), circuit_name(candidate, tenant)), strict=True):
+            if not circuit.open_until:
+                continue
+            if not self._table.change(name, lambda circuit: claim_probe(circuit, rules=self._rules, now=now)):
+                for each in claimed:
+                    self._table.change(each, lambda circuit: replace(circuit, probe_until=0.0))
+                return False
+            claimed.append(name)
+        return True
 
-    def record(self, attempt: AttemptResult, *, probe: bool) -> None:
+    def release(self, probe: Candidate, tenant: str = "") -> None:
+        """The probe was not sent. Another exchange may send one."""
+        self._settle(AttemptResult(probe, "unknown"), tenant, probe=True)
+
+    def record(self, attempt: AttemptResult, tenant: str = "", *, probe: bool) -> None:
         # The common case: no write and no lock.
         if attempt.verdict != "failed" and not probe:
             if self._table.all_closed():
                 return
-            circuit_now = self._table.read(circuit_name(attempt.candidate))
-            if circuit_now == self._after(circuit_now, attempt, probe=probe, now=self._clock()):
+            now = self._clock()
+            shared = self._table.read(circuit_name(attempt.candidate))
+            own = self._table.read(circuit_name(attempt.candidate, tenant))
+            if shared == self._after_shared(shared, attempt, probe=probe, counts=False, now=now) and own == self._after(
+                own, attempt, probe=probe, now=now
+            ):
                 return
-        self._settle(attempt, probe=probe)
+        self._settle(attempt, tenant, probe=probe)
 
-    def _after(self, circuit: Circuit, attempt: AttemptResult, *, probe: bool, now: float) -> Circuit:
+    def _after(
+        self, circuit: Circuit, attempt: AttemptResult, *, probe: bool, now: float, certain: bool = False
+    ) -> Circuit:
         return after(
             circuit,
             attempt.verdict,
             probe=probe,
             rules=self._rules,
             now=now,
+            certain=certain or attempt.reason == NO_HOST,
+        )
+
+    def _after_shared(
+        self, circuit: Circuit, attempt: AttemptResult, *, probe: bool, counts: bool, now: float
+    ) -> Circuit:
+        return after_shared(
+            circuit,
+            attempt.verdict,
+            probe=probe,
+            counts=counts,
+            rules=self._rules,
+            now=now,
             certain=attempt.reason == NO_HOST,
             retry_after=attempt.retry_after,
         )
 
-    def _settle(self, attempt: AttemptResult, *, probe: bool) -> None:
+    def _settle(self, attempt: AttemptResult, tenant: str, *, probe: bool) -> None:
         now = self._clock()
-        opened = False
+        shared_name, own_name = circuit_name(attempt.candidate), circuit_name(attempt.candidate, tenant)
+        opened = counts = False
+        # A tenant whose probe failed must not be the next probe too.
+        certain = probe and self._table.read(shared_name).open_until > 0.0
 
-        def change(circuit: Circuit) -> Circuit:
-            nonlocal opened
-            changed = self._after(circuit, attempt, probe=probe, now=now)
+        def change_own(circuit: Circuit) -> Circuit:
+            nonlocal opened, counts
+            counts = not circuit.open_until and circuit.failures < self._share
+            changed = self._after(circuit, attempt, probe=probe, now=now, certain=certain)
             opened = changed.open_until > circuit.open_until
             return changed
 
-        self._table.change(circuit_name(attempt.candidate), change)
+        def change_shared(circuit: Circuit) -> Circuit:
+            nonlocal opened
+            changed = self._after_shared(circuit, attempt, probe=probe, counts=counts, now=now)
+            opened = opened or changed.open_until > circuit.open_until
+            return changed
+
+        self._table.change(own_name, change_own)
+        self._table.change(shared_name, change_shared)
         if opened:
             self._opened(attempt.candidate)
 
 
-def circuit_name(candidate: Candidate) -> str:
-    return f"{candidate.provider}/{candidate.model}"
+_Both: TypeAlias = tuple[Circuit, Circuit]
+"""The shared circuit of a candidate, and that of one tenant."""
+
+
+def _rest_until(both: _Both) -> float:
+    """The provider rests for all tenants alike."""
+    return both[0].rest_until
+
+
+def circuit_name(candidate: Candidate, tenant: str | None = None) -> str:
+    """The name of the circuit of one tenant; without a tenant, of the circuit that all share."""
+    shared = f"{candidate.provider}/{candidate.model}"
+    return shared if tenant is None else f"{shared}\n{tenant}"

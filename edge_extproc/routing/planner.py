@@ -169,7 +169,7 @@ class RowPlanner:
         name, row = self._row(request.call.model)
         rule = _rule(row, request)
         strategy = self._override(request) or (rule.strategy if rule is not None else None) or row.strategy
-        decision = self._admitted(candidates)
+        decision = self._admitted(candidates, request.tenant)
         admitted = decision.admitted
         ordered = self._strategy(name, strategy).order(request, admitted) if len(admitted) > 1 else admitted
         if row.affinity is not None:
@@ -235,21 +235,21 @@ class RowPlanner:
             try_timeout=plan.try_timeout if several else None,
         )
 
-    def record(self, model: str | None, plan: Plan, attempts: Sequence[AttemptResult]) -> None:
+    def record(self, model: str | None, plan: Plan, attempts: Sequence[AttemptResult], tenant: str) -> None:
         strategy = self._strategies.get((model, plan.strategy))
         circuits = self._settings.circuits
         for each in attempts:
             if strategy is not None:
                 strategy.record(each)
             if circuits is not None:
-                circuits.record(each, probe=each.candidate in plan.probes)
+                circuits.record(each, tenant, probe=each.candidate in plan.probes)
             if each.first_token is not None and each.verdict == "ok" and model in self._settings.rows:
                 self._times.setdefault(model, _RecentTimes()).add(each.first_token)
         if circuits is not None and plan.probes:
             attempted = {each.candidate for each in attempts}
             for probe in plan.probes:
                 if probe not in attempted:
-                    circuits.release(probe)
+                    circuits.release(probe, tenant)
 
     # --- steps of a plan
 
@@ -267,10 +267,10 @@ class RowPlanner:
             raise BadRequest(f"{header}: there is no strategy {requested_name!r}; have {have}", param=header)
         return requested_name
 
-    def _admitted(self, candidates: Sequence[Candidate]) -> BreakerDecision:
+    def _admitted(self, candidates: Sequence[Candidate], tenant: str) -> BreakerDecision:
         if self._settings.circuits is None:
             return BreakerDecision(tuple(candidates), (), ())
-        decision = self._settings.circuits.admit(candidates)
+        decision = self._settings.circuits.admit(candidates, tenant)
         if decision.admitted:
             return decision
         soonest = min(seconds for _, seconds in decision.refused)

@@ -155,7 +155,9 @@ class _OpenCircuits(Collector):
             seen.add(candidate)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        circuits = GaugeMetricFamily("edge_circuits_open", "Open circuits.", labels=("provider",))
+        circuits = GaugeMetricFamily(
+            "edge_circuits_open", "Candidates with an open circuit, for all tenants or for one.", labels=("provider",)
+        )
         open_by_provider: dict[str, set[tuple[str, str]]] = {}
         for provider, seen in list(self._opened.items()):
             closed = {candidate for candidate in list(seen) if not self.is_open(candidate)}

@@ -27,6 +27,7 @@ from ..telemetry.queue_metrics import SpanCounts
 from .wiring.cache import build_cache, change_cache
 from .wiring.gateway import Previous, build_gateway, metric_names, overrides, version_of
 from .wiring.limits import build_limits, change_limits
+from .wiring.records import build_records, build_repeats, repeat_settings
 from .wiring.traces import build_traces, change_traces
 
 # Seconds. A worker that waits for a credential does not serve yet; without one, it refuses its first requests.
@@ -55,6 +56,8 @@ class WorkerState:
         metrics.priced_by(price_table.version(), prices.stat().st_mtime)
         self._circuits = SharedCircuitTable(config.agent.circuits_file)
         self._limits = build_limits(config, metrics.registry, logs.report, managed)
+        self._records = build_records(config)
+        self._repeats = build_repeats(config, self._records)
         self._identity = IdentitySources(config, logs.report)
         self._refreshers = CredentialRefreshers(time.time, metrics.credentials.renewed)
         self._reloading = asyncio.Lock()
@@ -64,9 +67,7 @@ class WorkerState:
         self.cache = build_cache(config, metrics)
         if self.cache is not None:
             metrics.watch_cache(self.cache.l1.counts)
-        metrics.watch_circuits(
-            lambda candidate: bool(self._circuits.read(circuit_name(candidate)).open_until), self._maybe_open
-        )
+        metrics.watch_circuits(self._is_open, self._maybe_open)
         self._watch_queues()
         self.gateway = self._build(config, managed, self._identity, self._refreshers, None)
         metrics.configured(version_of(config, managed), time.time())
@@ -81,6 +82,11 @@ class WorkerState:
         if traces is not None:
             queues.watch("spans", traces.sending.__len__)
             queues.watch_spans(lambda: SpanCounts(traces.sending.sent, traces.sending.failed, traces.sending.dropped))
+
+    def _is_open(self, candidate: Candidate) -> bool:
+        """Whether the circuit that all tenants share is open, or that of one tenant."""
+        tenants = (None, *dict.fromkeys(caller.tenant for caller in self._config.callers))
+        return any(self._circuits.read(circuit_name(candidate, tenant)).open_until for tenant in tenants)
 
     def _maybe_open(self) -> Iterator[Candidate]:
         """The configured candidates, if any circuit is open."""
@@ -101,6 +107,8 @@ class WorkerState:
             states["limiter"] = self._limits.down
         if self.cache is not None and self.cache.l2 is not None:
             states["cache"] = self.cache.l2.down
+        if self._config.records_url() is not None or self._records.down is not None:
+            states["records"] = self._records.down
         return states
 
     async def limit_uses(self) -> list[LimitUse]:
@@ -112,6 +120,7 @@ class WorkerState:
             self._limits.start()
         if self.cache is not None:
             self.cache.start()
+        self._repeats.start()
         self._identity.start()
         await self._refreshers.start(CREDENTIAL_PATIENCE)
 
@@ -122,6 +131,8 @@ class WorkerState:
         await self._refreshers.stop()
         if self.cache is not None:
             await self.cache.close()
+        await self._repeats.close()
+        await self._records.close()
 
     async def reload(self, newer: Callable[[], Config | None]) -> None:
         """Applies a newer configuration, if there is one, and the managed state: all of it or nothing. Raises
@@ -165,6 +176,7 @@ class WorkerState:
             change_cache(self.cache, config)
         if self.traces is not None:
             change_traces(self.traces, config)
+        self._repeats.settings = repeat_settings(config)
         logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
         identity.start()
         self._metrics.names = metric_names(config)
@@ -196,6 +208,8 @@ class WorkerState:
             managed,
             identity.authenticator(managed),
             before,
+            self._records,
+            self._repeats,
             versioned_clusters=self._versioned_clusters,
         )
 

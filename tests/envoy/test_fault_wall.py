@@ -19,7 +19,8 @@ import gateway as gateways
 import httpx2 as httpx
 import pytest
 
-from edge_extproc.routing.breaker import Circuit
+from edge_extproc.model.plan import Candidate
+from edge_extproc.routing.breaker import Circuit, circuit_name
 from edge_extproc.routing.shared import SharedCircuitTable
 
 pytestmark = pytest.mark.envoy
@@ -88,7 +89,7 @@ class Cell:
     @property
     def circuit(self) -> str:
         provider = "faulty" if self.fault not in ON_THE_WAY else self.fault
-        return f"{provider}_{self.lane}/{self.model}"
+        return circuit_name(Candidate(f"{provider}_{self.lane}", self.model), "acme")
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,7 @@ WIRE = WireNames(
     version_headers=frozenset({"anthropic-version"}),
     delivery=frozenset({"model", "stream"}),
     stateful=frozenset({"container"}),
+    owned=frozenset({"container", "file_id", "skill_id"}),
 )
 """The names of this format for bounds, policies and the cache key."""
 

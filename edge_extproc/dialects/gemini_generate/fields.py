@@ -148,6 +148,16 @@ WIRE = WireNames(
         }
     ),
     modalities=frozenset({"responseModalities", "response_modalities"}),
+    resources=frozenset(
+        {
+            "cachedContent",
+            "cached_content",
+            "fileSearchStoreNames",
+            "fileUri",
+            "file_search_store_names",
+            "file_uri",
+        }
+    ),
 )
 """The names of this format for bounds, policies and the cache key."""
 

@@ -163,6 +163,10 @@ WIRE = WireNames(
     modalities=frozenset({"modalities"}),
     headers=frozenset({"openai-beta"}),
     delivery=frozenset({"model", "stream", "stream_options"}),
+    owned=frozenset({"file_id"}),
+    # The audio of an earlier reply. The request's setting for the output has no id.
+    owned_objects=frozenset({"audio"}),
+    stored_if=frozenset({"store"}),
 )
 """The names of this format for bounds, policies and the cache key."""
 

@@ -103,6 +103,21 @@ WIRE = WireNames(
     headers=frozenset({"openai-beta"}),
     delivery=frozenset({"model", "stream", "stream_options"}),
     stateful=frozenset({"background", "container", "conversation", "previous_response_id"}),
+    owned=frozenset(
+        {
+            "container",
+            "container_id",
+            "conversation",
+            "file_id",
+            "file_ids",
+            "previous_response_id",
+            "vector_store_id",
+            "vector_store_ids",
+        }
+    ),
+    owned_objects=frozenset({"prompt"}),
+    reference_types=frozenset({"image_generation_call", "item_reference"}),
+    stored_unless=frozenset({"store"}),
 )
 """The names of this format for bounds, policies and the cache key."""
 

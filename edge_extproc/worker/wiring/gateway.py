@@ -33,6 +33,8 @@ from ...operations.base import OperationFormat
 from ...providers.credentials.refresh import CredentialRefreshers
 from ...proxy.cluster_names import cluster_names
 from ...proxy.envoy_versions import order_of
+from ...records.base import RecordStore
+from ...records.repeats import Repeats
 from ...routing.base import ModelTable, PassthroughEndpoint, PassthroughEndpoints, Planner
 from ...routing.breaker import CircuitTable, LocalCircuitTable
 from ...server.work_thread import ThreadRunner
@@ -40,6 +42,7 @@ from ...telemetry.base import Tracer
 from ...telemetry.metrics import LabelNames
 from .limits import build_bounds
 from .providers import build_providers
+from .records import build_owners
 from .routing import build_planner
 
 _ID_BYTES = 18
@@ -70,7 +73,7 @@ def build_formats() -> dict[str, OperationFormat]:
 
 def build_endpoints(config: Config) -> PassthroughEndpoints:
     return PassthroughEndpoints(
-        [PassthroughEndpoint(path, row.provider, row.tenants) for path, row in config.endpoints.items()]
+        [PassthroughEndpoint(path, row.provider, row.tenants, row.shared) for path, row in config.endpoints.items()]
     )
 
 
@@ -99,13 +102,16 @@ def build_gateway(
     managed: ManagedState = EMPTY,
     authenticator: Authenticator | None = None,
     before: Previous | None = None,
+    records: RecordStore | None = None,
+    repeats: Repeats | None = None,
     *,
     versioned_clusters: bool = False,
 ) -> Gateway:
     """`sinks` receive each settlement, after the planner. `refreshers` renew the providers' credentials once they are
     started. `circuits`: the table of circuit breakers; without it, this process has its own. `before`: the gateway that
-    this one replaces. `versioned_clusters`: clusters are named with a digest (proxy/cluster_names.py). Raises
-    ConfigError if the configuration names a plugin that does not exist."""
+    this one replaces. `records`: the store of the owners of stored objects; without it, they are not checked.
+    `versioned_clusters`: clusters are named with a digest (proxy/cluster_names.py). Raises ConfigError if the
+    configuration names a plugin that does not exist."""
     dialects, formats, endpoints = build_dialects(), build_formats(), build_endpoints(config)
     names = WireNames.of_all(dialect.wire_names for dialect in dialects.values())
     models = ModelTable(config.rows())
@@ -123,7 +129,7 @@ def build_gateway(
 
     def learn(settlement: Settlement) -> None:
         if settlement.plan is not None:
-            planner.record(settlement.model, settlement.plan, settlement.attempt_results)
+            planner.record(settlement.model, settlement.plan, settlement.attempt_results, settlement.tenant or "")
 
     return Gateway(
         dialects=dialects,
@@ -145,6 +151,8 @@ def build_gateway(
         cache=cache,
         identity_seal=build_seal(config) if config.auth.trust_ext_authz else None,
         access=merge_policies(config, managed, names),
+        owners=build_owners(config, records) if records is not None else None,
+        repeats=repeats if config.idempotency.enabled else None,
         limiter=limiter,
         bounds=build_bounds(config),
         shape=ShapeBounds(config.limits.messages, config.limits.parts, config.limits.tools, config.limits.json_values),

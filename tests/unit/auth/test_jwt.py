@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc.jwk import RSAKey
 from tokens import AUDIENCE, EC, ED, ISSUER, NOW, OTHER, RSA, by_hand, claims, key_set, token
 from tokens import signed_with_the_public_key_as_a_secret as confused
 
@@ -213,6 +214,42 @@ async def test_a_new_key_is_fetched_once_however_many_ask_and_an_old_one_is_forg
     assert "ann" == stand.verifier.principal_of(token(OTHER)).user
     assert "unknown_key" == stand.refusal(old)
     assert 2 == stand.site.asked
+    await stand.keys.close()
+
+
+async def test_a_key_that_was_replaced_under_its_id_is_fetched_once_at_the_first_bad_signature() -> None:
+    stand = Stand()
+    stand.keys.start()
+    await until(lambda: stand.site.asked == 1 and stand.keys.find("rsa") is not None)
+    replaced = RSAKey.import_key({**OTHER.as_dict(private=True), "kid": "rsa"})
+    stand.site.body = key_set(replaced)
+    assert "invalid_signature" == stand.refusal(token(replaced))
+    stand.ticks.at = 31.0
+    for _ in range(50):
+        with pytest.raises(PolicyUnavailable):
+            stand.verifier.principal_of(token(replaced))
+    await until(lambda: stand.site.asked == 2 and not stand.keys.may_be_replaced())
+
+    assert "ann" == stand.verifier.principal_of(token(replaced)).user
+    for _ in range(50):
+        assert "invalid_signature" == stand.refusal(token())
+    assert 2 == stand.site.asked
+    await stand.keys.close()
+
+
+async def test_bad_signatures_fetch_no_more_often_while_the_issuer_is_away() -> None:
+    stand = Stand()
+    stand.keys.start()
+    await until(lambda: stand.site.asked == 1 and stand.keys.find("rsa") is not None)
+    stand.site.down, stand.ticks.at = True, 31.0
+    forged = token(OTHER, header={"kid": "rsa"})
+    with pytest.raises(PolicyUnavailable):
+        stand.verifier.principal_of(forged)
+    await until(lambda: len(stand.errors) == 1)
+    for _ in range(50):
+        assert "invalid_signature" == stand.refusal(forged)
+
+    assert (2, "ann") == (stand.site.asked, stand.verifier.principal_of(token()).user)
     await stand.keys.close()
 
 

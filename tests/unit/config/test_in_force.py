@@ -18,12 +18,14 @@ from edge_extproc import __version__
 from edge_extproc.accounting import prices as price_table
 from edge_extproc.auth.identity import IdentitySources
 from edge_extproc.config.schema import Config
-from edge_extproc.errors import ConfigError, Unauthenticated
+from edge_extproc.errors import ConfigError, Unauthenticated, Unavailable
 from edge_extproc.limits.base import ReservationRequest
+from edge_extproc.model.call import Call
 from edge_extproc.model.managed import EMPTY
-from edge_extproc.model.plan import Candidate, Plan
+from edge_extproc.model.plan import AttemptResult, Candidate, Plan
 from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
+from edge_extproc.routing.base import RoutingRequest
 from edge_extproc.telemetry.metrics import Metrics
 from edge_extproc.worker.state import WorkerState
 from edge_extproc.worker.wiring import gateway as app
@@ -217,3 +219,17 @@ def test_what_a_strategy_learns_is_a_sink_of_its_own_before_the_others(tmp_path:
     assert [done] == settled
     with pytest.raises(RuntimeError, match="a bug in a strategy"):
         learn(done)
+
+
+def test_a_planner_learns_whose_calls_failed(tmp_path: Path) -> None:
+    table = price_table.load(price_table.compiled(tmp_path))
+    gateway = app.build_gateway(config(tmp_path), table, (), print)
+    candidate = Candidate("p", "m")
+    learn, failed = gateway.sinks[0], AttemptResult(candidate, "failed", 503)
+    for _ in range(5):
+        learn(settlement(model="m", tenant="hostile", plan=Plan((candidate,)), attempt_results=(failed,)))
+    call = Call("openai_chat", "chat", "m", False, b"{}")
+
+    assert (candidate,) == gateway.planner.plan(RoutingRequest(call, "good"), (candidate,)).candidates
+    with pytest.raises(Unavailable):
+        gateway.planner.plan(RoutingRequest(call, "hostile"), (candidate,))

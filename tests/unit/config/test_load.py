@@ -450,8 +450,9 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
         ),
         (
             "callers: [{tenant: a, keys: [{id: a, key: {env: KEY}}]}, {tenant: b, keys: []}]\n"
-            "endpoints: {/v1/moderations: p, /v1/batches: p}",
-            '2:46: endpoints."/v1/batches": every tenant would see the objects that the others store there; '
+            "providers: {p: {kind: openai, api_key: {env: KEY}, shared_account: false}}\n"
+            "endpoints: {/v1/moderations: p, /v1/batches: p, /v1/voices: {provider: p, shared: true}}",
+            '3:46: endpoints."/v1/batches": every tenant would see the objects that the others store there; '
             "name the tenants that may use it: {provider: p, tenants: [a]}",
         ),
         (

@@ -310,6 +310,64 @@ def test_every_path_has_a_plain_spelling(path: str) -> None:
     assert ";" not in plain
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/embeddings%00",
+        "/v1/embeddings%20",
+        "/v1/embeddings.",
+        "/v1./embeddings",
+        "/v1/\uff45mbeddings",
+        "/v1/%EF%BD%85mbeddings",
+        "/v1/%c1%a5mbeddings",
+        "/v1/%25252565mbeddings",
+        "/v1/embeddings\t",
+        '/v1/"embeddings"',
+    ],
+)
+def test_where_operations_are_restricted_a_path_of_unknown_spelling_is_refused(path: str) -> None:
+    chat_only = AccessPolicy(operations=frozenset({"chat"}))
+    restricted = Stage().having(access=AccessPolicies([("acme", "tenant", "acme", chat_only)], {}, {}))
+    open_to_all = AccessPolicy(models=("gpt-*",))
+    unrestricted = Stage().having(access=AccessPolicies([("acme", "tenant", "acme", open_to_all)], {}, {}))
+
+    assert 403 == denied(restricted, BEARER, path=path).status
+    allowed(unrestricted, BEARER, path=path)
+    allowed(restricted, BEARER, path=path, operation="chat")
+
+
+@pytest.mark.parametrize("path", ["/", "/orders", "/orders/", "/orders//a.b/v1.2?x=%00", "/a+b/~c/(d),e=f:g@h", "/%61"])
+def test_where_operations_are_restricted_usual_paths_of_other_services_pass(path: str) -> None:
+    chat_only = AccessPolicy(operations=frozenset({"chat"}))
+    stage = Stage().having(access=AccessPolicies([("acme", "tenant", "acme", chat_only)], {}, {}))
+
+    allowed(stage, BEARER, path=path)
+
+
+@pytest.mark.parametrize("roles", [{}, {"chats": AccessPolicy(operations=frozenset({"chat"}))}])
+def test_a_caller_without_a_role_for_other_operations_is_restricted(roles: dict[str, AccessPolicy]) -> None:
+    rights = AccessPolicies([], roles, {}).of(Principal("acme", "acme-1", roles=("chats",)))
+
+    assert rights is not None
+    assert rights.restricts_operations
+
+
+@given(
+    st.sampled_from(["x-edge-tenant", "x-edge-team", "x-edge-user", "x-edge-key"]),
+    st.lists(st.sampled_from("-_.!~^"), min_size=2, max_size=2),
+)
+def test_no_spelling_of_an_identity_header_reaches_the_service(name: str, separators: list[str]) -> None:
+    first, second, third = name.split("-")
+    spelled = f"{first}{separators[0]}{second}{separators[1]}{third}"
+    verdict = allowed(Stage(), BEARER, (spelled, "forged"))
+    anonymous = allowed(Stage(), (spelled, "forged"), optional="true")
+    replaced = {name for name, _ in verdict.set_headers}
+
+    assert spelled in {*verdict.remove_headers, *replaced}
+    assert (spelled,) == anonymous.remove_headers
+    assert not replaced & set(verdict.remove_headers)
+
+
 def test_a_run_of_a_token_is_sealed_too() -> None:
     bound = Principal("acme", "jwt:ann", run="task", run_parent="job")
 

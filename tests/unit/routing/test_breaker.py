@@ -302,3 +302,130 @@ def test_the_shared_table_has_its_blocks_before_the_disk_is_full(tmp_path):
     SharedCircuitTable(path).close()
 
     assert path.stat().st_blocks * 512 >= path.stat().st_size > 0
+
+
+# --- tenants
+
+
+FIVE = BreakerSettings(failures=5, open_for=30.0)
+BAD, GOOD = "hostile", "good"
+
+
+class Tenants:
+    """Calls of several tenants at one candidate."""
+
+    def __init__(self, rules=FIVE):
+        self.time = Time()
+        self.opened = []
+        self.circuits = Circuits(LocalCircuitTable(), rules, self.time, self.opened.append)
+
+    def may(self, tenant):
+        return bool(self.circuits.admit((A,), tenant).admitted)
+
+    def call(self, tenant, verdict="failed", **more):
+        """One call, if the circuits let it through."""
+        decision = self.circuits.admit((A,), tenant)
+        if decision.admitted:
+            self.circuits.record(AttemptResult(A, verdict, **more), tenant, probe=A in decision.probes)
+        return bool(decision.admitted)
+
+
+def test_a_tenant_whose_calls_all_fail_is_stopped_alone():
+    stage = Tenants()
+    sent = [stage.call(BAD) for _ in range(50)]
+
+    assert (5, False, True) == (sum(sent), stage.may(BAD), stage.may(GOOD))
+    assert [A] == stage.opened
+
+
+def test_failures_of_several_tenants_in_a_row_stop_all_of_them():
+    stage = Tenants()
+    for tenant in ("a", "b", "c"):
+        stage.call(tenant)
+        stage.call(tenant)
+
+    assert not any(stage.may(tenant) for tenant in ("a", "b", "c", "d"))
+    assert [A] == stage.opened
+
+
+def test_one_failure_of_another_tenant_does_not_open_what_a_hostile_one_has_prepared():
+    stage = Tenants()
+    for _ in range(50):
+        stage.call(BAD)
+    stage.call(GOOD)
+    stage.call(GOOD)
+
+    assert stage.may(GOOD)
+    assert stage.may("a third")
+
+
+def test_with_one_failure_as_the_limit_it_still_takes_two_tenants():
+    stage = Tenants(BreakerSettings(failures=1, open_for=30.0))
+    stage.call(BAD)
+    assert (False, True) == (stage.may(BAD), stage.may(GOOD))
+    stage.call("another")
+
+    assert not stage.may(GOOD)
+
+
+def _out_of_order(stage):
+    for tenant in ("a", "b", "c"):
+        stage.call(tenant)
+        stage.call(tenant)
+    stage.time.now += 31
+
+
+def test_a_failed_probe_of_one_tenant_leaves_the_decision_to_another():
+    stage = Tenants()
+    _out_of_order(stage)
+    assert (True, False) == (stage.call(BAD), stage.may(BAD))
+    assert stage.call(GOOD, "ok")
+
+    assert all(stage.may(tenant) for tenant in (GOOD, "a", "b", "c"))
+
+
+def test_two_tenants_whose_probes_fail_open_it_again_for_all():
+    stage = Tenants()
+    _out_of_order(stage)
+    assert [True, True, False] == [stage.call(tenant) for tenant in ("a", "b", "c")]
+    assert [A, A, A] == stage.opened
+
+
+def test_a_provider_without_an_address_is_left_alone_by_all_tenants_at_once():
+    stage = Tenants()
+    stage.call(BAD, reason=NO_HOST)
+
+    assert not stage.may(GOOD)
+
+
+def test_a_probe_is_given_back_where_the_other_circuit_refuses_it():
+    stage = Tenants()
+    _out_of_order(stage)
+    for _ in range(5):
+        stage.circuits.record(AttemptResult(A, "failed"), "late", probe=False)
+    stage.time.now += 31
+    first = stage.circuits.admit((A,), "late")
+    second = stage.circuits.admit((A,), "late")
+    stage.circuits.release(A, "late")
+
+    assert ((A,), ()) == (first.probes, second.admitted)
+    assert (A,) == stage.circuits.admit((A,), GOOD).probes
+
+
+@given(
+    st.sampled_from([1, 2, 3, 5, 8]),
+    st.lists(
+        st.tuples(
+            st.sampled_from([BAD, GOOD]),
+            st.sampled_from(["failed", "failed", "failed", "ok", "unknown"]),
+            st.floats(0, 40),
+        ),
+        max_size=60,
+    ),
+)
+def test_no_tenant_is_stopped_for_what_another_one_does(failures, steps):
+    stage = Tenants(BreakerSettings(failures=failures, open_for=30.0))
+    for tenant, verdict, later in steps:
+        stage.time.now += later
+        stage.call(tenant, "ok" if tenant == GOOD else verdict)
+        assert stage.may(GOOD)

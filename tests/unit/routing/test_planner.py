@@ -160,7 +160,7 @@ def test_a_hedge_waits_for_a_quantile_of_the_first_tokens_of_late():
     found = planning(ModelRoute(hedge=HedgeSettings(0.5, 0.3)))
     before = found.plan(wish(STREAM), (A, B))
     for n in range(40):
-        found.record("m", before, [AttemptResult(A, "ok", first_token=n / 10, stream=True)])
+        found.record("m", before, [AttemptResult(A, "ok", first_token=n / 10, stream=True)], "acme")
     after = found.plan(wish(STREAM), (A, B))
 
     assert (True, 0.3, True, 2.0) == (before.hedged, before.try_timeout, after.hedged, after.try_timeout)
@@ -191,7 +191,7 @@ class Stage:
         return self.planner.plan(wish(), candidates)
 
     def fail(self, plan, *candidates):
-        self.planner.record("m", plan, [AttemptResult(c, "failed") for c in candidates])
+        self.planner.record("m", plan, [AttemptResult(c, "failed") for c in candidates], "acme")
 
 
 def test_open_circuits_are_skipped_when_the_plan_is_made():
@@ -221,7 +221,7 @@ def test_one_plan_is_the_probe_and_its_end_decides():
     probing, other = stage.plan(A, B), stage.plan(A, B)
     assert (("ab", (A,)), ("b", ())) == tuple((names(p), p.probes) for p in (probing, other))
 
-    stage.planner.record("m", probing, [AttemptResult(A, "ok")])
+    stage.planner.record("m", probing, [AttemptResult(A, "ok")], "acme")
     assert ["ab"] * 2 == [names(stage.plan(A, B)) for _ in range(2)]
 
 
@@ -230,7 +230,7 @@ def test_a_plan_that_came_to_nothing_gives_its_probe_back():
     for _ in range(2):
         stage.fail(stage.plan(A, B), A)
     stage.now += 31
-    stage.planner.record("m", stage.plan(A, B), [])
+    stage.planner.record("m", stage.plan(A, B), [], "acme")
 
     assert (A,) == stage.plan(A, B).probes
 
@@ -238,7 +238,7 @@ def test_a_plan_that_came_to_nothing_gives_its_probe_back():
 @pytest.mark.parametrize(("seconds", "tries"), [(59.0, 3), (61.0, 1)])
 def test_who_alone_can_be_asked_and_wants_to_rest_for_longer_than_envoy_waits_is_asked_once(seconds, tries):
     stage = Stage()
-    stage.planner.record("m", stage.plan(A, B), [AttemptResult(A, "failed", 429, retry_after=seconds)])
+    stage.planner.record("m", stage.plan(A, B), [AttemptResult(A, "failed", 429, retry_after=seconds)], "acme")
 
     assert (("b", 3), ("a", tries)) == tuple((names(p), p.max_attempts) for p in (stage.plan(A, B), stage.plan(A)))
 
@@ -249,7 +249,7 @@ def test_replies_are_guarded_while_a_candidate_has_failures(guard, guarded):
     stage.planner = planning(ModelRoute(guard=guard), circuits=stage.circuits)
     before, _ = stage.plan(A, B), stage.fail(stage.plan(A, B), A)
     failing, alone = stage.plan(A, B), stage.plan(A)
-    stage.planner.record("m", failing, [AttemptResult(A, "ok")])
+    stage.planner.record("m", failing, [AttemptResult(A, "ok")], "acme")
 
     assert (False, guarded, False, False) == tuple(p.guarded for p in (before, failing, alone, stage.plan(A, B)))
 

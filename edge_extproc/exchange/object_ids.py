@@ -1,0 +1,255 @@
+"""Finds the ids of objects that a provider stores: those that a request names, and those that a reply makes.
+
+A request is searched at any depth and with all members of an object, because a provider may read a field that no
+dialect here knows, or the first of two members of one name. A reply is read only where providers write ids: its other
+parts can contain text of the caller.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import parse_qsl
+
+from ..codecs import multipart
+from ..codecs.content_type import media_type
+from ..codecs.frame import Frame
+from ..codecs.json_values import UNREADABLE, decode_reply
+from ..errors import BadRequest
+from ..model.call import Call
+from ..model.content import Json
+from ..model.frozen_dataclass import frozen_dataclass
+from ..model.stored_objects import FIELDS, NESTED_REQUESTS, OPAQUE, RESOURCE_FIELDS, resource_name
+from ..model.wire_names import WireNames
+
+# Anthropic's own skills have other names, such as pptx.
+_OWN_SKILL = "skill_"
+# A name in JSON may be written with escapes.
+_ESCAPE = b"\\u00"
+_BACKSLASH = ord("\\")
+_JSONL_LINE = re.compile(rb"^[ \t]*\{.*$", re.MULTILINE)
+# Ids in one request. Each is a lookup in the store.
+_MOST_IDS = 10_000
+
+
+@frozen_dataclass
+class NamedObject:
+    """One object that a request names."""
+
+    id: str
+    param: str
+    """The field that names it."""
+
+
+class _Members(list[tuple[str, Any]]):
+    """An object of JSON with all its members."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdSearch:
+    """The fields to search requests for."""
+
+    owned: frozenset[str]
+    objects: frozenset[str]
+    resources: frozenset[str]
+    references: frozenset[str]
+    data: frozenset[str]
+    """Fields below the top level whose objects are data of tools."""
+    stems: tuple[bytes, ...] = field(init=False)
+    """A body without any of these byte strings names no object."""
+    key: re.Pattern[bytes] = field(init=False)
+    """The quote and one of the names. A lookbehind for the character before it would take ten times as long."""
+
+    def __post_init__(self) -> None:
+        names = sorted({*self.owned, *self.resources, *self.references, *self.objects}, key=len)
+        stems: list[str] = []
+        for name in names:
+            if not name.startswith(tuple(stems)):
+                stems.append(name)
+        object.__setattr__(self, "stems", tuple(f'"{stem}'.encode() for stem in stems))
+        object.__setattr__(self, "key", re.compile(b'"(?:' + "|".join(stems).encode() + b")"))
+
+    @classmethod
+    def of_chats(cls, names: WireNames) -> IdSearch:
+        """`names`: those of all dialects, because many hosts read the fields of another format."""
+        return cls(names.owned, names.owned_objects, names.resources, names.reference_types, names.tool_data)
+
+    @classmethod
+    def of_passed(cls, names: WireNames) -> IdSearch:
+        """For paths that are passed on: batches, fine-tuning jobs, vector stores."""
+        chats = cls.of_chats(names)
+        return replace(chats, owned=chats.owned | FIELDS, resources=chats.resources | RESOURCE_FIELDS)
+
+    def ids_in(self, call: Call, path: str) -> list[NamedObject]:
+        """The objects that a request names in its body and its query. `path` includes the query. Raises BadRequest if
+        there are too many, or if a form cannot be read."""
+        query = path.partition("?")[2]
+        found = [each for key, value in parse_qsl(query) for each in self._named(key, value)] if query else []
+        is_form = media_type(call.content_type) == "multipart/form-data"
+        if is_form or self._may_name(call.raw):
+            found += self._in_form(call) if is_form else self._in_json(call.raw)
+        if len(found) > _MOST_IDS:
+            raise BadRequest(f"the request names {len(found)} stored objects, and at most {_MOST_IDS} are allowed")
+        return list(dict.fromkeys(found))
+
+    def _may_name(self, raw: bytes) -> bool:
+        """Whether a JSON text may have one of the fields. It is fast, because nearly all bodies have none."""
+        if _ESCAPE in raw:
+            return True
+        if not any(stem in raw for stem in self.stems):
+            return False
+        # Within the text of a string, a quote is escaped.
+        return any(raw[match.start() - 1] != _BACKSLASH for match in self.key.finditer(raw))
+
+    def _in_form(self, call: Call) -> Iterator[NamedObject]:
+        names = self.owned | self.resources
+        try:
+            spans = multipart.fields(call.raw, call.content_type, names | {f"{name}[]" for name in names})
+        except ValueError as exc:
+            raise BadRequest(f"the form cannot be read: {exc}") from None
+        for name, (start, stop) in spans.items():
+            yield from self._named(name.removesuffix("[]"), call.raw[start:stop].decode("utf-8", "replace"))
+        # The requests of a batch are lines of an uploaded file.
+        for line in _JSONL_LINE.finditer(call.raw):
+            if self._may_name(line[0]):
+                yield from self._in_json(line[0])
+
+    def _in_json(self, raw: bytes) -> Iterator[NamedObject]:
+        try:
+            body = json.loads(raw, object_pairs_hook=_Members)
+        except UNREADABLE:  # not JSON: content of a file
+            return
+        yield from self._search(body)
+
+    def _search(self, body: object) -> Iterator[NamedObject]:
+        left: list[tuple[Any, bool]] = [(body, True)]
+        while left:
+            value, is_request = left.pop()
+            if isinstance(value, _Members):
+                if any(key == "type" and isinstance(v, str) and v in self.references for key, v in value):
+                    yield from (NamedObject(v, "id") for key, v in value if key == "id" and isinstance(v, str) and v)
+                for key, inner in value:
+                    yield from self._named(key, inner)
+                    if key in OPAQUE or isinstance(inner, str) or (key in self.data and not is_request):
+                        continue
+                    left.append((inner, key in NESTED_REQUESTS))
+            elif isinstance(value, list):
+                left.extend((inner, False) for inner in value)
+
+    def _named(self, key: str, value: object) -> Iterator[NamedObject]:
+        """The objects that one field names."""
+        values = value if isinstance(value, list) and not isinstance(value, _Members) else [value]
+        if key in self.resources:
+            names = (resource_name(each) for each in values if isinstance(each, str))
+            yield from (NamedObject(name, key) for name in names if name is not None)
+        elif key in self.owned or key in self.objects:
+            for each in values:
+                if isinstance(each, _Members):
+                    yield from (NamedObject(v, f"{key}.id") for k, v in each if k == "id" and isinstance(v, str) and v)
+                elif isinstance(each, str) and each and key in self.owned and _is_own(key, each):
+                    yield NamedObject(each, key)
+
+
+def _is_own(key: str, value: str) -> bool:
+    return key != "skill_id" or value.startswith(_OWN_SKILL)
+
+
+# --- replies
+
+_UNSTORED = re.compile(rb'"store"\s*:\s*false')
+_STORED = re.compile(rb'"store"\s*:\s*true')
+# Without one of them, a piece of a reply makes no object but the reply.
+_MARKS = (b'"container', b'"file_id"', b'"image_generation_call"', b'"audio"')
+_ENDS = (b'"response.completed"', b'"response.incomplete"', b'"response.failed"')
+
+
+class ReplyIds:
+    """Collects the ids that a chat's reply makes, in `new`, until they are taken from there."""
+
+    __slots__ = ("_seen", "_stored", "new")
+
+    def __init__(self, call: Call, names: WireNames) -> None:
+        """`names`: those of the caller's dialect, which is also the provider's."""
+        stored = bool(names.stored_unless) and _UNSTORED.search(call.raw) is None
+        self._stored = stored or (bool(names.stored_if) and _STORED.search(call.raw) is not None)
+        self._seen: set[str] = set()
+        self.new: list[str] = []
+
+    def watch(self, frame: Frame) -> None:
+        """Reads one event of a stream that is not only text."""
+        data = frame.data
+        wants_id = self._stored and (not self._seen or any(end in data for end in _ENDS))
+        if wants_id or any(mark in data for mark in _MARKS):
+            self._read(data)
+
+    def whole(self, body: bytes) -> None:
+        """Reads a complete reply."""
+        if self._stored or any(mark in body for mark in _MARKS):
+            self._read(body)
+
+    def _read(self, data: bytes) -> None:
+        try:
+            value = decode_reply(data)
+        except UNREADABLE:
+            return
+        reply = value.get("response", value) if isinstance(value, dict) else None
+        for id in ids_made(reply, stored=self._stored):
+            if id not in self._seen:
+                self._seen.add(id)
+                self.new.append(id)
+
+
+def ids_made(reply: Json, *, stored: bool = True) -> list[str]:
+    """The ids that a reply makes or shows: of the object itself if it is `stored`, and of others that belong to it."""
+    if not isinstance(reply, dict):
+        return []
+    found: list[Json] = []
+    if stored:
+        found += [reply.get("id"), _resource(reply.get("name"))]
+    found += [reply.get("output_file_id"), reply.get("error_file_id"), _of(reply, "container", "id")]
+    found += _list(reply.get("result_files"))
+    found += [_of(reply, "file", "id"), _resource(_of(reply, "file", "name"))]
+    found += [_resource(_of(reply, "response", "responsesFile"))]
+    found += [_resource(_of(_object(reply.get("metadata")).get("output"), "responsesFile"))]
+    for item in _list(reply.get("output")):
+        is_image = _of(item, "type") == "image_generation_call"
+        found += [_of(item, "id") if stored or is_image else None, _of(item, "container_id")]
+    for block in (*_list(reply.get("content")), reply.get("content_block")):
+        found += [_of(each, "file_id") for each in _list(_of(block, "content", "content"))]
+    for each in (_object(reply.get("message")), _object(reply.get("delta"))):  # Anthropic's events
+        found += [_of(each, "container", "id")]
+    for choice in _list(reply.get("choices")):
+        found += [_of(choice, "message", "audio", "id"), _of(choice, "delta", "audio", "id")]
+    item = reply.get("item")  # an event of Responses
+    if _of(item, "type") == "image_generation_call":
+        found.append(_of(item, "id"))
+    return [each for each in found if isinstance(each, str) and each]
+
+
+def _object(value: Json) -> dict[str, Json]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
+def _of(value: Json, *path: str) -> Json:
+    for name in path:
+        value = _object(value).get(name)
+    return value
+
+
+def _resource(value: Json) -> Json:
+    """A name of Google's resources. A name without a collection is one that the caller has chosen."""
+    return resource_name(value) if isinstance(value, str) else None
+
+
+def entry_id(entry: Json) -> str | None:
+    """The id of one entry of a list of objects. None: it shows none."""
+    id = _of(entry, "id")
+    name = id if isinstance(id, str) else _resource(_of(entry, "name"))
+    return name if isinstance(name, str) else None

@@ -1,0 +1,55 @@
+"""Builds the store of records, and what uses it, from the configuration."""
+
+from __future__ import annotations
+
+from ...config.provider import ProviderConfig
+from ...config.schema import Config
+from ...records.base import RecordStore
+from ...records.file import FileRecords
+from ...records.owners import ObjectOwners, ProviderAccount
+from ...records.repeats import Repeats, RepeatSettings
+from ...records.watched import WatchedRecords
+
+
+def build_records(config: Config) -> WatchedRecords:
+    """Raises StartError."""
+    url = config.records_url()
+    if url is None:
+        return WatchedRecords(FileRecords(config.records_file))
+    from ...records.redis import RedisRecords  # the client is imported only with a Redis
+
+    return WatchedRecords(RedisRecords(url, config.records.timeout.total_seconds()))
+
+
+def build_owners(config: Config, store: RecordStore) -> ObjectOwners | None:
+    """None if tenants share no account."""
+    accounts = _accounts(config)
+    one_tenant = len({caller.tenant for caller in config.callers}) <= 1
+    return ObjectOwners(store, accounts, one_tenant=one_tenant) if accounts else None
+
+
+def build_repeats(config: Config, store: RecordStore) -> Repeats:
+    return Repeats(store, repeat_settings(config))
+
+
+def repeat_settings(config: Config) -> RepeatSettings:
+    settings = config.idempotency
+    return RepeatSettings(settings.window.total_seconds(), settings.max_reply)
+
+
+def _accounts(config: Config) -> dict[str, ProviderAccount]:
+    """The shared accounts. Providers with the same address and credential are one account, which has the name of the
+    first of them: a name stays when a key is renewed."""
+    names: dict[tuple[object, ...], str] = {}
+    accounts = {}
+    for name, provider in config.providers.items():
+        if provider.shared_account:
+            first = names.setdefault(_identity(provider), name)
+            accounts[name] = ProviderAccount(first, provider.shared_objects)
+    return accounts
+
+
+def _identity(provider: ProviderConfig) -> tuple[object, ...]:
+    endpoint, key = provider.endpoint, provider.api_key
+    secret = key.reveal() if key is not None else repr(provider.credential)
+    return (endpoint.host, endpoint.port, secret, provider.project, provider.account)
