@@ -103,7 +103,9 @@ class AllowanceConfig(ConfigSection):
     dollars_per_run: Dollars | None = None
     """The most that one run of an agent and its sub-agents may cost. A call names its run by x-edge-run."""
     tokens_per_run: Tokens | None = None
+    """Tokens of the prompts and replies of one run together."""
     requests_per_run: Count | None = None
+    """The most requests of one run."""
     time_per_run: PositiveDuration | None = None
     """From the first call of a run. Later calls are refused."""
     time_zone: TimeZone = "UTC"
