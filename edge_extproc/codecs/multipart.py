@@ -1,6 +1,6 @@
 """Finds text fields of a multipart/form-data body, so that they can be changed while every other byte is kept.
 
-Files are never inspected. Bodies that two parsers could read differently are refused (an invalid delimiter, a field
+Files are not inspected. Bodies that two parsers could read differently are refused (an invalid delimiter, a field
 twice or as a file): the provider must read exactly what was checked.
 """
 
@@ -18,8 +18,11 @@ _MAX_PARTS = 1000
 _MAX_HEADERS = 16 * 1024
 
 
-def fields(body: bytes, content_type: str, names: frozenset[str]) -> dict[str, tuple[int, int]]:
-    """The start and stop of the values of the named fields. Absent fields are left out. Raises ValueError."""
+def fields(
+    body: bytes, content_type: str, names: frozenset[str], files: frozenset[str] = frozenset()
+) -> dict[str, tuple[int, int]]:
+    """The start and stop of the values of the named fields. Absent fields are left out. `files`: further names, whose
+    fields may be files. Raises ValueError."""
     boundary = parameters(content_type).get("boundary", "")
     if not _BOUNDARY.fullmatch(boundary):
         raise ValueError("the content-type has no boundary")
@@ -40,12 +43,19 @@ def fields(body: bytes, content_type: str, names: frozenset[str]) -> dict[str, t
         if stop < 0:
             raise ValueError("the last part has no end")
         if stop >= opening.end():
-            _note(body, opening.end(), stop, names, spans)
+            _note(body, opening.end(), stop, names, files, spans)
         at = stop + 2
     raise ValueError(f"there are more than {_MAX_PARTS} parts")
 
 
-def _note(body: bytes, start: int, stop: int, names: frozenset[str], spans: dict[str, tuple[int, int]]) -> None:
+def _note(
+    body: bytes,
+    start: int,
+    stop: int,
+    names: frozenset[str],
+    files: frozenset[str],
+    spans: dict[str, tuple[int, int]],
+) -> None:
     blank = body.find(b"\r\n\r\n", start, min(stop + 4, start + _MAX_HEADERS))
     if blank < 0 or blank > stop:
         raise ValueError("a part has no headers, or too long ones")
@@ -56,10 +66,10 @@ def _note(body: bytes, start: int, stop: int, names: frozenset[str], spans: dict
     if "name*" in disposition or "name" not in disposition:
         raise ValueError("a part has no valid name")
     name = disposition["name"]
-    if name not in names:
+    if name not in names and name not in files:
         return
     if name in spans:
         raise ValueError(f"the field {name!r} occurs twice")
-    if "filename" in disposition or "filename*" in disposition:
+    if name not in files and ("filename" in disposition or "filename*" in disposition):
         raise ValueError(f"the field {name!r} is a file; it must be text")
     spans[name] = (blank + 4, max(stop, blank + 4))

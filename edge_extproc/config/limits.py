@@ -107,7 +107,7 @@ class AllowanceConfig(ConfigSection):
     dollars_per_run: Dollars | None = None
     """The most that one run of an agent and its sub-agents may cost. A call names its run by x-edge-run."""
     tokens_per_run: Tokens | None = None
-    """The most tokens of one run."""
+    """Tokens of the prompts and replies of one run together."""
     requests_per_run: Count | None = None
     """The most requests of one run."""
     time_per_run: PositiveDuration | None = None

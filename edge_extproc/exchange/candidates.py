@@ -71,7 +71,7 @@ def other_candidates(
         served = gateway.models.candidates(name) if allows(principal.models, name) else ()
         for host in hosts:
             other = next((c for c in served if (c.provider, c.model) == (host, name)), None)
-            if other is None or not _may_use(rights, replace(call, model=name), other):
+            if other is None or not may_use(rights, replace(call, model=name), other):
                 raise BadRequest(
                     f"the host of {call.model!r} would use {name!r} in its place, and this gateway has no such model "
                     "for this caller at that host; remove it, because the gateway itself fails over between providers",
@@ -89,7 +89,8 @@ def _reads_body(gateway: Gateway, call: Call, candidate: Candidate) -> bool:
     return form == (call.format or call.dialect)
 
 
-def _may_use(rights: CallerRights | None, call: Call, candidate: Candidate) -> bool:
+def may_use(rights: CallerRights | None, call: Call, candidate: Candidate) -> bool:
+    """Whether the rights of a caller allow this call at a candidate."""
     if rights is None:
         return True
     try:

@@ -39,6 +39,7 @@ from ..records.repeats import IdempotentReply
 from . import headers as header_rules
 from . import idempotency
 from .adapt import dialect_of, first_able
+from .batch_lines import check_batch
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
 from .caller import authenticate
 from .candidates import find_candidates, most_of, routing_request
@@ -273,6 +274,8 @@ class RouterExchange:
             parsed = await with_context(gateway, identified, parsed)
             large = is_large(parsed.call.raw)
             self._recorder = ReplyRecorder(gateway, identified, parsed.call)
+        if parsed.call.operation == "passed":
+            await self._work(large, check_batch, gateway, identified, parsed.call)
         routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
         self._objects = await object_access(gateway, identified, parsed.call, candidates, large=large)

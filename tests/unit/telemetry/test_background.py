@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import ast
 import asyncio
+from pathlib import Path
 
 import pytest
 
+import edge_extproc
 from edge_extproc.telemetry.background import Background, BackgroundMetrics
 
 
@@ -68,3 +71,29 @@ async def test_a_cancelled_task_ends() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert 0 == background.states["a_task"].failures
+
+
+# Modules that start a task of their own: each ends by itself, and its exception is awaited, retrieved or reported.
+SHORT_TASKS = {
+    "cache/l2.py": "one read or write of the store",
+    "gateway/launch.py": "the start of the workers, and the admin port, which ends the gateway",
+    "gateway/supervisor.py": "the start, the output and the checks of one process; its watcher is supervised",
+    "limits/store_connection.py": "one connection or one command",
+    "rehearsal/connection.py": "one request",
+    "server/http2/transport.py": "one call",
+    "store/ingest_loop.py": "one pause",
+    "telemetry/background.py": "the supervision itself",
+    "worker/main.py": "one reload",
+}
+
+
+def test_each_task_that_lasts_is_supervised() -> None:
+    package = Path(edge_extproc.__file__).parent
+    found = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="create_task" | "ensure_future")):
+                    found.add(path.relative_to(package).as_posix())
+
+    assert SHORT_TASKS.keys() == found
