@@ -33,6 +33,7 @@ from recordings import body, recordings
 from edge_extproc.dialects.base import Dialect
 from edge_extproc.dialects.crossing import JSON_PROMPT
 from edge_extproc.dialects.dropping import omission
+from edge_extproc.dialects.tool_names import legal_name
 from edge_extproc.errors import BadRequest, UpstreamError
 from edge_extproc.model.call import Call, Chat, FunctionTool, ReplacedTool
 from edge_extproc.model.content import (
@@ -128,7 +129,7 @@ class Finding:
 @functools.cache
 def recorded() -> dict[str, dict[str, Any]]:
     """Every exchange of a chat API, by its id."""
-    return {r["id"]: r for r in recordings(*APIS) if not is_other_operation(r)}
+    return {r["id"]: r for r in recordings(*APIS, newer=True) if not is_other_operation(r)}
 
 
 def is_other_operation(recording: dict[str, Any]) -> bool:
@@ -210,7 +211,7 @@ def content_of(chat: Chat) -> dict[str, Any]:
             match part:
                 case ToolCall():
                     order.append(part.id)
-                    calls.append((part.name, json.loads(part.arguments.strip() or "{}") or {}))
+                    calls.append((legal_name(part.name), json.loads(part.arguments.strip() or "{}") or {}))
                 case ToolResult() if part.call_id not in order:  # its call is a stored item: it becomes text
                     texts_by_role["user"] += map(_plain, part.parts)
                 case ToolResult():
@@ -226,7 +227,7 @@ def content_of(chat: Chat) -> dict[str, Any]:
         "calls": calls,
         "results": sorted(results),
         "pictures": pictures,
-        "tools": list(offered(chat)),
+        "tools": [legal_name(name) for name in offered(chat)],
         "stop": [stop for stop in chat.stop if stop.strip()],
         "stream": chat.stream,
     }

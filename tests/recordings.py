@@ -15,8 +15,10 @@ from typing import Any
 
 OWN = Path(__file__).resolve().parent / "data" / "exchanges"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "recordings"
-SHARED_2026 = SHARED.with_name("recordings_2026")
-SETS = (*(each for each in (SHARED, SHARED_2026) if (each / "index.jsonl").exists()), OWN)
+NEWER = SHARED.with_name("recordings_2026")
+SETS = (SHARED, OWN) if (SHARED / "index.jsonl").exists() else (OWN,)
+NEWER_SETS = (NEWER,) if (NEWER / "index.jsonl").exists() else ()
+"""Newer recordings. What a module expects of single recordings by their ids is not stated for them."""
 
 
 @functools.cache
@@ -26,9 +28,9 @@ def index_of(directory: Path) -> tuple[dict[str, Any], ...]:
         return tuple({**json.loads(line), "set": directory} for line in lines)
 
 
-def index() -> tuple[dict[str, Any], ...]:
-    """The rows of every set, the recordings first."""
-    return tuple(row for directory in SETS for row in index_of(directory))
+def index(*, newer: bool = False) -> tuple[dict[str, Any], ...]:
+    """The rows of every set, the recordings first. `newer`: the newer recordings too."""
+    return tuple(row for directory in (*(NEWER_SETS if newer else ()), *SETS) for row in index_of(directory))
 
 
 @functools.cache
@@ -51,12 +53,16 @@ def _exchange(path: Path, id: str) -> dict[str, Any]:
 
 
 def recordings(
-    *apis: str, provider: str | None = None, streaming: bool | None = None, status: int | None = None
+    *apis: str,
+    provider: str | None = None,
+    streaming: bool | None = None,
+    status: int | None = None,
+    newer: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The exchanges of the named APIs, whole, in index order. Raises LookupError if the own set has none of them."""
     chosen = [
         row
-        for row in index()
+        for row in index(newer=newer)
         if row["api"] in apis
         and provider in (None, row["provider"])
         and streaming in (None, row["streaming"])

@@ -657,8 +657,6 @@ def _gemini_part(part: Json, path: str) -> Iterator[str]:
     if signature is not None and not _is_googles(signature):
         yield f"{path}: Corrupted thought signature"
     match part:
-        case {"text": ""} if signature is None:
-            yield f"{path}: must have a text parameter"
         case {"functionCall": call}:
             if not isinstance(call.get("args", {}), dict):
                 yield f"{path}.function_call.args: must be a Struct"

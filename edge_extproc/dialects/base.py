@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -241,12 +243,34 @@ def made_id(prefix: str, digits: int, *seeds: object) -> str:
     return prefix + hashlib.sha256(repr(seeds).encode("utf-8", "surrogatepass")).hexdigest()[:digits]
 
 
-_UNITS: tuple[tuple[str, float], ...] = (("retry-after-ms", 0.001), ("retry-after", 1.0))
+# Azure's names are the first two.
+_UNITS: tuple[tuple[str, float], ...] = (
+    ("x-ms-retry-after-ms", 0.001),
+    ("retry-after-ms", 0.001),
+    ("retry-after", 1.0),
+)
+# When a limit has room again: OpenAI, Groq and xAI; Anthropic; the IETF draft; OpenRouter and GitHub. For each: the
+# rest of the limit, and its reset.
+_RESETS: tuple[tuple[str, str], ...] = (
+    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
+    ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
+    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
+    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
+    ("ratelimit-remaining", "ratelimit-reset"),
+    ("x-ratelimit-remaining", "x-ratelimit-reset"),
+)
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_SECONDS = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
+# A greater number is a Unix time, in seconds or (a thousand times greater) in milliseconds.
+_LEAST_UNIX_TIME = 1e9
 
 
-def retry_after(headers: Headers) -> float | None:
-    """The provider's Retry-After in seconds. None: there is none. A date is relative to the response's own Date header,
-    which is from the same clock."""
+def retry_after(headers: Headers, status: int = 0) -> float | None:
+    """The seconds after which the provider accepts a request again. None: it does not say. A date is relative to the
+    response's own Date header, which is from the same clock. `status`: of a rate limit without Retry-After, the reset
+    of the limit that is used up counts."""
     for name, unit in _UNITS:
         value = header(headers, name)
         if value is None:
@@ -257,11 +281,49 @@ def retry_after(headers: Headers) -> float | None:
             seconds = _seconds_until(value, header(headers, "date"))
         if math.isfinite(seconds) and seconds >= 0:
             return seconds
-    return None
+    return _reset(headers) if status == 429 else None
+
+
+def _reset(headers: Headers) -> float | None:
+    """The reset of the limits that are used up; if none is, of all of them."""
+    used_up: list[float] = []
+    others: list[float] = []
+    for remaining, reset in _RESETS:
+        value = header(headers, reset)
+        seconds = math.nan if value is None else _until(value.strip(), header(headers, "date"))
+        if math.isfinite(seconds) and seconds >= 0:
+            (used_up if header(headers, remaining) == "0" else others).append(seconds)
+    return max(used_up or others, default=None)
+
+
+def _until(value: str, now: str | None) -> float:
+    """The seconds of a duration (`6m0s`, `12ms`, `60`), or until a time (Unix time, or a date). NaN: it is none."""
+    match = _DURATION.fullmatch(value)
+    if value and match is not None:
+        return sum(float(number or 0) * unit for number, unit in zip(match.groups(), _SECONDS, strict=True))
+    try:
+        number = float(value)
+    except ValueError:
+        return _seconds_until(value, now)
+    if number < _LEAST_UNIX_TIME:
+        return number
+    try:
+        received = parsedate_to_datetime(now or "").timestamp()
+    except (TypeError, ValueError):
+        return math.nan
+    return number / (1_000 if number >= 1_000 * _LEAST_UNIX_TIME else 1) - received
 
 
 def _seconds_until(then: str, now: str | None) -> float:
     try:
-        return (parsedate_to_datetime(then) - parsedate_to_datetime(now or "")).total_seconds()
+        return (_time(then) - parsedate_to_datetime(now or "")).total_seconds()
     except (TypeError, ValueError):  # no date, or one without a zone beside one with
         return math.nan
+
+
+def _time(value: str) -> datetime:
+    """A date of HTTP, or of RFC 3339. Raises ValueError or TypeError."""
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        return parsedate_to_datetime(value)

@@ -11,8 +11,9 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from ..model.call import Call, Chat, FunctionTool, Tool
+from ..model.call import Call, Chat, FunctionTool, Tool, ToolChoice
 from ..model.content import Message, ToolCall
 
 _LEGAL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
@@ -52,19 +53,24 @@ def with_legal_names(chat: Chat) -> Chat:
     offered = [tool.name for tool in chat.tools if isinstance(tool, FunctionTool)]
     if all(legal_name(name) == name for name in (*calls, *offered)):
         return chat
-    choice = chat.tool_choice
-    if choice is not None and choice.name is not None:
-        choice = replace(choice, name=legal_name(choice.name))
     return replace(
         chat,
         tools=tuple(map(_named_tool, chat.tools)),
-        tool_choice=choice,
+        tool_choice=None if chat.tool_choice is None else _named_choice(chat.tool_choice),
         messages=tuple(map(_named_message, chat.messages)),
     )
 
 
 def _named_tool(tool: Tool) -> Tool:
     return replace(tool, name=legal_name(tool.name)) if isinstance(tool, FunctionTool) else tool
+
+
+def _named_choice(choice: ToolChoice) -> ToolChoice:
+    """The choice, with the names of all tools if it allows only some of them (OpenAI's formats)."""
+    changes: dict[str, Any] = {"name": None if choice.name is None else legal_name(choice.name)}
+    if tools := getattr(choice, "tools", ()):
+        changes["tools"] = tuple(map(_named_tool, tools))
+    return replace(choice, **changes)
 
 
 def _named_message(message: Message) -> Message:

@@ -162,18 +162,19 @@ class Translation(DropList, ABC, Generic[B]):
         """Adaptive thinking by an effort. A forced tool call excludes thinking, and has priority over a mere effort,
         which also works without thinking."""
         if effort is not None:
-            level = "low" if effort in ("minimal", "none") else effort
-            if level not in self.generation.efforts:
-                path = self.spelling.field("reasoning.effort")
-                raise BadRequest(
-                    f"{path} is {effort!r}; {self.model!r} has {', '.join(self.generation.efforts)}", param=path
-                )
-            fields["output_config"] = {"effort": level}
+            fields["output_config"] = {"effort": self._nearest(effort)}
         if not is_explicit(reasoning) and self._forced():
             return False
         self._drop_field("reasoning.budget_tokens", reasoning.budget_tokens is not None)
         fields["thinking"] = {"type": "adaptive", **self._display(reasoning)}
         return True
+
+    def _nearest(self, effort: str) -> str:
+        """The highest level of the model that is not above the effort, otherwise its lowest."""
+        order = list(BUDGETS)
+        most = order.index(effort) if effort in order else 0
+        levels = [level for level in self.generation.efforts if order.index(level) <= most]
+        return levels[-1] if levels else self.generation.efforts[0]
 
     def _display(self, reasoning: Reasoning) -> JsonObject:
         extras = dict(reasoning.extras)

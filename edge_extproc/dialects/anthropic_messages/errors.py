@@ -78,7 +78,7 @@ def read_error(status: int, headers: Headers, body: bytes) -> Fault:
         envelope = {"error": None}
     error = next((envelope[key] for key in ("error", "message", "Message", "detail") if envelope.get(key)), None)
     request_id = envelope.get("request_id") or header(headers, "request-id")
-    return read_fault(error, status, request_id, retry_after(headers))
+    return read_fault(error, status, request_id, retry_after(headers, status))
 
 
 _TOO_LONG = "prompt is too long: "

@@ -20,7 +20,7 @@ _FAULTS: Mapping[str, tuple[FaultKind, int]] = MappingProxyType(
     {
         "ValidationException": ("invalid_request", 400),
         "SerializationException": ("invalid_request", 400),
-        "ServiceQuotaExceededException": ("rate_limit", 400),
+        "ServiceQuotaExceededException": ("rate_limit", 429),
         "ExpiredTokenException": ("authentication", 403),
         "IncompleteSignatureException": ("authentication", 403),
         "InvalidSignatureException": ("authentication", 403),
@@ -97,7 +97,7 @@ def fault_of(
     if wait is None and kind in ("rate_limit", "overloaded"):
         wait = wait_in(text)
     return Fault(
-        usual if status is None else status,
+        usual if status is None or kind == "rate_limit" else status,
         refined(kind, text),
         without_account(text),
         type=type_,
@@ -119,7 +119,7 @@ def read_error(status: int, headers: Headers, body: bytes) -> Fault:
         name = inner.get("__type")
     type_ = _error_type(name)
     message = next((envelope[key] for key in ("message", "Message", "errorMessage") if envelope.get(key)), type_)
-    return fault_of(type_, message, status, retry_after(headers), header(headers, "x-amzn-requestid"))
+    return fault_of(type_, message, status, retry_after(headers, status), header(headers, "x-amzn-requestid"))
 
 
 def write_error(fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:

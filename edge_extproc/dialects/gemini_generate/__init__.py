@@ -29,7 +29,7 @@ from ..reading import is_unsafe
 from .content import MARKED
 from .errors import error_of, read_error
 from .fields import ABSENT, NAME, SPELLING, TITLE, WIRE
-from .history import EMPTY_TEXT, mended_history
+from .history import mended_history
 from .reply import model_row, write_reply
 from .request_in import (
     ARRAY_TYPE,
@@ -108,7 +108,7 @@ class GeminiGenerate:
                 if request in keys:
                     changes[request] = {"model": name}
             dropped: tuple[str, ...] = ()
-            if MARKED.encode() in call.raw or EMPTY_TEXT.search(call.raw):
+            if MARKED.encode() in call.raw:
                 contents, dropped = mended_history(call.raw)
                 changes.update(contents)
             return Written(json_splice.splice(call.raw, changes) if changes else call.raw, dropped)

@@ -130,7 +130,7 @@ def error_in(value: Json) -> Fault | None:
 
 
 def read_error(status: int, headers: Headers, body: bytes) -> Fault:
-    seconds = retry_after(headers)
+    seconds = retry_after(headers, status)
     try:
         value = decode(body)
     except UNREADABLE:

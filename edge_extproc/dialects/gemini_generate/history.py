@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from ...codecs import json_splice
@@ -13,7 +11,6 @@ from .content import MARKED
 
 
 class _Signed(msgspec.Struct):
-    text: str | None = None
     camel: str | None = msgspec.field(name="thoughtSignature", default=None)
     snake: str | None = msgspec.field(name="thought_signature", default=None)
 
@@ -26,24 +23,23 @@ class _Contents(msgspec.Struct):
     contents: list[_Content] = []
 
 
-EMPTY_TEXT = re.compile(rb'"text"\s*:\s*""')
 _contents = msgspec.json.Decoder(_Contents)
 
 
 def mended_history(raw: bytes) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
-    """The contents without empty texts and without the thinking that Claude signed, which Google refuses (`Corrupted
-    thought signature`), and the names of the removed thinking. An unreadable body is returned unchanged: its host
-    reports the error."""
+    """The contents without the thinking that Claude signed, which Google refuses (`Corrupted thought signature`), and
+    the names of what was removed. An unreadable body is returned unchanged: its host reports the error."""
     try:
         contents = _contents.decode(raw).contents
     except UNREADABLE:
         return {}, ()
-    parts = [((i, j), part) for i, content in enumerate(contents) for j, part in enumerate(content.parts)]
-    lost = [place for place, part in parts if (part.camel or part.snake or "").startswith(MARKED)]
-    # Google refuses an empty text. The last chunk of a stream has one, and some clients keep it.
-    empty = [place for place, part in parts if part.text == "" and not (part.camel or part.snake)]
-    edits: dict[Place, json_splice.Change] = dict.fromkeys([*lost, *empty])
+    edits: dict[Place, json_splice.Change] = {
+        (i, j): None
+        for i, content in enumerate(contents)
+        for j, part in enumerate(content.parts)
+        if (part.camel or part.snake or "").startswith(MARKED)
+    }
     if not edits:
         return {}, ()
     changed = edited(bytes(json_splice.members_of(raw)["contents"]), edits, "parts")
-    return {"contents": changed}, tuple(sorted(f"contents[{i}].parts[{j}]" for i, j in lost))
+    return {"contents": changed}, tuple(sorted(f"contents[{i}].parts[{j}]" for i, j in edits))

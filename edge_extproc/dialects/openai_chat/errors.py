@@ -181,7 +181,7 @@ def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault
             break
     kind = refined(kind, message)
     status = status or STATUS_OF_KIND[kind]
-    wait = retry_after(headers)
+    wait = retry_after(headers, status if kind == "rate_limit" else 0)
     if wait is None and kind in ("rate_limit", "overloaded"):
         wait = _delay_in(shaped.get("details"))
         wait = wait_in(message) if wait is None else wait

@@ -182,15 +182,16 @@ FIELDS = SCALARS.documented(
             "system messages keep their position; tool results become tool messages before the rest of their message, "
             "and images and documents in them go into the user message that follows; the texts of an assistant "
             "message are joined; thinking, the error flag of a tool result, cache marks and foreign fields are "
-            "dropped; uploaded files, documents by URL and parts that only another format has are refused",
+            "dropped; a refusal is content at hosts other than OpenAI; uploaded files, documents by URL and parts that "
+            "only another format has are refused",
         ),
         "stream": FieldSupport("mapped", "stream"),
         "include_usage": FieldSupport("mapped", "stream_options.include_usage: always true, because usage is billed"),
         "tools": FieldSupport(
             "mapped",
             "functions, and custom tools for models and hosts that support them (a function with one string for "
-            "others); a tool that only the caller's format has is dropped, or refused if it is forced; cache marks "
-            "are dropped",
+            "others); a tool that only the caller's format has is dropped, or refused if it is forced; `strict` is "
+            "dropped if OpenAI does not take the schema as strict; cache marks are dropped",
         ),
         "tool_choice": FieldSupport("mapped", "tool_choice; dropped without tools"),
         "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),

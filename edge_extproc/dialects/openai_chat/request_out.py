@@ -149,17 +149,13 @@ class RequestWriter(DropList):
         if response_format.kind != "json_schema":
             return {"type": response_format.kind}
         name = response_format.name or _NAMELESS_SCHEMA
-        strict = response_format.strict
-        if strict and not is_strict(response_format.schema):
-            self._drop_field("response_format.strict", True)
-            strict = None
         inner: Object = {}
         set_values(
             inner,
             name=name,
             description=response_format.description,
             schema=response_format.schema,
-            strict=strict,
+            strict=response_format.strict,
         )
         return {"type": "json_schema", "json_schema": inner}
 
@@ -194,7 +190,8 @@ class RequestWriter(DropList):
             return self._finish(write_custom_tool(tool), tool.cache, tool.extras, path)
         function: Object = {"name": tool.name}
         strict = tool.strict
-        if strict and not is_strict(tool.parameters):
+        # A caller of OpenAI's other format knows its rules.
+        if strict and self.chat.dialect != "openai_responses" and not is_strict(tool.parameters):
             self._drop_member(path, "strict", True)
             strict = None
         set_values(function, description=tool.description, parameters=tool.parameters, strict=strict)

@@ -135,7 +135,8 @@ FIELDS = SCALARS.documented(
         "include_usage": FieldSupport("mapped", "not sent: streams of this format always report usage"),
         "tools": FieldSupport(
             "mapped",
-            "functions in the flat shape, strict made explicit; custom tools for models and hosts that support them "
+            "functions in the flat shape, strict made explicit, and dropped if OpenAI does not take the schema as "
+            "strict; custom tools for models and hosts that support them "
             "(a function with one string for others); a tool that only the caller's format has is dropped, or refused "
             "if it is forced",
         ),

@@ -123,9 +123,7 @@ class RequestWriter(DropList):
         }
         if required.description is not None:
             written["description"] = required.description
-        if required.strict and not is_strict(required.schema):
-            self._drop_field("response_format.strict", True)
-        elif required.strict is not None:
+        if required.strict is not None:
             written["strict"] = required.strict
         return written
 
@@ -241,8 +239,9 @@ class RequestWriter(DropList):
         if tool.description is not None:
             written["description"] = tool.description
         written["parameters"] = tool.parameters or dict(_NO_PARAMETERS)
-        # Absent it is true here, and false elsewhere.
-        written["strict"] = bool(tool.strict) and is_strict(written["parameters"])
+        # Absent it is true here, and false elsewhere. A caller of OpenAI's other format knows its rules.
+        knows = self.chat.dialect == "openai_chat"
+        written["strict"] = bool(tool.strict) and (knows or is_strict(written["parameters"]))
         self._drop_member(path, "strict", tool.strict and not written["strict"])
         self._drop_mark(tool.cache, path)
         self._drop_extras(tool.extras, path)

@@ -26,6 +26,7 @@ from edge_extproc.dialects import anthropic_messages, gemini_generate, openai_ch
 from edge_extproc.dialects.base import Dialect
 from edge_extproc.dialects.bedrock_converse import PLUGIN as CONVERSE
 from edge_extproc.dialects.crossing import JSON_PROMPT
+from edge_extproc.dialects.tool_names import legal_name
 from edge_extproc.errors import BadRequest, UpstreamError
 from edge_extproc.model.call import Call, Chat, Written
 from edge_extproc.model.content import Document, Message, Part, Refusal, Text, Thinking, ToolCall, ToolResult
@@ -68,7 +69,6 @@ INTO = (
     r"the file was uploaded to another provider",
     r"requires (a user message first|one)$",
     r"^(generationConfig.)?(temperature|top_p|topP) is [-\d.]+; Bedrock Converse accepts 0 to 1",
-    r"^(reasoning_effort|reasoning.effort) is 'xhigh'",
     r"accepts image/png",
     r"accepts pdf, csv",
     r"accepts opus, wav",
@@ -89,8 +89,8 @@ OUT_OF = (
     r"accepts (only )?(images|text|pdf)",
 )
 
-RECORDED = {r["id"]: r for r in recordings(*DIALECT_OF)}
-OWN = {r["id"]: r for r in recordings("converse", "converse_stream")}
+RECORDED = {r["id"]: r for r in recordings(*DIALECT_OF, newer=True)}
+OWN = {r["id"]: r for r in recordings("converse", "converse_stream", newer=True)}
 
 
 def ids(rows: dict[str, Any], api: str | None = None, *, streaming: bool | None = None) -> list[str]:
@@ -111,25 +111,31 @@ def call_of(recording: dict[str, Any]) -> Call:
 
 
 def squeezed(text: str) -> str:
-    """Neither empty text nor white space at the ends of texts is carried everywhere, and what hoists a picture out of a
-    tool result says whose it was. A format without a JSON mode is asked for JSON."""
-    return re.sub(r"From the result of tool call \S+:|\s+", "", text.replace(JSON_PROMPT, ""))
+    """Neither empty text nor white space at the ends of texts is carried everywhere. What moves a picture or a result
+    into a message of the user says whose it was. A
+    format without a JSON mode is asked for JSON."""
+    added = r"From the result of tool call \S+:|The result of an earlier tool call, which is not shown:"
+    return re.sub(rf"{added}|\s+", "", text.replace(JSON_PROMPT, ""))
 
 
 def told(chat: Chat) -> dict[str, Any]:
-    """What a conversation says, without how it is cut into messages."""
+    """What a conversation says, without how it is cut into messages. A result without its call is text."""
+    called = {p.id for m in chat.messages for p in m.parts if isinstance(p, ToolCall)}
+    orphans = {p.call_id for m in chat.messages for p in m.parts if isinstance(p, ToolResult)} - called
 
     def texts(roles: Sequence[str]) -> str:
-        return squeezed(
-            "".join(p.text for m in chat.messages if m.role in roles for p in m.parts if isinstance(p, Text | Refusal))
-        )
+        found = [p.text for m in chat.messages if m.role in roles for p in m.parts if isinstance(p, Text | Refusal)]
+        answers = [p for m in chat.messages for p in m.parts if isinstance(p, ToolResult) and p.call_id in orphans]
+        if "user" in roles:
+            found += [each.text for answer in answers for each in answer.parts if isinstance(each, Text)]
+        return squeezed("".join(found))
 
     def results(messages: Sequence[Message]) -> list[str]:
         return sorted(
             squeezed("".join(p.text for p in part.parts if isinstance(p, Text)))
             for m in messages
             for part in m.parts
-            if isinstance(part, ToolResult)
+            if isinstance(part, ToolResult) and part.call_id not in orphans
         )
 
     return {
@@ -137,7 +143,10 @@ def told(chat: Chat) -> dict[str, Any]:
         "user": texts(("user",)),
         "assistant": texts(("assistant",)),
         "calls": [
-            (p.name, json.loads(p.arguments or "{}")) for m in chat.messages for p in m.parts if isinstance(p, ToolCall)
+            (legal_name(p.name), json.loads(p.arguments or "{}") or {})
+            for m in chat.messages
+            for p in m.parts
+            if isinstance(p, ToolCall)
         ],
         "results": results(chat.messages),
         "stop": [stop for stop in chat.stop if stop.strip()],
@@ -184,7 +193,7 @@ def crosses_into(id: str, model: str) -> None:
     assert told(chat) == told(again)
     names = list(offered(chat))
     forbidden = chat.tool_choice is not None and chat.tool_choice.mode == "none"
-    assert not names or forbidden or names == list(offered(again))
+    assert not names or forbidden or list(map(legal_name, names)) == list(offered(again))
     assert list(written.dropped) == sorted(set(written.dropped))
 
 
@@ -241,6 +250,24 @@ def first(reply: Reply) -> tuple[str, str, list[tuple[str, Any]]]:
     return said(reply.choices[0].parts if reply.choices else ())
 
 
+def complete_parts(reply: Reply) -> list[Part]:
+    """The parts without a call that was cut off with its reply: a complete reply has no place for it."""
+    if not reply.choices:
+        return []
+    finish, parts = reply.choices[0].finish, list(reply.choices[0].parts)
+    if finish is None or finish.reason not in ("length", "context_window", "content_filter", "refusal", "pause"):
+        return parts
+    return [part for part in parts if not isinstance(part, ToolCall) or is_json(part.arguments)]
+
+
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text or "{}")
+    except ValueError:
+        return False
+    return True
+
+
 def tokens(reply: Reply) -> tuple[int, int, int]:
     usage = reply.usage
     return (0, 0, 0) if usage is None else (usage.prompt, usage.completion, usage.cache_read)
@@ -294,7 +321,7 @@ def reply_crosses_into(id: str) -> None:
     heard = parse_converse(written)
     assert heard["usage"]["totalTokens"] == (reply.usage.total if reply.usage is not None else 0)
     again = CONVERSE.read_reply(written)
-    assert first(reply) == first(again)
+    assert said(complete_parts(reply)) == first(again)
     assert tokens(reply) == tokens(again)
     finish = reply.choices[0].finish if reply.choices else None
     if first(reply)[2] and (finish is None or finish.reason in ("stop", "tool_calls")):

@@ -4,6 +4,7 @@ a filter. Told by every provider in its own words, and recognised by the caller 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -225,6 +226,143 @@ def test_googles_delay_is_read_in_openais_format_too() -> None:
 )
 def test_a_message_without_a_time_names_none(message: str) -> None:
     assert wait_in(message) in (None, float("inf"))
+
+
+NOW = ("date", "Mon, 30 Nov 2026 02:00:00 GMT")
+# Headers of an error 429, and the seconds that they mean.
+HEADERS: dict[str, tuple[tuple[tuple[str, str], ...], float | None]] = {
+    "seconds": ((("retry-after", "7"),), 7.0),
+    "part of a second": ((("retry-after", "0.5"),), 0.5),
+    "milliseconds": ((("retry-after-ms", "1500"), ("retry-after", "9")), 1.5),
+    "azure": ((("x-ms-retry-after-ms", "250"),), 0.25),
+    "date": ((NOW, ("retry-after", "Mon, 30 Nov 2026 02:00:42 GMT")), 42.0),
+    "date without a clock": ((("retry-after", "Mon, 30 Nov 2026 02:00:42 GMT"),), None),
+    "past date": ((NOW, ("retry-after", "Mon, 30 Nov 2026 01:00:00 GMT")), None),
+    "openai requests": (
+        (
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", "1m2.5s"),
+            ("x-ratelimit-remaining-tokens", "9"),
+            ("x-ratelimit-reset-tokens", "6h0m0s"),
+        ),
+        62.5,
+    ),
+    "openai tokens": (
+        (
+            ("x-ratelimit-remaining-requests", "9"),
+            ("x-ratelimit-reset-requests", "120ms"),
+            ("x-ratelimit-remaining-tokens", "0"),
+            ("x-ratelimit-reset-tokens", "7.66s"),
+        ),
+        7.66,
+    ),
+    "no limit is used up": ((("x-ratelimit-reset-requests", "2s"), ("x-ratelimit-reset-tokens", "12ms")), 2.0),
+    "anthropic": (
+        (
+            NOW,
+            ("anthropic-ratelimit-tokens-remaining", "0"),
+            ("anthropic-ratelimit-tokens-reset", "2026-11-30T02:00:30Z"),
+        ),
+        30.0,
+    ),
+    "draft of the ietf": ((("ratelimit-reset", "17"),), 17.0),
+    "unix time": ((NOW, ("x-ratelimit-reset", "1796004060")), 60.0),
+    "unix time in milliseconds": ((NOW, ("x-ratelimit-reset", "1796004060000")), 60.0),
+    "unix time without a clock": ((("x-ratelimit-reset", "1796004060"),), None),
+    "retry-after is better": ((("retry-after", "3"), ("x-ratelimit-reset-requests", "90s")), 3.0),
+    "nonsense": ((("retry-after", "soon"), ("x-ratelimit-reset-requests", "later"), ("ratelimit-reset", "")), None),
+    "infinite": ((("retry-after", "inf"), ("x-ratelimit-reset", "nan")), None),
+}
+
+
+@each_cell("form", sorted(HEADERS))
+@each_cell("target", sorted(DIALECTS))
+@each_cell("source", sorted(DIALECTS))
+def test_a_rate_limit_keeps_its_time_for_every_ordered_pair(source: str, target: str, form: str) -> None:
+    headers, seconds = HEADERS[form]
+    fault = fault_of(source, 429, "Slow down", None, headers)
+    status, told, body = DIALECTS[target].write_error(fault)
+    again = DIALECTS[target].read_error(status, told, body)
+
+    assert ("rate_limit", 429) == (fault.kind, status)
+    assert seconds == pytest.approx(fault.retry_after) if seconds is not None else fault.retry_after is None
+    assert dict(told).get("retry-after") == (None if seconds is None else str(math.ceil(seconds)))
+    assert "rate_limit" == again.kind
+
+
+@pytest.mark.parametrize("source", sorted(DIALECTS))
+def test_a_reset_is_no_time_to_wait_for_another_error(source: str) -> None:
+    assert fault_of(source, 400, "no", None, (("x-ratelimit-reset-requests", "9s"),)).retry_after is None
+
+
+# Of each format: a used-up account, and a filter.
+PAID = {
+    CHAT: (429, {"error": {"message": "x", "type": "insufficient_quota", "code": "insufficient_quota"}}),
+    RESPONSES: (429, {"error": {"message": "x", "code": "billing_hard_limit_reached"}}),
+    MESSAGES: (
+        400,
+        {"type": "error", "error": {"type": "invalid_request_error", "message": "Your credit balance is too low"}},
+    ),
+    GEMINI: (
+        403,
+        {
+            "error": {
+                "code": 403,
+                "message": "x",
+                "status": "PERMISSION_DENIED",
+                "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "BILLING_DISABLED"}],
+            }
+        },
+    ),
+}
+BLOCKED = {
+    CHAT: (400, {"error": {"message": "x", "code": "content_filter"}}),
+    RESPONSES: (400, {"error": {"message": "x", "code": "content_filter"}}),
+    MESSAGES: (
+        400,
+        {
+            "type": "error",
+            "error": {"type": "invalid_request_error", "message": "Output blocked by content filtering policy"},
+        },
+    ),
+    GEMINI: (
+        400,
+        {
+            "error": {
+                "code": 400,
+                "message": "blocked by our content policy: content filter",
+                "status": "INVALID_ARGUMENT",
+            }
+        },
+    ),
+    BEDROCK: (400, {"message": "Output blocked by content filtering policy"}),
+}
+# How each format's clients know them.
+PAID_WORDS = {CHAT: "insufficient_quota", RESPONSES: "insufficient_quota", MESSAGES: "billing_error"}
+BLOCKED_WORDS = {CHAT: "content_filter", RESPONSES: "content_filter", MESSAGES: "invalid_request_error"}
+
+
+@each_cell("target", sorted(DIALECTS))
+@each_cell("source", sorted(BLOCKED))
+def test_a_filter_and_a_quota_stay_what_they_are_for_every_ordered_pair(source: str, target: str) -> None:
+    dialect = DIALECTS[target]
+    for table, kind, words in ((PAID, "payment", PAID_WORDS), (BLOCKED, "content_filter", BLOCKED_WORDS)):
+        if source not in table:  # Bedrock has no error for a used-up account
+            continue
+        status, body = table[source]
+        fault = DIALECTS[source].read_error(status, (), json.dumps(body).encode())
+        written_body = dialect.write_error(fault)[2]
+        own_word = MESSAGES == source == target and kind == "payment"  # Anthropic's own type stays
+
+        assert kind == fault.kind
+        assert own_word or words.get(target, "").encode() in written_body
+
+
+def test_a_quota_of_bedrock_is_a_rate_limit_with_its_status() -> None:
+    headers = (("x-amzn-errortype", "ServiceQuotaExceededException"),)
+    fault = DIALECTS[BEDROCK].read_error(400, headers, b'{"message":"x"}')
+
+    assert ("rate_limit", 429) == (fault.kind, fault.status)
 
 
 def test_a_used_up_quota_is_no_rate_limit() -> None:

@@ -295,11 +295,3 @@ def test_a_picture_of_another_providers_model_is_shown_by_the_user() -> None:
     assert (["input_text", "input_image"], "user") == (kinds, request["input"][1]["role"])
     assert own == request["input"][2]
     assert () == dropped
-
-
-def test_empty_texts_do_not_reach_google() -> None:
-    turns = [{"role": "user", "parts": [{"text": "a"}]}, {"role": "model", "parts": [{"text": "b"}, {"text": ""}]}]
-    request, dropped = sent(GEMINI, {"contents": turns}, Provider(GEMINI, "gemini-3-flash"))
-
-    assert [{"text": "b"}] == request["contents"][1]["parts"]
-    assert () == dropped

@@ -132,6 +132,17 @@ def test_an_absurd_count_is_missing_and_the_other_one_stands(absurd: str, source
     )  # fmt: skip
 
 
+@each_cell("read", [read_whole, read_stream])
+@each_cell("source", EVERY)
+@each_cell("none", ["null", "{}", '"none"', "[]", "7", "true"])
+def test_a_reply_without_usage_has_none_or_says_that_nothing_is_known(none: str, source: str, read: Any) -> None:
+    """What is not known is estimated when the reply is settled. A stream of Messages has the prompt at its start."""
+    usage = read(source, none).usage
+
+    assert usage is None or (usage.completion_unknown, usage.completion) == (True, 0)
+    assert usage is None or usage.prompt_unknown or (source, read) == (MESSAGES, read_stream)
+
+
 @pytest.mark.parametrize("source", EVERY)
 def test_absurd_numbers_are_counted_and_whole_ones_are_not(source: str) -> None:
     assert 2 == getattr(read_whole(source, usage_json(source, "-1", '"x"')).usage, "unreadable", None)

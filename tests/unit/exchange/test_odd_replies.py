@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from edge_extproc.exchange.commands import HOLD, Release
 from edge_extproc.exchange.events import ResponseBody
 from edge_extproc.exchange.relay import CrossRelay, RawRelay
 from edge_extproc.model.call import Call
+from edge_extproc.model.plan import Candidate
 from edge_extproc.model.reply import Ended, Finish, Finished, PartDelta, PartEnded, PartStarted, ReplyStarted
-from edge_extproc.routing.base import ModelTable
-from edge_extproc.routing.planner import ModelRoute
+from edge_extproc.registry import load
+from edge_extproc.routing.base import ModelTable, RoutingRequest, StrategySettings
+from edge_extproc.routing.planner import HedgeSettings, ModelRoute
 
 CHAT, MESSAGES, GEMINI, RESPONSES = "openai_chat", "anthropic_messages", "gemini_generate", "openai_responses"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -221,6 +224,41 @@ def test_the_first_token_is_no_role_no_ping_and_no_comment(model: str, content_t
     (settled,) = stage.settled
     assert 9.0 == settled.time_to_first_token
     assert 9.0 == settled.attempt_results[-1].first_token
+
+
+def settled_stream(first_byte: float, first_token: float) -> Any:
+    """The settlement of a stream whose first byte and first token come at these times."""
+    clock, stage = Clock(), Stage()
+    stage.having(clock=clock)
+    exchange = stage.exchange()
+    talk(exchange, headers(), body({"model": "chat", "messages": HELLO, "stream": True}))
+    talk(exchange, answered(content_type=SSE))
+    for clock.now, piece in ((first_byte, ROLE), (first_token, TOKEN), (20.0, STOP + DONE)):
+        talk(exchange, ResponseBody(piece, piece.endswith(DONE)))
+    exchange.closed("done")
+    (settled,) = stage.settled
+    return settled
+
+
+def test_least_latency_and_hedging_count_from_the_first_token() -> None:
+    """The one candidate has the earlier first byte, the other one the earlier first token."""
+    a, b = Candidate("a", "m"), Candidate("b", "m")
+    settlements = {a: settled_stream(1.0, 9.0), b: settled_stream(5.0, 6.0)}
+    results = {candidate: replace(s.attempt_results[-1], candidate=candidate) for candidate, s in settlements.items()}
+    call = RoutingRequest(Call(CHAT, "chat", "m", True, b"{}"), "acme")
+    fastest = load("routing", "least_latency").build(
+        StrategySettings(lambda candidate, usage: None, lambda: 1.0, lambda: 1.0)
+    )
+    for result in results.values():
+        fastest.record(result)
+    hedging = planner(ModelTable({"m": [a, b]}), rows={"m": ModelRoute(hedge=HedgeSettings(0.5, 0.3))})
+    plan = hedging.plan(call, (a, b))
+    for _ in range(40):
+        hedging.record("m", plan, [results[a]])
+
+    assert [9.0, 6.0] == [each.time_to_first_token for each in settlements.values()]
+    assert [b, a] == list(fastest.order(call, (a, b)))
+    assert 9.0 == hedging.plan(call, (a, b)).try_timeout
 
 
 # --- the time of a reply that has none

@@ -69,6 +69,17 @@ def test_tools_calls_and_the_choice_have_the_same_name() -> None:
     assert "f" == body["tools"][1]["function"]["name"]
 
 
+def test_a_choice_among_some_tools_has_the_same_names() -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("2nd", "f")]
+    choice = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": tools[:1]}}
+    body = {"model": "m", "messages": [{"role": "user", "content": "a"}], "tools": tools, "tool_choice": choice}
+    chat = CHAT.read_chat(CHAT.read_call(json.dumps(body).encode(), "chat", (), "/v1/chat/completions"))
+    written = json.loads(load("dialects", "openai_responses").write_chat(chat, "m", UNKNOWN_HOST).body)
+
+    assert [legal_name("2nd"), "f"] == [tool["name"] for tool in written["tools"]]
+    assert [legal_name("2nd")] == [tool["name"] for tool in written["tool_choice"]["tools"]]
+
+
 def test_a_caller_gets_its_own_name_back_whole_and_streamed() -> None:
     call = parsed(LONG, "f")
     started = PartStarted(0, "tool_call", "call_1", legal_name(LONG))
