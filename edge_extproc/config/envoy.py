@@ -234,6 +234,9 @@ class EnvoyConfig(ConfigSection):
         WithJsonSchema(Automatic),
     ] = Field(default="auto", validate_default=True)
     """Envoy's worker threads. auto: half the cores, at least 1."""
+    memory: Size | None = None
+    """The size of Envoy's heap from which new requests get status 503 (at 95 %; at 90 % Envoy returns free memory).
+    Absent: with `up`, 60 % of the memory of the machine or container; with `render`, no limit."""
     admin: EnvoyAdminConfig = EnvoyAdminConfig()
     """Where Envoy's admin interface listens."""
     log_level: LogLevel = "warning"

@@ -56,7 +56,7 @@ def bootstrap(config: Config, *, passes_over: bool | None = None) -> Json:
                 {"name": "admin", "admin_layer": {}},
             ]
         },
-        "overload_manager": {"resource_monitors": [_connection_monitor(config)]},
+        "overload_manager": _overload_manager(config),
         "static_resources": {
             "listeners": listeners(config, passes_over=has_several(config) if passes_over is None else passes_over),
             "clusters": [
@@ -83,6 +83,27 @@ def _admin(config: Config) -> bootstrap_v3.Admin:
         return bootstrap_v3.Admin(address=tcp_address("127.0.0.1", config.envoy.admin.port or 0))
     # Only its owner has access, because the admin interface can stop Envoy.
     return bootstrap_v3.Admin(address=core.Address(pipe=core.Pipe(path=str(socket), mode=0o600)))
+
+
+# The shares of the heap that Envoy's documentation recommends for an edge proxy.
+_SHRINK_AT, _REFUSE_AT = 0.9, 0.95
+_HEAP = "envoy.resource_monitors.fixed_heap"
+_HEAP_TYPE = "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
+
+
+def _overload_manager(config: Config) -> Json:
+    memory = config.envoy.memory
+    if memory is None:
+        return {"resource_monitors": [_connection_monitor(config)]}
+    heap = {"name": _HEAP, "typed_config": {"@type": _HEAP_TYPE, "max_heap_size_bytes": str(memory)}}
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [heap, _connection_monitor(config)],
+        "actions": [
+            {"name": f"envoy.overload_actions.{action}", "triggers": [{"name": _HEAP, "threshold": {"value": value}}]}
+            for action, value in (("shrink_heap", _SHRINK_AT), ("stop_accepting_requests", _REFUSE_AT))
+        ],
+    }
 
 
 def _connection_monitor(config: Config) -> Json:

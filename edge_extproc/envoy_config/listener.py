@@ -210,6 +210,10 @@ def _local_replies(config: Config) -> list[Json]:
         ),
         *direct.replies(config),
         (
+            "response.code_details == 'overload'",
+            ("overloaded_error", "overloaded", "the gateway has no memory left for this request; try again"),
+        ),
+        (
             "response.code == 413",
             (
                 "invalid_request_error",

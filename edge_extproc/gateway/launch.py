@@ -40,6 +40,7 @@ from . import own_valkey as own_store
 from .config_source import ConfigSource, write_private
 from .envoy_admin import EnvoyAdminClient
 from .own_envoy import DRAIN, OwnEnvoy
+from .own_memory import with_memory
 from .reload import ConfigReloader
 from .state_owner import StateOwner, owned, owner
 from .supervisor import ProcessSpec, Supervisor, check_free, remove_quietly
@@ -125,10 +126,10 @@ class RunningGateway:
         bootstrap: Mapping[str, object]
         self._envoy = client = EnvoyAdminClient(self.config.envoy_admin_socket() or self.config.envoy.admin.port or 0)
         if can_change(self.config):
-            self.own_envoy = OwnEnvoy(self.config, client, binary)
+            self.own_envoy = OwnEnvoy(with_memory(self.config), client, binary)
             bootstrap = self.own_envoy.start()
         else:
-            bootstrap = render_envoy.render(self.config)
+            bootstrap = render_envoy.render(with_memory(self.config))
         path = self.config.agent.socket_dir / "envoy.json"
         path.write_text(json.dumps(bootstrap, indent=1))
         argv = (

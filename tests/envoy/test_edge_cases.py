@@ -10,7 +10,7 @@ import gateway as gateways
 import httpx2 as httpx
 import pytest
 from fault_player import fault_player
-from gateway import KEY, RunningGateway
+from gateway import KEY, RunningGateway, until
 from replaying import Replaying, replaying
 
 pytestmark = pytest.mark.envoy
@@ -197,3 +197,17 @@ def test_a_provider_that_resets_after_its_headers_is_unreachable() -> None:
         reply = httpx.post(f"{found.url}/v1/chat/completions", json=asked, headers=GOOD, timeout=60)
 
     assert (502, "provider_unreachable") == (reply.status_code, reply.json()["error"]["code"])
+
+
+def test_an_envoy_without_memory_says_so() -> None:
+    """Its heap is larger than the limit from the start."""
+    with replaying() as provider:
+        provider.answers(json.dumps(REPLY).encode())
+        full = gateways.config(provider.url, more="envoy: {memory: 1MiB}")
+        with RunningGateway(full) as gateway:
+
+            def refused() -> bool:
+                reply = httpx.post(f"{gateway.url}/v1/chat/completions", json=ASKED, headers=GOOD, timeout=60)
+                return 503 == reply.status_code and "overloaded" == reply.json()["error"]["code"]
+
+            until(refused)
