@@ -131,7 +131,7 @@ def anthropic(body: Json, *, server_tools: bool = True) -> list[str]:
     """A Claude at Anthropic, at Vertex AI or behind Bedrock's InvokeModel. `server_tools`: Bedrock has none."""
     wrong: list[str] = []
     waiting: set[str] = set()
-    used: set[str] = set()
+    used: set[str]
     turns = _joined(body["messages"])
     if not turns or turns[0][0] != "user":
         wrong.append("messages: first message must use the user role")
@@ -139,6 +139,7 @@ def anthropic(body: Json, *, server_tools: bool = True) -> list[str]:
         if not blocks:
             wrong.append(f"messages.{i}: all messages must have non-empty content")
         kinds = [block["type"] for block in blocks]
+        used = set()  # recorded: an id of an earlier turn is taken
         listed = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
         results = set(listed)
         if len(listed) > len(results):
@@ -164,6 +165,9 @@ def anthropic(body: Json, *, server_tools: bool = True) -> list[str]:
                     wrong.append(f"messages.{i}.content.{j}: `tool_use` ids must be unique")
                 used.add(block["id"])
                 waiting.add(block["id"])
+        if blocks and all(block["type"] == "text" and not block["text"].strip() for block in blocks):
+            # Recorded: beside another block, a text of white space is taken.
+            wrong.append(f"messages.{i}: text content blocks must contain non-whitespace text")
         wrong += _server_results(blocks, f"messages.{i}")
     if waiting:
         wrong.append(f"messages: `tool_use` ids were found without `tool_result` blocks: {waiting}")
@@ -211,9 +215,8 @@ def _claude_block(block: Json, role: str, path: str, *, server_tools: bool) -> I
             match more.get("source"):
                 case {"type": "base64", "data": data} if not _is_base64(data):
                     yield f"{path}.source: invalid base64 data"
-        case {"type": "text", "text": text}:
-            if not text.strip():
-                yield f"{path}: text content blocks must contain non-whitespace text"
+        case {"type": "text", "text": ""}:
+            yield f"{path}: text content blocks must be non-empty"
         case {"type": "server_tool_use", "id": id}:
             if not server_tools:
                 yield f"{path}: Input tag 'server_tool_use' does not match any of the expected tags"
@@ -714,7 +717,6 @@ def bedrock(body: Json, reasoning: str) -> list[str]:
     claude = reasoning == "claude's"
     wrong: list[str] = []
     waiting: set[str] = set()
-    used: set[str] = set()
     before = ""
     has_tools = False
     if not body["messages"] or body["messages"][0]["role"] != "user":
@@ -722,7 +724,7 @@ def bedrock(body: Json, reasoning: str) -> list[str]:
     for i, turn in enumerate(body["messages"]):
         if turn["role"] == before:
             wrong.append(f"messages.{i}: roles must alternate")
-        before = turn["role"]
+        before, used = turn["role"], set[str]()
         if not turn["content"]:
             wrong.append(f"The content field in the Message object at messages.{i} is empty")
         listed = [block["toolResult"]["toolUseId"] for block in turn["content"] if "toolResult" in block]

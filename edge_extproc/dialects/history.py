@@ -56,17 +56,21 @@ class UniqueIds:
     other providers refuse that (NVIDIA-NeMo/Switchyard#502). The results have the same ids: each belongs to the first
     call of the last turn with its id that has no result."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, within_turn: bool = False) -> None:
+        """`within_turn`: an id may be used again in a later turn."""
+        self._within_turn = within_turn
         self._count: dict[str, int] = {}
         self._last: dict[str, str] = {}
         self._waiting: dict[str, tuple[int, list[str]]] = {}
         """By id: the turn of the last call, and the new ids of that turn's calls without a result."""
 
     def of_call(self, id: str, turn: int) -> str:
-        count = self._count[id] = self._count.get(id, 0) + 1
-        unique = self._last[id] = id if count == 1 else numbered_id(id, count)
         waiting = self._waiting.get(id)
-        if waiting is not None and waiting[0] == turn:
+        is_same_turn = waiting is not None and waiting[0] == turn
+        before = self._count.get(id, 0) if is_same_turn or not self._within_turn else 0
+        count = self._count[id] = before + 1
+        unique = self._last[id] = id if count == 1 else numbered_id(id, count)
+        if waiting is not None and is_same_turn:
             waiting[1].append(unique)
         else:
             self._waiting[id] = (turn, [unique])

@@ -121,8 +121,9 @@ def mend(raw: bytes, model: str, *, server_tools: bool = True) -> tuple[dict[str
 def _edits(
     messages: Sequence[_Message], *, claude: bool, server_tools: bool
 ) -> Iterator[tuple[Place, json_splice.Change]]:
-    ids = UniqueIds()
+    ids = UniqueIds(within_turn=True)  # recorded: a Claude takes an id of an earlier turn
     for i, message in enumerate(messages):
+        is_blank = claude and message.role == "assistant" and all(map(_is_blank_or_thinking, message.blocks))
         for j, block in enumerate(message.blocks):
             if block.type == "thinking" and message.role == "assistant":
                 signature = block.signature or ""
@@ -131,9 +132,8 @@ def _edits(
                 elif signature.startswith(MARK):
                     # Other makers' hosts of this format require their thinking, and do not sign it.
                     yield (i, j), {"signature": b'""'}
-            elif block.type == "text" and message.role == "assistant":
-                if claude and block.text is not None and not block.text.strip():
-                    yield (i, j), None
+            elif block.type == "text" and is_blank:
+                yield (i, j), None  # recorded: beside other blocks, a Claude takes such a text
             elif block.type == "tool_use" and block.id:
                 if (id := _legal(ids.of_call(block.id, i))) != block.id:
                     yield (i, j), {"id": encode(id)}
@@ -142,6 +142,11 @@ def _edits(
                     yield (i, j), {"tool_use_id": encode(id)}
             elif not server_tools and message.role == "assistant" and _OF_SERVER_TOOL.fullmatch(block.type):
                 yield (i, j), None
+
+
+def _is_blank_or_thinking(block: _Block) -> bool:
+    is_blank = block.type == "text" and block.text is not None and not block.text.strip()
+    return is_blank or _KINDS.get(block.type) == "thinking"
 
 
 def _legal(id: str) -> str:

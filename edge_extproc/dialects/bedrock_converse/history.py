@@ -102,7 +102,7 @@ def mend(raw: bytes, *, claude: bool, takes_reasoning: bool = True) -> tuple[byt
 def _edits(
     messages: Sequence[_Message], *, claude: bool, takes_reasoning: bool
 ) -> Iterator[tuple[Place, json_splice.Change]]:
-    ids = UniqueIds()
+    ids = UniqueIds(within_turn=True)
     for i, message in enumerate(messages):
         for j, block in enumerate(message.content):
             reasoning = block.reasoning_content

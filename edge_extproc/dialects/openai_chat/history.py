@@ -116,7 +116,7 @@ def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]
             message["content"] = message.pop("refusal")
         fields += sorted(message.keys() - _FIELDS - set(fields))
     lost += [f"{path}.{name}" for name in fields if _is_lost(message.pop(name, None))]
-    if is_assistants and MISTRALS.search(model) is None:
+    if is_assistants and host.thoughts != "as they came" and MISTRALS.search(model) is None:
         lost += _without_thinking(message, path)
     calls = message.get("tool_calls")
     for at, call in enumerate(calls if isinstance(calls, list) else ()):
@@ -149,7 +149,7 @@ def _is_lost(value: Json) -> bool:
 
 
 def _without_thinking(message: Object, path: str) -> list[str]:
-    """Removes the parts with Mistral's thinking from the content. No other host takes them."""
+    """Removes the parts with Mistral's thinking from the content, for hosts that are known to have another field."""
     content = message.get("content")
     if not isinstance(content, list):
         return []

@@ -21,10 +21,9 @@ from .request_out import call_id_of, unsigned_item
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
 _MADE_ITEM = re.compile(rb'"(?:rs|ig)_[0-9a-f]{32}"')
-# Reasoning that another provider wrote: its text, or an encrypted value that is not OpenAI's (a Fernet token).
-_FOREIGN_REASONING = re.compile(rb'"reasoning_text"|"encrypted_content"\s*:\s*"(?!gAAA)')
+# Reasoning that another provider wrote: OpenAI shows only summaries.
+_FOREIGN_REASONING = re.compile(rb'"reasoning_text"')
 _CALL_ID = re.compile(rb'"call_id"\s*:\s*"([^"]*)"\s*[,}]')
-_OPENAIS = "gAAA"
 _MADE_PICTURE_ID = re.compile(r"ig_[0-9a-f]{32}")
 _SHOWN = "The picture that you made:"
 _LONG_CALL_ID = re.compile(rb'"call_id"\s*:\s*"[^"]{65}')
@@ -103,9 +102,8 @@ def _edit(item: Item, host: HostProfile, unique: UniqueIds, place: int) -> _Edit
 
 
 def _is_foreign(item: Item) -> bool:
-    """Whether OpenAI has not written the reasoning item. It would not find it, or not be able to decrypt it."""
-    sealed = item.get("encrypted_content")
-    return bool(item.get("content")) if not sealed else not str(sealed).startswith(_OPENAIS)
+    """Whether OpenAI has not written the reasoning item, and would not find it."""
+    return bool(item.get("content")) and not item.get("encrypted_content")
 
 
 def _picture_edit(item: Item) -> _Edit | None:

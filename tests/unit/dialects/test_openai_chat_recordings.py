@@ -79,7 +79,8 @@ def test_splicing_changes_the_model_and_asks_for_usage_alone(id: str) -> None:
         expected["stream_options"] = {**(expected.get("stream_options") or {}), "include_usage": True}
     assert expected == written
     if call.wants_usage:
-        assert call.raw == PLUGIN.splice(call, call.model).body
+        # Mistral's models get a message of the assistant between a tool's and a user's.
+        assert call.raw == PLUGIN.splice(call, call.model).body.replace(b'{"role":"assistant","content":"OK."},', b"")
 
 
 @each_cell("id", REPLIES)

@@ -183,7 +183,6 @@ OLD = {"id": "rs_" + "a" * 32, "type": "reasoning", "summary": SUMMARY}
         {"id": "rs_1", "type": "reasoning", "summary": SUMMARY, "encrypted_content": "edge-carried:unsigned"},
         # of other hosts of the format: vLLM's ids have the length of ours
         OLD | {"summary": [], "content": [{"type": "reasoning_text", "text": "a"}]},
-        {"id": "rs_" + "a" * 48, "type": "reasoning", "summary": [], "encrypted_content": "xAGN+v"},
     ],
 )
 def test_reasoning_that_was_made_here_does_not_reach_openai(made: Json) -> None:

@@ -73,15 +73,18 @@ def _call(dialect: str, request: Json) -> Any:
 
 
 def test_ids_that_are_used_again_are_rewritten_on_the_raw_lane_too() -> None:
+    """For a Claude only within a turn: recordings show that it takes an id of an earlier one."""
     use = {"type": "tool_use", "id": "call_0", "name": "f", "input": {}}
-    answer = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_0", "content": "b"}]}
-    turn = [{"role": "assistant", "content": [use]}, answer]
-    request, dropped = sent(MESSAGES, {"max_tokens": 9, **chat(*turn, *turn)}, CLAUDE)
-    first, second = (request["messages"][i]["content"][0] for i in (1, 3))
+    answer = {"type": "tool_result", "tool_use_id": "call_0", "content": "b"}
+    once = [{"role": "assistant", "content": [use]}, {"role": "user", "content": [answer]}]
+    twice = [{"role": "assistant", "content": [use, use]}, {"role": "user", "content": [answer, answer]}]
+    request, dropped = sent(MESSAGES, {"max_tokens": 9, **chat(*once, *once, *twice)}, CLAUDE)
+    calls, results = (request["messages"][i]["content"] for i in (5, 6))
 
-    assert ["call_0", True] == [first["id"], second["id"] != "call_0"]
-    assert ["call_0", second["id"]] == [request["messages"][i]["content"][0]["tool_use_id"] for i in (2, 4)]
-    assert ("messages[3].content[0].id", "messages[4].content[0].tool_use_id") == dropped
+    assert [*once, *once] == request["messages"][1:5]
+    assert ["call_0", True] == [calls[0]["id"], calls[1]["id"] != "call_0"]
+    assert [each["id"] for each in calls] == [each["tool_use_id"] for each in results]
+    assert ("messages[5].content[1].id", "messages[6].content[1].tool_use_id") == dropped
 
     call = {"type": "function_call", "call_id": "call_0", "name": "f", "arguments": "{}"}
     output = {"type": "function_call_output", "call_id": "call_0", "output": "b"}
@@ -107,13 +110,14 @@ def test_thinking_at_the_end_of_a_message_does_not_reach_a_claude() -> None:
     assert [["user"], 2] == [[each["role"] for each in crossed["messages"]], len(crossed["messages"][0]["content"])]
 
 
-def test_texts_without_letters_do_not_reach_a_claude() -> None:
+def test_a_message_of_texts_without_letters_does_not_reach_a_claude() -> None:
+    """Recordings show that it takes such a text beside another block."""
     blank, text = {"type": "text", "text": " \n"}, {"type": "text", "text": "b"}
-    request, dropped = sent(
-        MESSAGES, {"max_tokens": 9, **chat({"role": "assistant", "content": [blank, text]})}, CLAUDE
-    )
+    turns = [{"role": "assistant", "content": each} for each in ([blank], [blank, text])]
+    request, dropped = sent(MESSAGES, {"max_tokens": 9, **chat(turns[0], USER, turns[1])}, CLAUDE)
 
-    assert ([text], ("messages[1].content[0]",)) == (request["messages"][1]["content"], dropped)
+    assert [USER, USER, turns[1]] == request["messages"]
+    assert ("messages[1].content[0]",) == dropped
 
 
 def test_pieces_of_signed_thinking_are_one_again() -> None:
