@@ -163,6 +163,8 @@ class RouterExchange:
         match event:
             case ResponseBody():  # first, because a stream has many
                 taken = self._take_whole(event) if self._body.is_whole else self._body.take(event)
+                if isinstance(taken, ImmediateResponse):
+                    self._order.replied()
                 return self._error_body(taken) if isinstance(taken, Fault) else taken
             case RequestHeaders():
                 command = await self._request_headers(event)
