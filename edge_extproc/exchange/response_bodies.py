@@ -21,7 +21,7 @@ from ..model.reply import Reply, ReplyEvent, fold
 from ..model.reply_summary import ReplySummary, summary_of
 from ..providers.base import Unframer
 from .account_faults import for_caller
-from .commands import CONTINUE, Command, Continue, Pairs
+from .commands import CONTINUE, Command, Continue, ImmediateResponse, Pairs
 from .events import ResponseBody
 from .headers import dropped_fields
 from .json_answers import NOT_JSON, json_reply
@@ -127,11 +127,23 @@ class OperationBody(BodyReader):
         return _whole(body, event.body)
 
 
+# Bytes. After an error, providers send at most the end of their stream.
+_MOST_AFTER_ERROR = 1 << 20
+# Seconds. A reset discards what Envoy has not sent yet, and the caller must get the error event before it.
+_ERROR_DELIVERY = 1.0
+STREAM_FAILED = "edge_stream_failed"
+"""The response code details of a stream that goes on after it has failed."""
+
+
 class StreamedBody(BodyReader):
-    """A stream. Each chunk is passed on when its frames are complete."""
+    """A stream. Each chunk is passed on when its frames are complete. After a failure nothing more is passed on. A
+    provider that goes on sending is cut off: the caller's connection is reset after the error event, because Envoy
+    cannot end a response before its provider does."""
 
     __slots__ = (
+        "_after_error",
         "_clock",
+        "_failed_at",
         "_inflater",
         "_lost",
         "_relay",
@@ -156,6 +168,9 @@ class StreamedBody(BodyReader):
         self._unframer = unframer
         self._clock = clock
         self._lost: tuple[str, ...] = ()
+        self._after_error = 0
+        """The number of bytes since the failure."""
+        self._failed_at = 0.0
         self.operation = operation
         self.tally: Tally | None = relay.tally
         self.length = 0
@@ -167,6 +182,8 @@ class StreamedBody(BodyReader):
 
     def take(self, event: ResponseBody) -> Command:
         relay, out = self._relay, b""
+        if relay.tally.failed is not None:
+            return self._after_failure(event)
         try:
             data = self._inflater.feed(event.body) if self._inflater is not None else event.body
             if self._unframer is not None:
@@ -177,6 +194,14 @@ class StreamedBody(BodyReader):
             # The rest of the stream cannot be read: the caller gets an error event, and nothing after it.
             out += relay.fail(error.fault())
         return self._send(out, event)
+
+    def _after_failure(self, event: ResponseBody) -> Command:
+        if not self._after_error:
+            self._failed_at = self._clock()
+        self._after_error += len(event.body)
+        if self._after_error > _MOST_AFTER_ERROR and self._clock() - self._failed_at > _ERROR_DELIVERY:
+            return ImmediateResponse(502, (), b"", STREAM_FAILED)
+        return self._send(b"", event)
 
     def _send(self, out: bytes, event: ResponseBody) -> Command:
         if self.first_token_at is None and (self._relay.tally.has_token or (out and self._has_no_tokens)):
@@ -223,6 +248,8 @@ class UnnamedBody(StreamedBody):
     def take(self, event: ResponseBody) -> Command:
         if self._streams:
             return super().take(event)
+        if self._relay.tally.failed is not None:
+            return self._after_failure(event)
         try:
             out = self._begin(self._inflater.feed(event.body) if self._inflater is not None else event.body, event.end)
         except UpstreamError as error:

@@ -177,6 +177,9 @@ class RouterExchange:
                 taken = self._take_whole(event) if self._body.is_whole else self._body.take(event)
                 if isinstance(taken, Fault):
                     return self._error_body(taken)
+                if isinstance(taken, ImmediateResponse):
+                    self._order.replied()
+                    return taken
                 return await self._objects.respond(event, taken, self._response) if self._objects is not None else taken
             case RequestHeaders():
                 command = await self._request_headers(event)

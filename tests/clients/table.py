@@ -107,18 +107,10 @@ def run_library(installation: str, directory: Path, program: str, jobs: list[Jso
 
 ALWAYS_STREAMS = {"plain": "it always streams"}
 NO_SCHEMA = {"structured": "it has no structured output"}
-<<<<<<< HEAD
-# `AsyncMessages.create() got an unexpected keyword argument 'temperature'`. The other libraries need that SDK.
-SENDS_TEMPERATURE = dict.fromkeys(
-    ("plain", "stream", "tools"),
-    "for Anthropic messages, llama-index-llms-anthropic 0.12.3 does not work with the locked SDK of Anthropic",
-)
-=======
 # They fail in the SDK before a request: it refuses `temperature` and clients of httpx. langchain needs that SDK.
 UNFIT = "for Anthropic messages, {} does not work with the locked SDK of Anthropic"
 UNFIT_LLAMA_INDEX = dict.fromkeys(("plain", "stream", "tools"), UNFIT.format("llama-index-llms-anthropic 0.12.3"))
 UNFIT_PYDANTIC_AI = dict.fromkeys(SCENARIOS, UNFIT.format("2.31.1"))
->>>>>>> clients
 
 CLIENTS = (
     Client("@openai/codex", "npm", "responses", agents.CODEX, ALWAYS_STREAMS),
@@ -145,11 +137,7 @@ CLIENTS = (
         for api in ("chat", "responses", "anthropic", "google")
     ),
     *(Client("llama-index-core", "python", api, "llama_index_client.py") for api in ("chat", "responses", "google")),
-<<<<<<< HEAD
-    Client("llama-index-core", "python", "anthropic", "llama_index_client.py", SENDS_TEMPERATURE),
-=======
     Client("llama-index-core", "python", "anthropic", "llama_index_client.py", UNFIT_LLAMA_INDEX),
->>>>>>> clients
     *(
         Client("pydantic-ai-slim", "python", api, "pydantic_ai_client.py", title="pydantic-ai")
         for api in ("chat", "responses", "google")

@@ -496,24 +496,32 @@ for what, usage in ABSURD.items():
     attack(PROVIDER, what)(_absurd(usage))
 
 
-@attack(PROVIDER, "an event that never ends")
-def _(target: Target) -> str:
-    target.provider.sends(SSE + b'data: {"id": "', b"a" * 65536)
-    body = json.dumps(chat(stream=True)).encode()
-    answer = b""
-    with socket.create_connection(target.address, timeout=20) as sock:
-        sock.sendall(request(f"Content-Length: {len(body)}", body=body))
-        while b"error" not in answer and (part := sock.recv(65536)):
-            answer += part
-    assert b"one event of more than" in answer
-    assert b"[DONE]" not in answer
+ENDLESS = {
+    "an event that never ends": (SSE + b'data: {"id": "', b"a" * 65536),
+    "a stream that goes on after its error": (
+        SSE + b'data: {"error": {"message": "no"}}\n\n',
+        (b": " + b"a" * 8190 + b"\n\n") * 8,
+    ),
+}
 
-    def is_left() -> bool:
-        before = target.provider.sent
-        return target.ask("GET", "/v1/models").status_code == 200 and target.provider.sent == before
 
-    until(is_left)
-    return "an error event after 16 MiB"
+def _endless(reply: bytes, repeat: bytes) -> Run:
+    def run(target: Target) -> str:
+        target.provider.sends(reply, repeat)
+        body = json.dumps(chat(stream=True)).encode()
+        answer = target.raw(request(f"Content-Length: {len(body)}", body=body))
+        assert b"error" in answer
+        assert b"[DONE]" not in answer
+        sent = target.provider.sent
+        assert sent < 256 << 20
+        assert 200 == target.ask("GET", "/v1/models").status_code
+        return "an error event, then cut off"
+
+    return run
+
+
+for what, (reply, repeat) in ENDLESS.items():
+    attack(PROVIDER, what)(_endless(reply, repeat))
 
 
 @attack(PROVIDER, "a stream that breaks off")

@@ -11,6 +11,7 @@ from edge_extproc.exchange.events import (
     RequestBody,
     RequestHeaders,
     RequestTrailers,
+    ResponseBody,
     ResponseTrailers,
 )
 from edge_extproc.model.plan import Candidate
@@ -179,6 +180,25 @@ def test_a_stream_without_its_end_gets_an_error_and_is_billed_for_what_was_seen(
     assert ("broken_stream", True) == (settled.outcome, settled.estimated)
     assert settled.usage.input > 0 < settled.usage.output
     assert settled.cost > 0
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_stream_that_goes_on_after_its_error_is_cut_off(stage, path):
+    """The clock of the stage moves a millisecond at each look: by then the caller has the error."""
+    failed, more = (
+        ResponseBody(b'data: {"error": {"message": "no"}}\n\n', False),
+        ResponseBody(b": more\n" * 2000, False),
+    )
+    events = headers(path), asked(stream=True, max_tokens=5), answered(content_type=SSE), failed
+    commands, settled = run(stage, *events, *([more] * 2000))
+    cut = next(n for n, command in enumerate(commands) if isinstance(command, ImmediateResponse))
+
+    assert b"error" in (commands[3].body or failed.body)
+    assert {b""} == {command.body for command in commands[4:cut]}
+    assert cut * len(more.body) > 1 << 20
+    assert "edge_stream_failed" == commands[cut].details
+    assert {CONTINUE} == set(commands[cut + 1 :])
+    assert "broken_stream" == settled.outcome
 
 
 def test_a_stream_that_cannot_be_decoded_ends_in_an_error(stage):
