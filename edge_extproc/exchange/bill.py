@@ -173,27 +173,25 @@ def _cost(
         return None, usage is None and operation is not None and operation.billed
     provider = gateway.providers[candidate.provider]
     tiers = _tiers(request, candidate)
+    others = request.call.other_models if request.call is not None else ()
+    models = _used_models(response, candidate, others) if others else (candidate.model,)
     cost = _highest(
-        [
-            gateway.prices.cost(provider.price_list, model, usage, host=provider.name, tiers=tiers)
-            for model in _billed_models(request, response, candidate)
-        ]
+        [gateway.prices.cost(provider.price_list, model, usage, host=provider.name, tiers=tiers) for model in models]
     )
     return cost, cost is None
 
 
 def _highest(costs: Sequence[Decimal | None]) -> Decimal | None:
     """None: one of them is not known."""
+    if len(costs) == 1:
+        return costs[0]
     known = [cost for cost in costs if cost is not None]
     return max(known) if len(known) == len(costs) else None
 
 
-def _billed_models(request: RequestFacts, response: ResponseFacts, candidate: Candidate) -> tuple[str, ...]:
-    """The models of which one was used: that of the candidate or, if the body names further ones, the one in the reply.
-    If the reply names none of them, all could have been."""
-    others = request.call.other_models if request.call is not None else ()
-    if not others:
-        return (candidate.model,)
+def _used_models(response: ResponseFacts, candidate: Candidate, others: tuple[str, ...]) -> tuple[str, ...]:
+    """The models of which one was used, if the body names further ones: the one in the reply or, if the reply names
+    none of them, all."""
     body = response.body
     named = body.summary.model if body.summary is not None else body.tally.model if body.tally is not None else None
     return (named,) if named in (candidate.model, *others) else (candidate.model, *others)

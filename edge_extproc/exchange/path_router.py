@@ -69,6 +69,8 @@ class PathRouter:
         """As the dialects spell them, with placeholders."""
         self._by_member: dict[tuple[str, str], list[tuple[Dialect, Route]]] = {}
         """The routes that only the body shows, by method and path."""
+        self.paths_by_body: set[str] = set()
+        """The paths of these routes, as the dialects spell them."""
         self._templates = _Node()
         self._by_header = {name: dialect for dialect in dialects.values() for name in dialect.client_headers}
         for dialect in dialects.values():
@@ -87,6 +89,7 @@ class PathRouter:
         methods = self._by_path.setdefault(route.path, {})
         if route.member:
             self._by_member.setdefault((route.method, route.path), []).append((dialect, route))
+            self.paths_by_body.add(route.path)
         if route.member and route.method in methods:
             return
         methods[route.method] = (dialect, route)
@@ -118,7 +121,7 @@ class PathRouter:
     def canonical(self, path: str) -> str:
         """The path as the dialects spell it: some clients leave out the version, or put /openai before it. An unknown
         path is returned unchanged."""
-        if self._methods(path) is not None:
+        if path in self._by_path or self._methods(path) is not None:
             return path
         below = path.removeprefix("/openai") if path.startswith("/openai/") else path
         forms = (below, f"/v1{below}", f"/v1beta{below}") if below is not path else (f"/v1{path}", f"/v1beta{path}")
@@ -139,8 +142,10 @@ class PathRouter:
     def match(self, method: str, path: str) -> tuple[Dialect, Route]:
         """The route. `path` is without its query. Raises NoSuchRoute or WrongMethod, with the existing paths or
         methods."""
-        path = self.canonical(path)
-        methods = self._methods(path)
+        methods: Mapping[str, tuple[Dialect, Route]] | None = self._by_path.get(path)
+        if methods is None:
+            path = self.canonical(path)
+            methods = self._methods(path)
         # A path with GET also supports HEAD.
         route = (methods or {}).get("GET" if method == "HEAD" else method) or self._passing(method, path)
         if route is not None and route[1].operation == "stored":
@@ -175,7 +180,7 @@ class PathRouter:
         for name, _ in headers:
             if name in self._by_header:
                 return self._by_header[name]
-        methods = self._methods(self.canonical(path))
+        methods = self._by_path.get(path) or self._methods(self.canonical(path))
         if methods is not None:
             return next(iter(methods.values()))[0]
         for known, below in self._by_path.items():

@@ -15,16 +15,15 @@ from .ports import Gateway
 def _by_body(gateway: Gateway, identified: Identified, body: bytes) -> Identified:
     """The route that the body shows, for a path that several routes have."""
     route = identified.route
-    if not gateway.routes.alternatives(route):
-        return identified
     dialect, route = gateway.routes.by_body(identified.caller_dialect, route, body)
     return replace(identified, route=route, caller_dialect=dialect)
 
 
 def read_call(gateway: Gateway, identified: Identified, body: bytes) -> tuple[Identified, ParsedCall]:
-    """The call, and its route, which the body may show. Raises BadRequest, and TooLarge for a body
-    with too many items."""
-    identified = _by_body(gateway, identified, body)
+    """The call, and its route, which the body may show. Raises BadRequest, and TooLarge for a body with too many
+    items."""
+    if identified.route.path in gateway.routes.paths_by_body:
+        identified = _by_body(gateway, identified, body)
     received, dialect, route = identified.received, identified.caller_dialect, identified.route
     check_shape(body, route.operation, gateway.shape, gateway.wire_names)
     if not route.format:
