@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -70,7 +70,7 @@ def native(name: str, turn: Turn, number: int = 0) -> Json:
                 {"type": "tool_use", "id": f"{prefix}{c}{number}", "name": "weather", "input": args} for c in turn.calls
             ]
             return {
-                "id": "msg_1",
+                "id": f"msg_{number}1",
                 "type": "message",
                 "role": "assistant",
                 "model": provider.model,
@@ -97,7 +97,7 @@ def native(name: str, turn: Turn, number: int = 0) -> Json:
                 output.append(
                     {
                         "type": "reasoning",
-                        "id": "rs_" + "0" * 48,
+                        "id": f"rs_{number}" + "0" * 48,
                         "summary": summary,
                         "encrypted_content": OPENAI_SEALED,
                     }
@@ -105,18 +105,30 @@ def native(name: str, turn: Turn, number: int = 0) -> Json:
             if turn.text:
                 said = [{"type": "output_text", "text": turn.text, "annotations": []}]
                 output.append(
-                    {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": said}
+                    {
+                        "type": "message",
+                        "id": f"msg_{number}1",
+                        "role": "assistant",
+                        "status": "completed",
+                        "content": said,
+                    }
                 )
             if turn.refusal:
                 refused = [{"type": "refusal", "refusal": NO}]
                 output.append(
-                    {"type": "message", "id": "msg_2", "role": "assistant", "status": "completed", "content": refused}
+                    {
+                        "type": "message",
+                        "id": f"msg_{number}2",
+                        "role": "assistant",
+                        "status": "completed",
+                        "content": refused,
+                    }
                 )
             if turn.picture:
                 output.append(
                     {
                         "type": "image_generation_call",
-                        "id": "ig_" + "0" * 48,
+                        "id": f"ig_{number}" + "0" * 48,
                         "status": "completed",
                         "output_format": "png",
                         "result": PNG,
@@ -125,14 +137,14 @@ def native(name: str, turn: Turn, number: int = 0) -> Json:
             output += [
                 {
                     "type": "function_call",
-                    "id": f"fc_{c}",
+                    "id": f"fc_{c}{number}",
                     "call_id": f"call_{c}{number}",
                     "name": "weather",
                     "arguments": "{}",
                 }
                 for c in turn.calls
             ]
-            return {"id": "resp_1", "object": "response", "status": "completed", "model": "m", "output": output}
+            return {"id": f"resp_{number}", "object": "response", "status": "completed", "model": "m", "output": output}
         case "openai_chat":
             message: Json = {"role": "assistant", "content": turn.text or None}
             is_kimi = "kimi" in provider.model
@@ -147,7 +159,7 @@ def native(name: str, turn: Turn, number: int = 0) -> Json:
                 ids = [made[c] if is_kimi else f"call_{c}{number}" for c in turn.calls]
                 message["tool_calls"] = [{"id": id, "type": "function", "function": function} for id in ids]
             choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if turn.calls else "stop"}
-            return {"id": "c-1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+            return {"id": f"c-{number}", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
         case _:
             parts: list[Json] = []
             if turn.thinking:
@@ -162,7 +174,7 @@ def native(name: str, turn: Turn, number: int = 0) -> Json:
                     call["thoughtSignature"] = base64.b64encode(base64.b64decode(GOOGLE_SIGNED) + b"more").decode()
                 parts.append(call)
             candidate = {"index": 0, "content": {"role": "model", "parts": parts}, "finishReason": "STOP"}
-            return {"candidates": [candidate], "modelVersion": "gemini", "responseId": "r1"}
+            return {"candidates": [candidate], "modelVersion": "gemini", "responseId": f"r{number}"}
 
 
 def told(caller: str, name: str, turn: Turn, number: int = 0, *, stream: bool) -> Json:
@@ -172,6 +184,7 @@ def told(caller: str, name: str, turn: Turn, number: int = 0, *, stream: bool) -
     if source == caller:
         return answer
     reply = DIALECTS[source].read_reply(json.dumps(answer).encode())
+    reply = replace(reply, id=reply.id or f"request-{number}")  # Bedrock has it in a header
     target = DIALECTS[caller]
     if not stream:
         found: Json = json.loads(target.write_reply(reply))
@@ -281,24 +294,75 @@ def test_what_one_provider_said_the_next_one_takes(
     assert [] == request_validators.of(second, PROVIDERS[second].dialect, sent)
 
 
-def test_a_validator_refuses_what_its_provider_refuses() -> None:
-    """The same checks would pass anything that they do not look at."""
-    thinking = {"type": "thinking", "thinking": "a", "signature": ""}
-    call = {"type": "tool_use", "id": "functions.a:0", "name": "a", "input": {}}
-    said = {"role": "assistant", "content": [thinking, call]}
-    items = [{"type": "reasoning", "id": "rs_1", "summary": []}, {"type": "function_call", "call_id": "c" * 65}]
-    foreign = {"role": "model", "parts": [{"functionCall": {"name": "a"}}]}
-    use = {"role": "assistant", "content": [{"toolUse": {"toolUseId": "a.b", "name": "a", "input": {}}}]}
+def _called(*ids: str, **more: Any) -> Json:
+    calls = [{"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}} for id in ids]
+    return {"role": "assistant", "content": None, "tool_calls": calls, **more}
 
-    assert 2 == len(request_validators.anthropic({"messages": [{"role": "user", "content": "a"}, said]}))
-    assert 5 == len(request_validators.openai_responses({"input": items}))
-    assert 2 == len(request_validators.gemini_3({"contents": [foreign]}))
-    assert 1 == len(request_validators.bedrock_claude({"messages": [use]}))
-    assert 1 == len(request_validators.openai_chat({"messages": [], "user": "u" * 65}))
-    called = {"role": "assistant", "tool_calls": [{"id": "a", "type": "function", "function": {}}]}
-    assert 2 == len(request_validators.thinking_chat({"messages": [called]}))
-    picture = {"role": "assistant", "content": [{"type": "image"}]}
-    assert 1 == len(request_validators.anthropic({"messages": [{"role": "user", "content": "a"}, picture]}))
+
+USER = {"role": "user", "content": "a"}
+RESULT = {"role": "tool", "tool_call_id": "call_0", "content": "b"}
+THOUGHT = {"type": "thinking", "thinking": "a", "signature": ""}
+USE = {"type": "tool_use", "id": "functions.a:0", "name": "a", "input": {}}
+TURN = {"role": "user", "parts": [{"text": "a"}]}
+CALLED = {"role": "model", "parts": [{"functionCall": {"name": "a"}}]}
+# A validator, a body, and a word of each refusal.
+REFUSED: list[tuple[Any, Json, tuple[str, ...]]] = [
+    (
+        request_validators.anthropic,
+        {"messages": [USER, {"role": "assistant", "content": [THOUGHT, USE]}]},
+        ("signature", "pattern", "without `tool_result`", "must define tools"),
+    ),
+    (request_validators.anthropic, {"messages": [USER, {"role": "assistant", "content": [THOUGHT]}]}, ("final block",)),
+    (request_validators.anthropic, {"messages": [USER, {"role": "assistant", "content": " "}]}, ("non-whitespace",)),
+    (
+        request_validators.anthropic,
+        {"messages": [USER, {"role": "assistant", "content": [{**USE, "id": "a"}, {**USE, "id": "a"}]}]},
+        ("unique",),
+    ),
+    (
+        request_validators.anthropic,
+        {"messages": [USER, {"role": "assistant", "content": [{"type": "image"}]}]},
+        ("image",),
+    ),
+    (
+        request_validators.openai_responses,
+        {"input": [{"type": "reasoning", "id": "rs_1"}, {"type": "function_call", "call_id": "c" * 65}]},
+        ("not found", "name: missing", "arguments: missing", "too long", "No tool output"),
+    ),
+    (request_validators.gemini_3, {"contents": [CALLED]}, ("after a user turn", "thought_signature", "must equal")),
+    (request_validators.gemini_2_5, {"contents": [TURN, {"role": "model", "parts": [{}]}]}, ("oneof field",)),
+    (
+        request_validators.bedrock_claude,
+        {"messages": [{"role": "user", "content": [{"toolUse": {"toolUseId": "a.b", "name": "a", "input": {}}}]}]},
+        ("constraint", "without toolResult", "toolConfig"),
+    ),
+    (request_validators.openai_chat, {"messages": [], "user": "u" * 65}, ("length",)),
+    (
+        request_validators.openai_chat,
+        {"messages": [_called("a", reasoning="b")]},
+        ("unexpected property", "did not have"),
+    ),
+    (request_validators.thinking_chat, {"messages": [_called("call_0"), RESULT]}, ("reasoning_content is missing",)),
+    (
+        request_validators.mistral,
+        {"messages": [_called("call_0"), RESULT, USER]},
+        ("length of 9", "after role 'tool'"),
+    ),
+    (
+        request_validators.strict_chat,
+        {"messages": [{"role": "assistant", "content": "a", "refusal": None}]},
+        ("refusal",),
+    ),
+    (request_validators.zhipu, {"messages": [USER], "user": "u1"}, ("length",)),
+]
+
+
+@pytest.mark.parametrize(("validator", "body", "words"), REFUSED)
+def test_a_validator_refuses_what_its_provider_refuses(validator: Any, body: Json, words: tuple[str, ...]) -> None:
+    """The same checks would pass anything that they do not look at."""
+    wrong = validator(body)
+
+    assert [] == [word for word in words if not any(word in each for each in wrong)]
 
 
 def test_no_triple_is_refused_by_the_gateway_itself() -> None:
