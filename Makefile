@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # `LOCK=` installs the newest versions that pyproject.toml allows, not those of requirements/. Use it with a VENV of its own.
 LOCK ?= requirements
 
-.PHONY: up test test-long test-clients lock-clients attacks check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages
+.PHONY: up test test-long test-clients lock-clients attacks soak check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
@@ -68,6 +68,11 @@ protos: $(VENV)/.dev
 # All attacks of tests/security against one gateway, and docs/security.md from what was seen. `make test` compares.
 attacks: $(VENV)/.dev
 	WRITE_SECURITY=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q tests/security
+
+# The same attacks for ten minutes, beside a tenant that must not notice them: `make soak SOAK=60`.
+SOAK ?= 600
+soak: $(VENV)/.dev
+	$(BIN)/python tests/security/soak.py --seconds $(SOAK)
 
 # What stands in envoy/ and istio/, made by the code that `edge-extproc render` runs.
 examples: $(VENV)/.dev

@@ -98,7 +98,7 @@ def _read_request(connection: socket.socket) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-def config(port: int) -> str:
+def config(port: int, good: int) -> str:
     return f"""
 listen: {{port: {free_port()}}}
 admin: {{port: {free_port()}, tokens: [{{id: root, role: admin, token: {ADMINS_TOKEN}}}]}}
@@ -116,11 +116,12 @@ callers:
   - {{tenant: poor, keys: [{{id: poor-1, key: edge-key-of-the-poor-0123456789}}], limits: {{dollars_per_day: 0.01}}}}
 providers:
   openai: {{kind: openai, base_url: "http://127.0.0.1:{port}/v1", api_key: {PROVIDERS_KEY}}}
+  good: {{kind: openai, base_url: "http://127.0.0.1:{good}/v1", api_key: {PROVIDERS_KEY}}}
 prices: [{{provider: openai, model: "*", input: 100, output: 100}}]
 endpoints: {{/v1/files: {{provider: openai, tenants: [umbrella]}}}}
 models:
   chat: [{{provider: openai}}]
-  other: [{{provider: openai}}]
+  other: [{{provider: good}}]
   "m-*": [{{provider: openai}}]
 """
 
@@ -140,9 +141,13 @@ class Target:
         host, port = self.gateway.admin.removeprefix("http://").split(":")
         return host, int(port)
 
+    @staticmethod
+    def key(tenant: str) -> str:
+        return KEYS.get(tenant, "edge-key-of-the-poor-0123456789")
+
     def ask(self, method: str = "POST", path: str = "/v1/chat/completions", **more: Any) -> httpx.Response:
         """A request of acme, by default a chat. `tenant` and `headers` change it; `body` replaces the fields."""
-        key = KEYS.get(more.pop("tenant", "acme"), "edge-key-of-the-poor-0123456789")
+        key = self.key(more.pop("tenant", "acme"))
         headers = {"authorization": f"Bearer {key}", "content-type": "application/json", **more.pop("headers", {})}
         if method == "POST" and not more.keys() & {"json", "content"}:
             more["json"] = chat(**more.pop("fields", {}))
@@ -160,8 +165,7 @@ class Target:
             return answer
 
     def serves(self) -> bool:
-        """Whether a request of another tenant is answered as ever."""
-        self.provider.sends(http(completion()))
+        """Whether another tenant is answered, whose provider is not hostile."""
         reply = self.ask(tenant="umbrella", fields={"model": "other"})
         return reply.status_code == 200 and reply.json()["choices"][0]["message"]["content"] == "Hi"
 
@@ -172,10 +176,11 @@ def chat(text: str = PROMPT, **fields: Any) -> dict[str, Any]:
 
 @contextmanager
 def attacked() -> Iterator[Target]:
-    provider = HostileProvider()
-    with RunningGateway(config(provider.port)) as gateway:
+    provider, good = HostileProvider(), HostileProvider()
+    with RunningGateway(config(provider.port, good.port)) as gateway:
         target = Target(gateway, provider)
         until(target.serves)
         yield target
     shutil.rmtree(gateway.directory, ignore_errors=True)
     provider.close()
+    good.close()
