@@ -66,8 +66,9 @@ def _not_run() -> Iterator[str]:
 
 
 def _reasons(client: Client) -> Iterator[str]:
-    for scenario, reason in client.not_run.items():
-        yield f"{scenario}: {reason}"
+    for reason in dict.fromkeys(client.not_run.values()):
+        scenarios = [scenario for scenario, its in client.not_run.items() if its == reason]
+        yield f"{', '.join(scenarios)}: {reason}"
     for (provider, scenario), reason in client.not_at.items():
         yield f"{client.api_title} at {PROVIDERS[provider]}, {scenario}: {reason}"
 

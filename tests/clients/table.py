@@ -107,6 +107,10 @@ def run_library(installation: str, directory: Path, program: str, jobs: list[Jso
 
 ALWAYS_STREAMS = {"plain": "it always streams"}
 NO_SCHEMA = {"structured": "it has no structured output"}
+# They fail in the SDK before a request: it refuses `temperature` and clients of httpx. langchain needs that SDK.
+UNFIT = "for Anthropic messages, {} does not work with the locked SDK of Anthropic"
+UNFIT_LLAMA_INDEX = dict.fromkeys(("plain", "stream", "tools"), UNFIT.format("llama-index-llms-anthropic 0.12.3"))
+UNFIT_PYDANTIC_AI = dict.fromkeys(SCENARIOS, UNFIT.format("2.31.1"))
 
 CLIENTS = (
     Client("@openai/codex", "npm", "responses", agents.CODEX, ALWAYS_STREAMS),
@@ -132,14 +136,13 @@ CLIENTS = (
         Client("langchain", "npm", api, "langchain.mjs", title="langchain (JavaScript)")
         for api in ("chat", "responses", "anthropic", "google")
     ),
-    *(
-        Client("llama-index-core", "python", api, "llama_index_client.py")
-        for api in ("chat", "responses", "anthropic", "google")
-    ),
+    *(Client("llama-index-core", "python", api, "llama_index_client.py") for api in ("chat", "responses", "google")),
+    Client("llama-index-core", "python", "anthropic", "llama_index_client.py", UNFIT_LLAMA_INDEX),
     *(
         Client("pydantic-ai-slim", "python", api, "pydantic_ai_client.py", title="pydantic-ai")
-        for api in ("chat", "responses", "anthropic", "google")
+        for api in ("chat", "responses", "google")
     ),
+    Client("pydantic-ai-slim", "python", "anthropic", "pydantic_ai_client.py", UNFIT_PYDANTIC_AI, title="pydantic-ai"),
     *(Client("openai-agents", "python", api, "openai_agents_client.py") for api in ("chat", "responses")),
     *(Client("github.com/openai/openai-go/v3", "go", api, "main.go") for api in ("chat", "responses")),
     Client("github.com/anthropics/anthropic-sdk-go", "go", "anthropic", "main.go"),

@@ -190,7 +190,9 @@ func responsesOf(ctx context.Context, j job, s *seen) error {
 				if err != nil {
 					return err
 				}
-				results = append(results, responses.ResponseInputItemParamOfFunctionCallOutput(found.CallID, result))
+				output := responses.ResponseInputItemParamOfFunctionCallOutput(result)
+				output.OfFunctionCallOutput.CallID = openai.String(found.CallID)
+				results = append(results, output)
 			}
 		}
 		items = append(items, results...)
