@@ -32,7 +32,7 @@ test-clients: $(VENV)/.dev
 
 # Which branches of the core rooms no test takes. It doubles the time of the tests, so it is a door of its own.
 coverage: $(VENV)/.dev
-	$(TESTS) --cov --cov-report=term:skip-covered -m "not live and not envoy"
+	$(TESTS) --cov --cov-report=term:skip-covered -m "not live and not envoy and not clients"
 	$(BIN)/python tests/coverage_floor.py
 
 # What recordings of real providers (../shared/recordings) show, and the exchanges in tests/data do not.

@@ -30,7 +30,7 @@ _PREFIX = "edge:conversations"
 
 # KEYS of every script: used, sizes, the beginning of the names of records.
 _COMMON = """
-local function now() local t = redis.call('TIME'); return t[1] * 1000 + math.floor(t[2] / 1000) end
+local function now() local t = redis.call('TIME'); return t[1] * 1000 + t[2] / 1000 end
 local function remove(id)
   local size = redis.call('HGET', KEYS[2], id)
   if size then redis.call('HINCRBY', KEYS[2], '', -size) end

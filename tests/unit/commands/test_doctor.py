@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from replaying import replaying
 
-from edge_extproc.cli import _exit_code, app
+from edge_extproc.cli import app
 from edge_extproc.commands.doctor import Diagnosis, diagnose
 from edge_extproc.config.default_models import default_providers, local_hosts
+from edge_extproc.errors import exit_code
 from edge_extproc.gateway.state_owner import owned, owner
 
 NOTHING = {
@@ -215,7 +216,7 @@ async def test_without_a_configuration_the_defaults_are_examined_and_no_file_is_
 
 def test_the_exit_code_tells_whether_a_check_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ("doctor", "--offline", "--config", str(config(tmp_path)))
-    assert 0 == _exit_code(lambda: app(run, result_action="return_value"))
+    assert 0 == exit_code(lambda: app(run, result_action="return_value"))
     config(tmp_path, "lisen: {}")
-    assert 1 == _exit_code(lambda: app(run, result_action="return_value"))
+    assert 1 == exit_code(lambda: app(run, result_action="return_value"))
     assert "1 of these checks failed" in capsys.readouterr().err

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from replaying import replaying
 
-from edge_extproc.cli import _exit_code, app
+from edge_extproc.cli import app
 from edge_extproc.commands import init
 from edge_extproc.commands.init import Choices, known_providers
 from edge_extproc.config import load
 from edge_extproc.config.default_models import default_providers, local_hosts
-from edge_extproc.errors import ConfigError, StartError
+from edge_extproc.errors import ConfigError, StartError, exit_code
 from edge_extproc.model.plan import Candidate
 
 NOTHING = {host.variable: "" for host in local_hosts()}
@@ -151,7 +151,7 @@ def test_a_file_that_exists_is_kept(tmp_path: Path) -> None:
 
     assert "mine" == (tmp_path / "edge.yaml").read_text()
     arguments = ("init", str(tmp_path / "edge.yaml"), "--provider", "openai", "--force", "--yes")
-    assert 0 == _exit_code(lambda: app(arguments, result_action="return_value"))
+    assert 0 == exit_code(lambda: app(arguments, result_action="return_value"))
     assert "openai" in (tmp_path / "edge.yaml").read_text()
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from edge_extproc.auth.api_key import digest
-from edge_extproc.cli import _exit_code, app
+from edge_extproc.cli import app
 from edge_extproc.config import load
+from edge_extproc.errors import exit_code
 
 
 def run(*arguments: str) -> int:
-    return _exit_code(lambda: app(arguments, result_action="return_value"))
+    return exit_code(lambda: app(arguments, result_action="return_value"))
 
 
 def key_and_hash(text: str) -> tuple[str, str]:

@@ -254,7 +254,7 @@ def test_least_latency_and_hedging_count_from_the_first_token() -> None:
     hedging = planner(ModelTable({"m": [a, b]}), rows={"m": ModelRoute(hedge=HedgeSettings(0.5, 0.3))})
     plan = hedging.plan(call, (a, b))
     for _ in range(40):
-        hedging.record("m", plan, [results[a]])
+        hedging.record("m", plan, [results[a]], "acme")
 
     assert [9.0, 6.0] == [each.time_to_first_token for each in settlements.values()]
     assert [b, a] == list(fastest.order(call, (a, b)))
