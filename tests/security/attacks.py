@@ -158,7 +158,7 @@ def _(target: Target) -> str:
     reply = target.ask(fields={"model": "chat"}, headers=internal)
     (asked,) = target.provider.asked
     assert not [name for name in internal if f"\r\n{name}:".encode() in asked.lower()]
-    line = target.gateway.access_lines()[-1]
+    line = until_line(target, reply.headers["x-request-id"])
     assert ("acme", 200) == (line["tenant"], reply.status_code), line
     return "200 as the key's own tenant, one attempt"
 
