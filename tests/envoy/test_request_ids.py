@@ -112,8 +112,16 @@ def test_an_id_that_is_not_valid_is_replaced(two: RunningGateway, ids: tuple[str
 
 
 def test_requests_of_one_id_meet_both_workers_and_find_their_own_second_try(two: RunningGateway) -> None:
+    replies: list[httpx.Response] = []
+
+    def both_have_some() -> bool:
+        replies.append(ask(two, "a second try", "always-the-same"))
+        return all(handled(two))
+
+    # In the first seconds, Envoy may know one worker only.
+    until(both_have_some)
     before = sorted(handled(two))
-    replies = [ask(two, "a second try", "always-the-same") for _ in range(24)]
+    replies += [ask(two, "a second try", "always-the-same") for _ in range(24)]
 
     assert {200} == {reply.status_code for reply in replies}
     # One request has two streams. That all 24 choose the same one of two workers by chance: once in eight million.
@@ -123,13 +131,18 @@ def test_requests_of_one_id_meet_both_workers_and_find_their_own_second_try(two:
 
 def handled(gateway: RunningGateway) -> list[int]:
     """Streams that each worker was given, as Envoy counts them."""
-    socket = gateway.directory / ".edge" / "run" / "envoy-admin.sock"
-    clusters = json.loads(ask_admin(socket, "/clusters?format=json"))["cluster_statuses"]
-    (agent,) = [each for each in clusters if each["name"].startswith("agent")]
-    hosts = sorted(agent["host_statuses"], key=json.dumps)
+    hosts = sorted(agent_hosts(gateway), key=json.dumps)
     found = [int(stat.get("value", 0)) for host in hosts for stat in host["stats"] if stat.get("name") == "rq_total"]
     assert 2 == len(found)
     return found
+
+
+def agent_hosts(gateway: RunningGateway) -> list[dict[str, Any]]:
+    socket = gateway.directory / ".edge" / "run" / "envoy-admin.sock"
+    clusters = json.loads(ask_admin(socket, "/clusters?format=json"))["cluster_statuses"]
+    (agent,) = [each for each in clusters if each["name"].startswith("agent")]
+    hosts: list[dict[str, Any]] = agent["host_statuses"]
+    return hosts
 
 
 def test_a_reply_of_the_cache_has_the_id_of_its_own_request(two: RunningGateway) -> None:
