@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -52,11 +53,12 @@ class Proxy:
 
 
 def free_ports(count: int) -> int:
-    """The first of so many that follow each other."""
+    """The first of so many that follow each other. They are not among the ports that outgoing connections get."""
+    chance = random.SystemRandom()
     return next(
         first
-        for first in (gateways.free_port() for _ in range(100))
-        if first + count < 65536 and all(_is_free(first + n) for n in range(1, count))
+        for first in (chance.randrange(20_000, 32_000) for _ in range(100))
+        if all(_is_free(first + n) for n in range(count))
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import re
 import signal
 import socket
 from collections import Counter
@@ -14,7 +16,7 @@ import fault_player
 import gateway as gateways
 import httpx2 as httpx
 import pytest
-from running_envoy import admin_stats
+from running_envoy import admin_stats, ask_admin
 
 pytestmark = pytest.mark.envoy
 
@@ -67,6 +69,19 @@ def listens(gateway: gateways.RunningGateway, worker: int) -> bool:
 
 def stats(gateway: gateways.RunningGateway) -> dict[str, int]:
     return admin_stats(gateway.directory / ".edge" / "run" / "envoy-admin.sock", "cluster.")
+
+
+def busiest(gateway: gateways.RunningGateway) -> tuple[int, int]:
+    """The number of the worker with the most open streams, and how many it has."""
+    text = ask_admin(gateway.directory / ".edge" / "run" / "envoy-admin.sock", "/clusters?format=json")
+    (agent,) = [each for each in json.loads(text)["cluster_statuses"] if each["name"].startswith("agent")]
+    active = {
+        int(re.findall(r"worker-(\d+)", host["address"]["pipe"]["path"])[-1]): sum(
+            int(stat.get("value", 0)) for stat in host["stats"] if stat.get("name") == "rq_active"
+        )
+        for host in agent["host_statuses"]
+    }
+    return max(active.items(), key=lambda each: each[1])
 
 
 def until_healthy(gateway: gateways.RunningGateway, count: int) -> None:
@@ -171,11 +186,14 @@ async def test_a_worker_that_leaves_ends_its_own_exchanges_and_begins_no_others(
 async def test_a_worker_that_dies_loses_its_own_exchanges_alone_and_says_so(running):
     gateway, player = running
     async with client(gateway) as http, open_calls(http, player) as calls:
-        kill(0, gateway)
+        # In its first seconds, Envoy may use fewer workers than it has.
+        worker, streams = busiest(gateway)
+        kill(worker, gateway)
         await until(lambda: any(call.done() for call in calls))
         player.release.set()
         came = Counter(await asyncio.gather(*calls))
 
-    assert CALLS // 4 <= came["whole"] < CALLS
+    # An exchange has at least one stream.
+    assert CALLS - streams <= came["whole"] < CALLS
     codes = {each.partition('"code":"')[2].partition('"')[0] for each in came if each != "whole"}
     assert {"policy_unavailable", "worker_lost"} >= codes
