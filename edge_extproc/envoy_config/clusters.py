@@ -62,7 +62,11 @@ def agent_cluster(config: Config) -> Json:
         name=AGENT,
         connect_timeout=_CONNECT_TIMEOUT if tcp is None or tcp.tls is None else _TLS_CONNECT_TIMEOUT,
         # If at least one worker is healthy, only healthy ones are used; if none is, all are.
-        common_lb_config=cluster_v3.ClusterCommonLbConfig(healthy_panic_threshold=type_v3.Percent(value=1)),
+        common_lb_config=cluster_v3.ClusterCommonLbConfig(
+            healthy_panic_threshold=type_v3.Percent(value=1),
+            # By default, a change of a worker's health takes effect up to a second after the one before it.
+            update_merge_window=timedelta(0),
+        ),
         per_connection_buffer_limit_bytes=max(config.limits.request_body, config.limits.response_body),
         circuit_breakers=cluster_v3.CircuitBreakers(
             thresholds=[

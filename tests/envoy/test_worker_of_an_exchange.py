@@ -186,7 +186,6 @@ async def test_a_worker_that_leaves_ends_its_own_exchanges_and_begins_no_others(
 async def test_a_worker_that_dies_loses_its_own_exchanges_alone_and_says_so(running):
     gateway, player = running
     async with client(gateway) as http, open_calls(http, player) as calls:
-        # In its first seconds, Envoy may use fewer workers than it has.
         worker, streams = busiest(gateway)
         kill(worker, gateway)
         await until(lambda: any(call.done() for call in calls))
