@@ -12,6 +12,7 @@ from ..dialects.base import ReplyListener, StatefulDialect
 from ..errors import EdgeError, NoSuchRoute
 from ..model.call import Call
 from .adapt import format_of
+from .body_shape import check_shape
 from .commands import Command, Continue, ImmediateResponse
 from .events import Event, ResponseBody
 from .parsed_call import ParsedCall
@@ -27,6 +28,7 @@ async def serve_stored(gateway: Gateway, identified: Identified, body: bytes, se
     store, dialect, received = gateway.conversations, identified.caller_dialect, identified.received
     if store is None or not isinstance(dialect, StatefulDialect):
         raise NoSuchRoute("this gateway stores no conversations")  # pragma: no cover - without a store, no such routes
+    check_shape(body, identified.route.operation, gateway.shape, gateway.wire_names)
     query = received.values.get(":path", "").partition("?")[2]
     now = int(gateway.clock.time())
     steps = dialect.serve_stored(received.method, received.path, query, body, seed, now)
@@ -40,7 +42,9 @@ async def with_context(gateway: Gateway, identified: Identified, parsed: ParsedC
     if store is None or call.operation != "chat" or not isinstance(dialect, StatefulDialect):
         return parsed
     call = await perform(store, identified.principal.tenant, dialect.add_context(call, gateway.new_id()))
-    gateway.body_limits.check_request(len(call.raw))
+    if call.stored is not None and call.stored.has_context:
+        gateway.body_limits.check_request(len(call.raw))
+        check_shape(call.raw, call.operation, gateway.shape, gateway.wire_names)
     return ParsedCall(call, dialect, None)
 
 

@@ -16,6 +16,7 @@ from edge_extproc.cache.tiered import CacheBounds, TieredCache
 from edge_extproc.conversations.base import Bounds
 from edge_extproc.conversations.memory import MemoryConversations
 from edge_extproc.errors import PolicyUnavailable
+from edge_extproc.exchange.body_shape import ShapeBounds
 from edge_extproc.exchange.commands import Continue, ImmediateResponse
 from edge_extproc.exchange.path_router import PathRouter
 from edge_extproc.exchange.prompt_size import read_prompt
@@ -146,6 +147,18 @@ def test_a_reply_of_claude_is_continued_by_its_id() -> None:
     ] == [{"role": m["role"], "content": _text(m)} for m in sent["messages"]]
     assert (first["id"], True) == (second["previous_response_id"], second["store"])
     assert first["id"] != second["id"]
+
+
+def test_the_bounds_of_bodies_hold_for_the_whole_conversation_and_for_stored_items() -> None:
+    stage = Storing().with_store()
+    stage.having(shape=ShapeBounds(messages=3, values=60))
+    _, first = stage.send(hello())
+    _, second = stage.send(hello(text="And now?", previous_response_id=first["id"]))
+    _, refused = stage.send(hello(text="Again", previous_response_id=second["id"]))
+    items = [{"type": "message", "role": "user", "content": "x"}] * 20
+
+    assert "more than 3 messages" in refused["error"]["message"]
+    assert 413 == stage.ask("POST", "/v1/conversations", {"items": items})[0]
 
 
 def _text(message: dict[str, Any]) -> str:
