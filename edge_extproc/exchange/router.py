@@ -561,8 +561,6 @@ class RouterExchange:
             return
         self._settled = True
         gateway = self._gateway
-        if self._collector is not None:
-            self._collector.close()
         self._open_exchanges.forget(self.id)
         record = self._record or ExchangeRecord(gateway, self._request, self._response)
         closing: Closing = "error" if self._bug else why
@@ -575,6 +573,8 @@ class RouterExchange:
                 sink(settlement)
             except Exception as bug:  # noqa: BLE001 - an exception of one sink must not stop the others
                 gateway.report(bug)
+        if self._collector is not None:  # last, so that it cannot prevent the settlement
+            self._collector.close()
 
     def _request_notes(self) -> Pairs:
         """The gateway's headers for the caller on a response without a provider's reply."""
