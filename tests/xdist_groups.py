@@ -72,6 +72,31 @@ class Scheduler(LoadScopeScheduling):  # type: ignore[misc] # the package has no
     def _split_scope(self, nodeid: str) -> str:
         return self._groups.get(nodeid, nodeid)
 
+    @functools.cached_property
+    def _positions(self) -> dict[str, int]:
+        """Every process has collected the same tests in the same order, and each test is sent as its position."""
+        assert self.collection is not None
+        return {nodeid: position for position, nodeid in enumerate(self.collection)}
+
+    def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+        """A group that is complete is removed: the base class counts the open tests of all groups of a process after
+        each test, which takes a time that grows with the square of the number of tests."""
+        assert self.collection is not None
+        nodeid = self.collection[item_index]
+        group = self._split_scope(nodeid)
+        # A cell that failed has a report of its own, so a test of cells can be complete more than once.
+        if (unit := self.assigned_work[node].get(group)) is not None:
+            unit[nodeid] = True
+            if all(unit.values()):
+                del self.assigned_work[node][group]
+        self._reschedule(node)
+
+    def _assign_work_unit(self, node: Any) -> None:
+        """As in the base class, which searches the list of all tests for each position."""
+        group, unit = self.workqueue.popitem(last=False)
+        self.assigned_work[node][group] = unit
+        node.send_runtest_some([self._positions[nodeid] for nodeid, complete in unit.items() if not complete])
+
 
 class Controller:
     """The hooks of the process that starts the others and hands out tests."""

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import xdist_groups
 
 CONFTEST = """
 import pytest, xdist_groups
@@ -73,3 +77,44 @@ def test_what_shares_something_runs_in_one_process(tmp_path: Path) -> None:
 
     assert {*tests, "test_plain"} == found.keys()
     assert dict.fromkeys(tests, 1) == {name: len(workers) for name, workers in tests.items()}
+
+
+class Process:
+    """A process of pytest-xdist as its scheduler sees it."""
+
+    shutting_down = False
+
+    def __init__(self) -> None:
+        self.gateway = SimpleNamespace(id="one")
+        self.positions: list[int] = []
+
+    def send_runtest_some(self, positions: list[int]) -> None:
+        self.positions += positions
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+
+def test_a_complete_group_is_counted_no_more(tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text('{"a.py::one": "a", "a.py::two": "a"}')
+    option = SimpleNamespace(loadscopereorder=True)
+    config: Any = SimpleNamespace(option=option, getvalue=lambda name: ["popen"])
+    log: Any = SimpleNamespace(loadscopesched=lambda *words: None)
+    scheduler, process = xdist_groups.Scheduler(config, log, tmp_path), Process()
+    tests = ["a.py::one", *(f"b.py::plain{n}" for n in range(5)), "a.py::two"]
+    scheduler.add_node(process)
+    scheduler.add_node_collection(process, tests)
+    scheduler.schedule()
+    open_groups = []
+
+    for position in process.positions:
+        scheduler.mark_test_complete(process, position)
+        open_groups.append(len(scheduler.assigned_work[process]))
+        scheduler.mark_test_complete(process, position)  # a cell that failed has a report of its own
+
+    assert [0, 6] == process.positions[:2]
+    assert sorted(process.positions) == list(range(len(tests)))
+    assert max(open_groups) <= 3
+    assert scheduler.tests_finished
+    assert not scheduler.has_pending
+    assert process.shutting_down

@@ -16,6 +16,7 @@ from asking import CHAT, DIALECTS, PROVIDERS, RESPONSES, Provider, provider_requ
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from responses_grammar import check
+from thoroughness import examples
 
 from edge_extproc.dialects.custom_tools import CustomInputReader as Reader
 from edge_extproc.dialects.custom_tools import arguments_of_input, escaped, input_of
@@ -202,7 +203,7 @@ ANSWERING = [name for name, provider in PROVIDERS.items() if provider.dialect !=
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(ANSWERING, PROVIDERS)))
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     calls=st.lists(CALLS, min_size=1, max_size=4),
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=3),
@@ -376,7 +377,7 @@ TEXTS_OF_ODD = ["null", "1", "-1.5", "true", '""', '"x"', "[]", "[1]", "{}", '{"
 ODD = st.sampled_from(TEXTS_OF_ODD).map(json.loads)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), choice=st.sampled_from(CHOICES), target=st.sampled_from(ANSWERING))
 def test_a_damaged_tool_or_item_is_the_callers_mistake(data: st.DataObject, choice: Any, target: str) -> None:
     body: Any = json.loads(json.dumps({"model": "m", "tools": TOOLS, "tool_choice": choice, "input": CALLED}))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from limits_kit import Now, RecordingListener, rule
 from player import Stage, answered, body, chunks, headers, talk, tried, whole
 from tenants import KEYS, tenants
+from thoroughness import examples
 
 from edge_extproc.exchange.commands import Command, Continue, ImmediateResponse, Replace
 from edge_extproc.exchange.events import Event, RequestBody
@@ -106,7 +107,7 @@ def test_workers_with_one_store_send_it_once() -> None:
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_a_stream_is_repeated_byte_for_byte(cuts: list[int]) -> None:
     worker = stage()
     at = [0, *sorted(cuts), len(STREAM)]

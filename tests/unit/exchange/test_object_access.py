@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from player import Stage, answered, body, chunks, headers, planner, whole
 from tenants import KEYS, tenants
+from thoroughness import examples
 
 from edge_extproc.cache.memory import MemoryTier
 from edge_extproc.cache.policy import CachePolicies, CachePolicy
@@ -514,7 +515,7 @@ def _has(stage: Stage, tenant: str, id: str) -> bool:
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_a_streamed_reply_belongs_to_its_tenant_before_its_id_is_passed_on(cuts: list[int]) -> None:
     stage = tenants()
     at = [0, *sorted(cuts), len(STREAM)]
@@ -611,7 +612,7 @@ LISTS = {
 
 @pytest.mark.parametrize("collection", LISTS)
 @given(st.lists(st.sampled_from(["acme", "umbrella", None]), max_size=6))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 def test_a_list_has_only_the_tenants_own_objects(collection: str, makers: list[str | None]) -> None:
     stage, build = tenants(), LISTS[collection]
     prefix = f"{collection.rpartition('/')[2]}/" if "beta" in collection else ""
