@@ -90,6 +90,16 @@ class InputReader:
         self.parts.extend(parts)
 
     def add(self, item: Item, path: str) -> None:
+        if len(item) == 2 and isinstance(text := item.get("content"), str):  # most items of a long history
+            match item.get("role"):
+                case "user" | "system" | "developer" as role:
+                    self.close()
+                    self.messages.append(Message(role, (Text(text, path=f"{path}.content"),), path=path))
+                    return
+                case "assistant":
+                    self._append((Text(text, path=f"{path}.content"),))
+                    self.has_text = True
+                    return
         kind = item.get("type")
         if kind is None:
             kind = "message" if "role" in item else "item_reference"
