@@ -201,6 +201,20 @@ def test_a_stream_that_goes_on_after_its_error_is_cut_off(stage, path):
     assert "broken_stream" == settled.outcome
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_stream_that_goes_on_after_its_end_is_cut_off_and_billed_as_it_was(stage, path):
+    more = ResponseBody(b": more\n\n" * 2000, False)
+    before = headers(path), asked(stream=True), answered(content_type=SSE)
+    events = [ResponseBody(b"".join(OPENAI_STREAM), False), *([more] * 2000)]
+    commands, settled = run(stage, *before, *events)
+    cut = next(n for n, command in enumerate(commands) if isinstance(command, ImmediateResponse))
+
+    assert cut * len(more.body) > 1 << 20
+    assert "edge_stream_endless" == commands[cut].details
+    assert {CONTINUE} == set(commands[cut + 1 :])
+    assert ("ok", 7) == (settled.outcome, settled.cost)
+
+
 def test_a_stream_that_cannot_be_decoded_ends_in_an_error(stage):
     events = headers(), asked(stream=True), answered(200, ("content-encoding", "gzip"), content_type=SSE)
     commands, settled = run(stage, *events, *chunks(b"this is no gzip", b"nor is this"))
