@@ -27,13 +27,15 @@ def tokens_of(text: str) -> int:
     raw = text.encode(errors="surrogatepass")
     if not raw:
         return 0
-    wide = raw.translate(None, _ASCII)
+    # Most bytes are letters, so the other classes are counted in what is left.
+    others = raw.translate(None, _LETTERS)
+    wide = others.translate(None, _ASCII)
     estimate = (
         _PER_WORD * _words(raw)
-        + _PER_LETTER * _count(raw, _LETTERS)
-        + _PER_DIGIT * _count(raw, _DIGITS)
-        + _PER_MARK * _count(raw, _PUNCTUATION)
-        + _PER_SPACE * _count(raw, _SPACES)
+        + _PER_LETTER * (len(raw) - len(others))
+        + _PER_DIGIT * _count(others, _DIGITS)
+        + _PER_MARK * _count(others, _PUNCTUATION)
+        + _PER_SPACE * _count(others, _SPACES)
         + _PER_WIDE_BYTE * len(wide)
         + _PER_WIDE_CHARACTER * (len(text) - (len(raw) - len(wide)))
     )

@@ -192,11 +192,15 @@ def objects(value: Json, path: str) -> Iterator[tuple[JsonObject, str]]:
 
 def left_in(block: Mapping[str, Json], known: frozenset[str]) -> JsonObject:
     """All other fields, as a new dict. A null counts as absent."""
+    if block.keys() <= known:
+        return {}
     return {key: value for key, value in block.items() if key not in known and value is not None}
 
 
 def rest_of(block: Mapping[str, Json], known: frozenset[str]) -> Extras:
     """All other fields. A null counts as absent."""
+    if block.keys() <= known:
+        return NO_EXTRAS
     return {key: value for key, value in block.items() if key not in known and value is not None} or NO_EXTRAS
 
 

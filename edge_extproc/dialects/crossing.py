@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from ..errors import Unsupported
 from ..model.call import Chat, FunctionTool, HostedTool, ReplacedTool, Tool
-from ..model.content import Extras, Message, Opaque, Part, Text, ToolCall, ToolResult
+from ..model.content import Extras, Message, Opaque, Part, Text, ToolCall, ToolResult, has_part
 from .dropping import messages_of, parts_of, tools_of
 from .history import UniqueIds
 from .tool_names import with_legal_names
@@ -60,10 +60,11 @@ def portable(chat: Chat, title: str, has_tool: Callable[[HostedTool], bool] = _n
     """The chat as a format named `title` can take it. `has_tool`: whether the provider has an equivalent of a tool that
     the caller's own provider would execute. `lost` collects the names of what is missing. Raises Unsupported if the
     caller requires a missing tool."""
-    chat = with_legal_names(_with_unique_ids(chat))
+    has_calls = has_part(chat.messages, ToolCall)
+    chat = with_legal_names(_with_unique_ids(chat) if has_calls else chat, has_calls=has_calls)
     lost = set(chat.lost)
     tools = _tools(chat, title, lost, has_tool)
-    messages = _messages(chat, lost)
+    messages = _messages(chat, lost) if has_part(chat.messages, Opaque) else chat.messages
     if not lost and len(tools) == len(chat.tools) and all(a is b for a, b in zip(tools, chat.tools, strict=True)):
         return chat
     return replace(chat, tools=tools, messages=messages, lost=tuple(sorted(lost)))
@@ -116,8 +117,6 @@ def _tools(chat: Chat, title: str, lost: set[str], has_tool: Callable[[HostedToo
 
 
 def _messages(chat: Chat, lost: set[str]) -> tuple[Message, ...]:
-    if not any(isinstance(part, Opaque) for message in chat.messages for part in message.parts):
-        return chat.messages
     messages: list[Message] = []
     called: set[str] = set()
     has_gap = False

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..model.call import Chat
-from ..model.content import NO_EXTRAS, Image, Message, Part, Text
+from ..model.content import NO_EXTRAS, Image, Message, Part, Text, has_part
 
 _SHOWN = "The picture that you made:"
 
 
 def shown_by_user(chat: Chat) -> Chat:
     """The same chat without images in messages of the assistant."""
-    if not any(_has_picture(message) for message in chat.messages):
+    if not has_part(chat.messages, Image) or not any(_has_picture(message) for message in chat.messages):
         return chat
     messages: list[Message] = []
     waiting: list[Part] = []

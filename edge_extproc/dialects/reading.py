@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from ..codecs.json_values import as_object, as_text, maybe_bool, maybe_int, read_body, rest_of
 from ..errors import BadRequest
-from ..model.content import Json, Message, Part, Role
+from ..model.content import NO_EXTRAS, Json, Message, Part, Role
 
 
 def why_no_call(raw: bytes, *counts: str, otherwise: str = "the body cannot be read") -> BadRequest:
@@ -51,8 +51,22 @@ _ROLES: Mapping[str, Role] = MappingProxyType({"user": "user", "assistant": "ass
 _MESSAGE = frozenset({"role", "content"})
 
 
-def read_message(value: Json, path: str, read_content: Callable[[Json, str], tuple[Part, ...]]) -> Message:
-    """A message of Anthropic's Messages or Bedrock's Converse: a role and its content. Raises BadRequest."""
+def read_messages(values: list[Json], read_content: Callable[[Json, str], tuple[Part, ...]]) -> list[Message]:
+    """The messages of Anthropic's Messages or Bedrock's Converse. Raises BadRequest."""
+    messages: list[Message] = []
+    for number, value in enumerate(values):
+        path = f"messages[{number}]"
+        if isinstance(value, dict) and len(value) == 2 and "content" in value:
+            match value.get("role"):
+                case "user" | "assistant" as role:  # most of a long history
+                    parts = read_content(value["content"], f"{path}.content")
+                    messages.append(Message(role, parts, None, NO_EXTRAS, path))
+                    continue
+        messages.append(_read_message(value, path, read_content))
+    return messages
+
+
+def _read_message(value: Json, path: str, read_content: Callable[[Json, str], tuple[Part, ...]]) -> Message:
     message = as_object(value, path)
     role = _ROLES.get(as_text(message.get("role"), f"{path}.role"))
     if role is None:

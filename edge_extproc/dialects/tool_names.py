@@ -47,9 +47,10 @@ def own_names(chat: Chat) -> Mapping[str, str]:
     return {legal: name for name in named if (legal := legal_name(name)) != name}
 
 
-def with_legal_names(chat: Chat) -> Chat:
-    """The chat with such a name for each tool and each call."""
-    calls = [part.name for message in chat.messages for part in message.parts if isinstance(part, ToolCall)]
+def with_legal_names(chat: Chat, *, has_calls: bool = True) -> Chat:
+    """The chat with such a name for each tool and each call. `has_calls`: whether its messages may have calls."""
+    messages = chat.messages if has_calls else ()
+    calls = [part.name for message in messages for part in message.parts if isinstance(part, ToolCall)]
     offered = [tool.name for tool in chat.tools if isinstance(tool, FunctionTool)]
     if all(legal_name(name) == name for name in (*calls, *offered)):
         return chat

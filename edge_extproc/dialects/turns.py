@@ -15,7 +15,7 @@ from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar, assert_never
 from ..codecs.json_values import UNREADABLE, JsonObject, as_object, decode
 from ..errors import BadRequest, Unsupported
 from ..model.call import Chat, Reasoning
-from ..model.content import Json, Part, RedactedThinking, Thinking, ToolCall, ToolResult
+from ..model.content import Json, Part, RedactedThinking, Role, Thinking, ToolCall, ToolResult, has_part, plain_text
 from ..model.reply import Finish, FinishReason
 from .carried import tool_id
 from .claude import BUDGETS, LEAST_BUDGET, generation_of
@@ -70,6 +70,12 @@ def answer_order(part: Part) -> int:
     return 2 if isinstance(part, ToolCall) else 1
 
 
+_GROUPS: Mapping[Role, Literal["user", "assistant"] | None] = MappingProxyType(
+    {"user": "user", "tool": "user", "assistant": "assistant", "system": None, "developer": None}
+)
+"""The group of a message with this role. None: it is part of the system prompt."""
+
+
 @dataclass(slots=True)
 class RoleGroup(Generic[B]):
     """Consecutive messages of one role, as one message."""
@@ -88,10 +94,15 @@ class Translation(DropList, ABC, Generic[B]):
         self.chat = chat
         self.model = model
         self.generation = generation_of(model)
+        self._has_calls = has_part(chat.messages, ToolCall)
 
     @abstractmethod
     def _block(self, part: Part, path: str) -> B | None:
         """The block of a part. None: the part is dropped."""
+
+    @abstractmethod
+    def _plain(self, text: str, path: str) -> B | None:
+        """The block of a text without a cache mark and extras. None: it is dropped."""
 
     @abstractmethod
     def _kind(self, block: B) -> BlockKind: ...
@@ -225,6 +236,18 @@ class Translation(DropList, ABC, Generic[B]):
         system: list[B] = []
         groups: list[RoleGroup[B]] = []
         for path, message in messages_of(self.chat):
+            if (text := plain_text(message)) is not None:
+                block = self._plain(text, message.parts[0].path or f"{path}.content[0]")
+                if block is None:
+                    continue
+                role = _GROUPS[message.role]
+                if role is None:
+                    system.append(block)
+                elif groups and groups[-1].role == role:
+                    groups[-1].blocks.append(block)
+                else:
+                    groups.append(RoleGroup(role, [block]))
+                continue
             self._drop_if(f"{path}.name", message.name)
             self._drop_extras(message.extras, path)
             located = [self._block(part, where) for where, part in parts_of(message.parts, path)]
@@ -244,7 +267,7 @@ class Translation(DropList, ABC, Generic[B]):
                 case _:
                     assert_never(message.role)
         for group in groups:
-            if group.role == "user":
+            if len(group.blocks) > 1 and group.role == "user":
                 group.blocks = self._first("result", group.blocks)
         path = self.spelling.field("messages")
         if not groups:

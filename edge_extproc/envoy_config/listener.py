@@ -61,6 +61,8 @@ def _listener(config: Config, name: str, passes_over: bool) -> Json:
     socket = _listener_tls(config)
     if socket is not None:
         chain["transport_socket"] = socket
+        # The time limit of the headers begins with a request, so it does not bound the handshake.
+        chain |= fields(listener_v3.FilterChain(transport_socket_connect_timeout=config.timeouts.receive_headers))
     return {
         **fields(
             listener_v3.Listener(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import chain
 
-from ..codecs.json_shape import elements, has_more_values, members
+from ..codecs.json_shape import elements, has_more_values, members, structure
 from ..errors import TooLarge
 from ..model.call import Operation
 from ..model.wire_names import WireNames
@@ -34,9 +34,10 @@ def check_shape(raw: bytes, operation: Operation, bounds: ShapeBounds, names: Wi
     """`names`: those of all dialects. Raises TooLarge, which names the bound."""
     if operation == "passed" or len(raw) <= bounds.least:  # nothing of it is built; each thing takes a byte at least
         return
-    if has_more_values(raw, bounds.values):
+    possible = structure(raw)  # each value follows one of these
+    if len(possible) > bounds.values and has_more_values(raw, bounds.values):
         raise _too_many("JSON values", bounds.values, "json_values")
-    if operation not in ("chat", "count_tokens") or _has_few(raw, bounds):
+    if operation not in ("chat", "count_tokens") or _has_few(possible, bounds):
         return
     body = members(raw)
     parts = 0
@@ -45,6 +46,8 @@ def check_shape(raw: bytes, operation: Operation, bounds: ShapeBounds, names: Wi
         if len(messages) > bounds.messages:
             raise _too_many("messages", bounds.messages, "messages")
         for each in messages:
+            if b"[" not in bytes(each):  # no list, so no parts
+                continue
             message = members(each)
             parts += sum(len(elements(message[name])) for name in names.parts if name in message)
             if parts > bounds.parts:
@@ -58,9 +61,9 @@ def check_shape(raw: bytes, operation: Operation, bounds: ShapeBounds, names: Wi
                 raise _too_many("tools", bounds.tools, "tools")
 
 
-def _has_few(raw: bytes, bounds: ShapeBounds) -> bool:
+def _has_few(possible: bytes, bounds: ShapeBounds) -> bool:
     """Whether the body can only have few items: each message, part and tool is an object or a quoted text."""
-    return max(raw.count(b"{"), raw.count(b",")) < min(bounds.messages, bounds.parts, bounds.tools)
+    return max(possible.count(b"{"), possible.count(b",")) < min(bounds.messages, bounds.parts, bounds.tools)
 
 
 def _too_many(what: str, most: int, key: str) -> TooLarge:

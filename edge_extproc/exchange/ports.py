@@ -5,7 +5,7 @@ An exchange keeps the gateway with which it began, so a new configuration applie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -30,7 +30,7 @@ from ..telemetry.base import Tracer
 from .body_limits import DEFAULT_LIMITS, BodyLimits
 from .body_shape import GENEROUS, ShapeBounds
 from .host_terms import HostTermsSearch
-from .large_bodies import AT_ONCE, WorkRunner
+from .large_bodies import AT_ONCE, WorkRunner, continue_at_once
 from .object_ids import IdSearch
 from .path_router import PathRouter
 from .worst_case import UNCONFIGURED, OutputBounds, PromptSearch
@@ -97,6 +97,8 @@ class Gateway:
     """Names or globs of providers' response headers that callers get, besides those that every caller gets."""
     large_body_runner: WorkRunner = AT_ONCE
     """Runs the work on large bodies."""
+    give_way: Callable[[], Awaitable[None]] = continue_at_once
+    """Lets other exchanges go on within the work on a large chunk of a stream."""
     tracer: Tracer | None = None
     chains: bool = False
     """Envoy is older than 1.40: a header names a composite cluster that holds the order of the plan."""

@@ -76,7 +76,7 @@ class PromptParts:
 class _Count:
     names: WireNames
     special: frozenset[str]
-    """The fields of a part that are not plain content."""
+    """The fields of a part that are neither plain content nor labels."""
     texts: list[str] = field(default_factory=list)
     tokens: int = 0
     """Tokens that are not text: the framing of messages, and token numbers."""
@@ -136,16 +136,23 @@ def _top(count: _Count, key: str, value: Json) -> None:
 
 
 def _content(count: _Count, value: Json) -> None:
-    left = [value]
+    left, texts, labels = [value], count.texts, count.names.labels
     while left:
         each = left.pop()
         if isinstance(each, str):
-            count.texts.append(each)
+            texts.append(each)
         elif isinstance(each, list):
             left.extend(each)
         elif isinstance(each, dict):
             count.tokens += _PER_OBJECT
-            left.extend(each.values() if count.special.isdisjoint(each) else _plain(count, each))
+            if not count.special.isdisjoint(each):
+                left.extend(_plain(count, each))
+                continue
+            for key, inner in each.items():  # most messages: a role and a text
+                if not isinstance(inner, str):
+                    left.append(inner)
+                elif key not in labels or len(inner) > _LONGEST_NAME:
+                    texts.append(inner)
         elif each is not None:  # a prompt of token numbers
             count.tokens += 1
 
@@ -175,7 +182,7 @@ def _plain(count: _Count, part: Mapping[str, Json]) -> list[Json]:
 
 
 def _special(names: WireNames) -> frozenset[str]:
-    return names.blobs | names.elsewhere | names.tool_data | names.labels | names.seals | names.images
+    return names.blobs | names.elsewhere | names.tool_data | names.seals | names.images
 
 
 def _is_name(names: WireNames, key: str, value: Json) -> bool:

@@ -127,23 +127,25 @@ class OperationBody(BodyReader):
         return _whole(body, event.body)
 
 
-# Bytes. After an error, providers send at most the end of their stream.
-_MOST_AFTER_ERROR = 1 << 20
-# Seconds. A reset discards what Envoy has not sent yet, and the caller must get the error event before it.
-_ERROR_DELIVERY = 1.0
+# Bytes. After an error, providers send at most the end of their stream, and after the end a comment or nothing.
+_MOST_AFTER_END = 1 << 20
+# Seconds. A reset discards what Envoy has not sent yet, and the caller must get the last event before it.
+_LAST_DELIVERY = 1.0
 STREAM_FAILED = "edge_stream_failed"
 """The response code details of a stream that goes on after it has failed."""
+STREAM_ENDLESS = "edge_stream_endless"
+"""Those of a stream that goes on after its last event."""
 
 
 class StreamedBody(BodyReader):
     """A stream. Each chunk is passed on when its frames are complete. After a failure nothing more is passed on. A
-    provider that goes on sending is cut off: the caller's connection is reset after the error event, because Envoy
-    cannot end a response before its provider does."""
+    provider that goes on sending after a failure or after the last event is cut off: the caller's stream is reset,
+    because Envoy cannot end a response before its provider does."""
 
     __slots__ = (
-        "_after_error",
+        "_after_end",
         "_clock",
-        "_failed_at",
+        "_ended_at",
         "_inflater",
         "_lost",
         "_relay",
@@ -168,9 +170,9 @@ class StreamedBody(BodyReader):
         self._unframer = unframer
         self._clock = clock
         self._lost: tuple[str, ...] = ()
-        self._after_error = 0
-        """The number of bytes since the failure."""
-        self._failed_at = 0.0
+        self._after_end = 0
+        """The number of bytes since the failure or the last event."""
+        self._ended_at = 0.0
         self.operation = operation
         self.tally: Tally | None = relay.tally
         self.length = 0
@@ -184,6 +186,8 @@ class StreamedBody(BodyReader):
         relay, out = self._relay, b""
         if relay.tally.failed is not None:
             return self._after_failure(event)
+        if relay.tally.ended and self._is_endless(event):
+            return ImmediateResponse(502, (), b"", STREAM_ENDLESS)
         try:
             data = self._inflater.feed(event.body) if self._inflater is not None else event.body
             if self._unframer is not None:
@@ -196,12 +200,16 @@ class StreamedBody(BodyReader):
         return self._send(out, event)
 
     def _after_failure(self, event: ResponseBody) -> Command:
-        if not self._after_error:
-            self._failed_at = self._clock()
-        self._after_error += len(event.body)
-        if self._after_error > _MOST_AFTER_ERROR and self._clock() - self._failed_at > _ERROR_DELIVERY:
+        if self._is_endless(event):
             return ImmediateResponse(502, (), b"", STREAM_FAILED)
         return self._send(b"", event)
+
+    def _is_endless(self, event: ResponseBody) -> bool:
+        """Whether the provider has sent too much since the stream was over."""
+        if not self._after_end:
+            self._ended_at = self._clock()
+        self._after_end += len(event.body)
+        return self._after_end > _MOST_AFTER_END and self._clock() - self._ended_at > _LAST_DELIVERY
 
     def _send(self, out: bytes, event: ResponseBody) -> Command:
         if self.first_token_at is None and (self._relay.tally.has_token or (out and self._has_no_tokens)):

@@ -81,8 +81,9 @@ from .read_call import read_call
 from .repeating import cached_reply, store_reply
 from .request_ids import with_ids_of_response, with_request_id
 from .response import CachedReply, OwnReply, Receiving, RefusedResponse, ResponsePhase, head_of
-from .response_bodies import NO_BODY, BodyReader, ReplacedBody
+from .response_bodies import NO_BODY, BodyReader, ReplacedBody, StreamedBody
 from .response_head import Answered, ResponseHead
+from .response_slices import SLICED, take_in_slices
 from .rights import permitted
 from .runs import limits_of
 from .settling import ExchangeRecord, access_log_facts, keeps_transcript, settlement_of
@@ -174,7 +175,11 @@ class RouterExchange:
     async def _on(self, event: Event) -> Command:
         match event:
             case ResponseBody():  # first, because a stream has many
-                taken = self._take_whole(event) if self._body.is_whole else self._body.take(event)
+                taken: Command | Fault
+                if len(event.body) > SLICED and isinstance(self._body, StreamedBody):
+                    taken = await take_in_slices(self._body, event, self._gateway.give_way)
+                else:
+                    taken = self._take_whole(event) if self._body.is_whole else self._body.take(event)
                 if isinstance(taken, Fault):
                     return self._error_body(taken)
                 if isinstance(taken, ImmediateResponse):

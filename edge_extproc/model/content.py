@@ -9,7 +9,7 @@ None.
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from dataclasses import field
 from typing import Literal, Never, TypeAlias
 
@@ -214,3 +214,22 @@ class Message:
     name: str | None = None
     extras: Extras = field(default=NO_EXTRAS)
     path: str = field(default="", compare=False, repr=False)
+
+
+def plain_text(message: Message) -> str | None:
+    """The text of a message that is one text and nothing else: no name, no cache mark, no extras. None for any other.
+
+    Most messages of a long history are so. A writer encodes them without the steps that the other parts need.
+    """
+    parts = message.parts
+    if len(parts) != 1 or message.name is not None or message.extras is not NO_EXTRAS:
+        return None
+    part = parts[0]
+    # Dialects have subclasses of Text, which their own writers encode in another way.
+    return part.text if type(part) is Text and part.cache is None and part.extras is NO_EXTRAS else None
+
+
+def has_part(messages: Iterable[Message], kind: type[Part]) -> bool:
+    """Whether any message has a part of this type. Long histories have few types, so each is checked once."""
+    kinds = {type(part) for message in messages for part in message.parts}
+    return any(issubclass(each, kind) for each in kinds)

@@ -28,8 +28,10 @@ This page lists all Prometheus metrics of the gateway, for operators who write q
 
 The admin port serves them at `/metrics`, combined for all workers. Counters and histograms are sums over all workers,
 including workers that have ended. Gauges are sums over the running workers, or the largest or the newest value if the
-table says so. The counts of a killed worker since the last scrape are lost here; its access log lines and the ledger
-have them. A scraper that accepts OpenMetrics gets exemplars: the trace id of a measured duration.
+table says so. The supervisor reads the counters of all workers every second, and less often if a reading takes longer
+than 50 ms, so that the readings take at most a twentieth of the time. The counts of a killed worker since the last
+reading are lost here; its access log lines and the ledger have them. A scraper that accepts OpenMetrics gets exemplars:
+the trace id of a measured duration.
 
 The values of every label are bounded: a caller can never create a new series. `none` means that there is no value,
 `other` means a name that is not in the configuration.

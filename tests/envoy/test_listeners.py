@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from collections.abc import Iterator
 
 import gateway as gateways
 import httpx2 as httpx
 import pytest
-from gateway import KEY, RunningGateway, free_port, until
+from gateway import KEY, PATIENCE, RunningGateway, free_port, until
 from replaying import Replaying, replaying
 
 from edge_extproc.envoy_config import certificate
@@ -37,7 +38,7 @@ class TwoListeners(RunningGateway):
         listen = next(line for line in text.splitlines() if line.startswith("listen:"))
         more = f"{{port: {self.second}, tls: {{generate: true}}, cors: {{origins: ['https://app.example']}}}}"
         wanted = f"listen: {{port: {self.port}, address: '::', more: [{more}]}}"
-        super().__init__(text.replace(listen, wanted))
+        super().__init__(text.replace(listen, f"{wanted}\ntimeouts: {{receive_headers: 4s}}"))
 
     @property
     def addresses(self) -> list[str]:
@@ -76,7 +77,7 @@ def test_up_tells_all_addresses(two: TwoListeners) -> None:
 
 def test_a_changed_configuration_reaches_both_without_a_restart(two: TwoListeners) -> None:
     text = two.path.read_text()
-    two.path.write_text(text.replace("providers:", "timeouts: {stream_idle: 77s}\nproviders:", 1))
+    two.path.write_text(text.replace("timeouts: {", "timeouts: {stream_idle: 77s, ", 1))
 
     def applied() -> list[bool]:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(two.directory / ".edge/run/envoy-admin.sock"))) as http:
@@ -89,3 +90,10 @@ def test_a_changed_configuration_reaches_both_without_a_restart(two: TwoListener
     until(lambda: [True, True] == applied())
     for url in two.addresses:
         assert 200 == two.ask("POST", f"{url}/v1/chat/completions", json=ASKED, headers=GOOD).status_code
+
+
+def test_a_connection_without_a_handshake_is_closed(two: TwoListeners) -> None:
+    with socket.create_connection(("127.0.0.1", two.second), timeout=PATIENCE) as connection:
+        assert connection.recv(1) == b""  # raises TimeoutError if it stays open
+
+    assert 200 == two.ask("POST", f"{two.addresses[2]}/v1/chat/completions", json=ASKED, headers=GOOD).status_code

@@ -218,8 +218,8 @@ def cache_control(mark: CacheMark) -> Block:
 
 def shortened(blocks: list[Block]) -> Json:
     """A single plain text is written as a string, as most callers do. The API accepts both."""
-    if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
-        return blocks[0]["text"]
+    if len(blocks) == 1 and len(block := blocks[0]) == 2 and "text" in block and "type" in block:
+        return block["text"]
     return blocks
 
 

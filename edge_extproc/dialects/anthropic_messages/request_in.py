@@ -26,7 +26,7 @@ from ...model.content import NO_EXTRAS, Extras, Json, Message, Text
 from .. import reading
 from ..base import Headers
 from ..hosted_tools import of_messages
-from ..reading import read_message
+from ..reading import read_messages
 from .content import opaque_of, read_cache, read_content
 from .fields import BILLING, NAME, NEEDED, SCALARS, SPELLING, WIRE, Block
 
@@ -194,10 +194,7 @@ def read_chat(call: Call) -> Chat:
         model=call.model,
         messages=(
             *_read_system(body.get("system")),
-            *(
-                read_message(m, f"messages[{i}]", read_content)
-                for i, m in enumerate(as_list(body.get("messages"), "messages"))
-            ),
+            *read_messages(as_list(body.get("messages"), "messages"), read_content),
         ),
         stream=call.stream,
         include_usage=call.stream,

@@ -157,6 +157,8 @@ class RequestWriter(Translation[Block]):
     def _tools(self, groups: list[RoleGroup[Block]]) -> list[Block]:
         if self.chat.tools:
             return [self._tool(tool, path) for path, tool in tools_of(self.chat.tools)]
+        if not self._has_calls:
+            return []
         # Tool calls in the history want their tools; one that is not offered any more may not be called again.
         names = [str(b["name"]) for group in groups for b in group.blocks if b["type"] == "tool_use"]
         return [{"name": name, "input_schema": dict(NO_PARAMETERS)} for name in dict.fromkeys(names)]
@@ -184,7 +186,7 @@ class RequestWriter(Translation[Block]):
         if not chat.tools:
             self._drop_field("tool_choice", choice is not None and choice.mode in FORCED)
             self._drop_field("parallel_tool_calls", single)
-            return {"type": "none"} if self._has_stubs() else None
+            return {"type": "none"} if self._has_calls else None
         if choice is not None and choice.mode in FORCED and thinking:
             self._drop_field("tool_choice", True)
             choice = ToolChoice("auto")
@@ -192,10 +194,10 @@ class RequestWriter(Translation[Block]):
             choice = ToolChoice("auto") if single else None
         return None if choice is None else _choice(choice, False if single else None)
 
-    def _has_stubs(self) -> bool:
-        return any(isinstance(part, ToolCall) for message in self.chat.messages for part in message.parts)
-
     # the conversation
+
+    def _plain(self, text: str, path: str) -> Block | None:
+        return self._said(text, path)
 
     def _kind(self, block: Block) -> BlockKind:
         return _KINDS.get(block["type"], "media")
@@ -242,7 +244,7 @@ class RequestWriter(Translation[Block]):
 
     def _said(self, text: str, path: str) -> Block | None:
         """Drops empty text and text of only white space, which Anthropic refuses."""
-        if text.strip():
+        if text and not text.isspace():
             return {"type": "text", "text": text}
         self._drop_if(path, text)
         return None

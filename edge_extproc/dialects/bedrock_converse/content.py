@@ -230,6 +230,8 @@ _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
 def _read_block(block: Block, path: str) -> Part:
     """The part of a block, which has one member. An unknown block (guardContent, searchResult, video, …) becomes
     Opaque."""
+    if len(block) == 1 and isinstance(text := block.get("text"), str):
+        return Text(text, path=path)
     members = {key: value for key, value in block.items() if value is not None}
     read = _READ_BLOCK.get(next(iter(members))) if len(members) == 1 else None
     return opaque_of(block, path) if read is None else read(members, path)
@@ -259,9 +261,10 @@ def read_blocks(value: Json, path: str) -> tuple[Part, ...]:
     """Reads the blocks of a message. A cachePoint becomes a mark on the block before it."""
     parts: list[Part] = []
     for i, each in enumerate(as_list(value, path)):
-        block = as_object(each, f"{path}[{i}]")
         where = f"{path}[{i}]"
-        mark = read_mark(block["cachePoint"], f"{where}.cachePoint") if block.keys() == {"cachePoint"} else None
+        block = as_object(each, where)
+        is_mark = "cachePoint" in block and len(block) == 1
+        mark = read_mark(block["cachePoint"], f"{where}.cachePoint") if is_mark else None
         if _marked(parts, mark):
             continue
         parts.append(_read_block(block, where))

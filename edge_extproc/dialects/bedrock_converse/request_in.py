@@ -23,7 +23,7 @@ from ...codecs.json_values import (
 from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
 from ...model.content import NO_EXTRAS, Extras, Json, Message
-from ..reading import model_in_path, read_message
+from ..reading import model_in_path, read_messages
 from .content import SpelledReasoning, opaque_of, read_blocks, read_mark
 from .fields import MORE, NAME, NEEDED, SCALARS, SPELLING, Block, maybe_object
 
@@ -270,10 +270,7 @@ def read_chat(call: Call) -> Chat:
         model=call.model,
         messages=(
             *((Message("system", system, path="system"),) if system else ()),
-            *(
-                read_message(m, f"messages[{i}]", read_blocks)
-                for i, m in enumerate(as_list(body.get("messages"), "messages"))
-            ),
+            *read_messages(as_list(body.get("messages"), "messages"), read_blocks),
         ),
         stream=call.stream,
         include_usage=call.stream,

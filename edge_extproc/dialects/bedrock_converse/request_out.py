@@ -333,6 +333,9 @@ class RequestWriter(Translation[_Piece]):
 
     # the conversation
 
+    def _plain(self, text: str, path: str) -> _Piece | None:
+        return self._text_piece(text, None, path)
+
     def _kind(self, block: _Piece) -> BlockKind:
         return _KINDS.get(next(iter(block.block)), "media")
 
@@ -379,7 +382,7 @@ class RequestWriter(Translation[_Piece]):
 
     def _text_piece(self, text: str, cache: CacheMark | None, path: str) -> _Piece | None:
         """Drops empty text and text of only white space, which Bedrock refuses."""
-        if text.strip():
+        if text and not text.isspace():
             return _Piece({"text": text}, cache)
         self._drop_if(path, text)
         return None

@@ -106,6 +106,20 @@ def one_or_many(value: Json, path: str) -> list[Json]:
     return [value] if isinstance(value, dict | str) else as_list(value, path)
 
 
+def _read_plain(value: Json, path: str) -> Message | None:
+    """A content with a role and one text, as most of a long history are. None: it has something else."""
+    if not isinstance(value, dict) or len(value) != 2:
+        return None
+    role, parts = value.get("role"), value.get("parts")
+    if (role != "user" and role != "model") or not isinstance(parts, list) or len(parts) != 1:
+        return None
+    part = parts[0]
+    text = part.get("text") if isinstance(part, dict) and len(part) == 1 else None
+    if not isinstance(text, str):
+        return None
+    return Message("user" if role == "user" else "assistant", (Text(text, path=f"{path}.parts[0]"),), path=path)
+
+
 class ContentsReader:
     """Parses one request. Calls without an id get one, and results without an id are matched by name."""
 
@@ -115,6 +129,8 @@ class ContentsReader:
         self._calls = 0
 
     def message(self, value: Json, path: str) -> Message:
+        if (plain := _read_plain(value, path)) is not None:
+            return plain
         content, rest = split(as_object(value, path), CONTENT)
         role = content.get("role", "user")
         parts = tuple(

@@ -28,6 +28,7 @@ from ...model.content import (
     ToolCall,
     ToolResult,
     Url,
+    plain_text,
 )
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..hosted_tools import for_gemini
@@ -95,9 +96,12 @@ class RequestWriter(DropList):
         system: list[Block] = []
         turns: list[tuple[str, list[Block]]] = []
         for path, message in messages_of(self._chat):
-            self._drop_if(f"{path}.name", message.name)
-            self._drop_extras(message.extras, path)
-            parts = self._parts(message, path)
+            if (text := plain_text(message)) is not None:
+                parts: list[Block] = [{"text": text}] if text else []
+            else:
+                self._drop_if(f"{path}.name", message.name)
+                self._drop_extras(message.extras, path)
+                parts = self._parts(message, path)
             match message.role:
                 case "system" | "developer":
                     system += parts

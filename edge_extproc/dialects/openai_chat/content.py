@@ -74,8 +74,10 @@ def write_source(source: Inline | Url) -> str:
 def read_cache(block: Mapping[str, Json], known: frozenset[str]) -> tuple[CacheMark | None, Object]:
     """The cache mark that some hosts accept on a part, and the other fields. A mark of another kind stays among
     these."""
-    extras = left_in(block, known | {"cache_control"})
-    mark = block.get("cache_control")
+    extras = left_in(block, known)
+    if not extras:
+        return None, extras
+    mark = extras.pop("cache_control", None)
     match mark:
         case None:
             return None, extras

@@ -176,6 +176,8 @@ def read_answered_image(value: Json, path: str = "images") -> Image | None:
 
 def _mark_last(parts: tuple[Part, ...], extras: Object, path: str) -> tuple[tuple[Part, ...], Object]:
     """A cache mark on the message at `path` applies to its last part."""
+    if "cache_control" not in extras:
+        return parts, extras
     cache, rest = read_cache(extras, frozenset())
     match parts[-1:]:
         case (Text(cache=None) as last,) if cache is not None:
@@ -210,6 +212,20 @@ def _read_message(value: Json, path: str) -> Message:
             raise BadRequest(
                 f"{path}.role is {role!r}; it must be system, developer, user, assistant or tool", param=f"{path}.role"
             )
+
+
+def _read_messages(values: list[Json]) -> tuple[Message, ...]:
+    messages: list[Message] = []
+    for number, value in enumerate(values):
+        path = f"messages[{number}]"
+        if isinstance(value, dict) and len(value) == 2 and isinstance(text := value.get("content"), str):
+            match value.get("role"):
+                case "user" | "assistant" | "system" | "developer" as role:  # most of a long history
+                    part = Text(text, None, NO_EXTRAS, f"{path}.content")
+                    messages.append(Message(role, (part,), None, NO_EXTRAS, path))
+                    continue
+        messages.append(_read_message(value, path))
+    return tuple(messages)
 
 
 # --- reading a request: the rest
@@ -420,7 +436,7 @@ def read_chat(call: Call) -> Chat:
     return Chat(
         dialect=NAME,
         model=call.model,
-        messages=tuple(_read_message(message, f"messages[{number}]") for number, message in enumerate(messages)),
+        messages=_read_messages(messages),
         stream=call.stream,
         include_usage=bool(maybe(as_bool, options, "include_usage", "stream_options")),
         tools=offered,

@@ -27,6 +27,7 @@ from ...model.content import (
     ToolCall,
     ToolResult,
     Url,
+    plain_text,
 )
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ..dropping import DropList, messages_of, parts_of, tools_of
@@ -216,6 +217,11 @@ class RequestWriter(DropList):
         written: list[Json] = []
         moved: list[Object] = []
         for path, message in messages_of(self.chat):
+            if not moved and (text := plain_text(message)) is not None:
+                # Without text, only the assistant's message is left out.
+                if text or message.role != "assistant":
+                    written.append({"role": "user" if message.role == "tool" else message.role, "content": text})
+                continue
             self._drop_extras(message.extras, path)
             match message.role:
                 case "system" | "developer":

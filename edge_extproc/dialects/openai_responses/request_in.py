@@ -9,6 +9,7 @@ from types import MappingProxyType
 import msgspec
 
 from ...codecs.json_values import (
+    as_list,
     as_object,
     as_text,
     maybe_bool,
@@ -16,7 +17,6 @@ from ...codecs.json_values import (
     maybe_list,
     maybe_object,
     maybe_text,
-    objects,
     read_body,
     rest_of,
 )
@@ -90,6 +90,19 @@ class InputReader:
         self.parts.extend(parts)
 
     def add(self, item: Item, path: str) -> None:
+        if len(item) == 2 and isinstance(text := item.get("content"), str):  # most items of a long history
+            match item.get("role"):
+                case "user" | "system" | "developer" as role:
+                    if self.parts:
+                        self.close()
+                    self.messages.append(Message(role, (Text(text, path=f"{path}.content"),), path=path))
+                    return
+                case "assistant":
+                    if self.has_text and not self.has_call:
+                        self.close()
+                    self.parts.append(Text(text, path=f"{path}.content"))
+                    self.has_text = True
+                    return
         kind = item.get("type")
         if kind is None:
             kind = "message" if "role" in item else "item_reference"
@@ -164,8 +177,9 @@ def _read_input(value: Json, table: ToolTable) -> InputReader:
     if isinstance(value, str):
         turns.messages.append(Message("user", (Text(value, path="input"),), path="input"))
     elif value is not None:
-        for item, path in objects(value, "input"):
-            turns.add(item, path)
+        for number, item in enumerate(as_list(value, "input")):
+            path = f"input[{number}]"
+            turns.add(as_object(item, path), path)
         turns.close()
     return turns
 

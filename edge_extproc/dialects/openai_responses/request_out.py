@@ -28,6 +28,7 @@ from ...model.content import (
     ToolCall,
     ToolResult,
     Url,
+    plain_text,
 )
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ..custom_tools import input_of
@@ -258,6 +259,9 @@ class RequestWriter(DropList):
             messages = messages[1:]
         items: list[Json] = []
         for path, message in messages:
+            if (text := plain_text(message)) is not None:
+                items.append({"role": message.role, "content": text})
+                continue
             self._drop_if(f"{path}.name", message.name)
             self._drop_extras(message.extras, path)
             items.extend(self._turn(message, path))

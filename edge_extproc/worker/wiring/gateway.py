@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import NamedTuple
 
 from ... import dialects as dialects_room
@@ -163,6 +165,7 @@ def build_gateway(
         response_headers=config.listen.response_headers,
         # One thread for the whole process: gateways of two configurations share it.
         large_body_runner=before.gateway.large_body_runner if before is not None else ThreadRunner(),
+        give_way=partial(asyncio.sleep, 0),
         tracer=tracer,
         chains=order_of(config) != "priority_group",
         response_phase_opt_in=config.response_phase_opt_in,

@@ -201,6 +201,43 @@ def test_a_stream_that_goes_on_after_its_error_is_cut_off(stage, path):
     assert "broken_stream" == settled.outcome
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_stream_that_goes_on_after_its_end_is_cut_off_and_billed_as_it_was(stage, path):
+    more = ResponseBody(b": more\n\n" * 2000, False)
+    before = headers(path), asked(stream=True), answered(content_type=SSE)
+    events = [ResponseBody(b"".join(OPENAI_STREAM), False), *([more] * 2000)]
+    commands, settled = run(stage, *before, *events)
+    cut = next(n for n, command in enumerate(commands) if isinstance(command, ImmediateResponse))
+
+    assert cut * len(more.body) > 1 << 20
+    assert "edge_stream_endless" == commands[cut].details
+    assert {CONTINUE} == set(commands[cut + 1 :])
+    assert ("ok", 7) == (settled.outcome, settled.cost)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_chunk_of_many_frames_gives_way_and_gives_the_same(stage, path):
+    frame = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+    long = frame * 2000
+    seen = []
+    for size in (len(long), 1000):  # in one chunk, and in chunks that are not cut
+        turns: list[None] = []
+
+        async def give_way(turns: list[None] = turns) -> None:
+            turns.append(None)
+
+        stage.having(give_way=give_way)
+        pieces = [long[at : at + size] for at in range(0, len(long), size)]
+        events = headers(path), asked(stream=True), answered(content_type=SSE)
+        commands, settled = run(stage, *events, *chunks(OPENAI_STREAM[0], *pieces, *OPENAI_STREAM[1:]))
+        sent = [OPENAI_STREAM[0], *pieces, *OPENAI_STREAM[1:]]
+        bodies = [c.body if c.body is not None else raw for c, raw in zip(commands[3:], sent, strict=False)]
+        seen.append((b"".join(bodies), settled.outcome, settled.usage, len(turns)))
+
+    assert seen[0][:3] == seen[1][:3]
+    assert [len(long) // 4096, 0] == [each[3] for each in seen]
+
+
 def test_a_stream_that_cannot_be_decoded_ends_in_an_error(stage):
     events = headers(), asked(stream=True), answered(200, ("content-encoding", "gzip"), content_type=SSE)
     commands, settled = run(stage, *events, *chunks(b"this is no gzip", b"nor is this"))
