@@ -23,7 +23,7 @@ import pstats
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edge_extproc.accounting import prices
@@ -146,11 +146,13 @@ def response_body(body: bytes, *, end: bool) -> bytes:
     return message.SerializeToString()
 
 
-def messages(model: str, answer: Sequence[bytes], *, stream: bool = False) -> Iterator[tuple[bytes, ...]]:
+def messages(
+    model: str, answer: Sequence[bytes], *, stream: bool = False, body: Mapping[str, object] = ASKED
+) -> Iterator[tuple[bytes, ...]]:
     """All that Envoy says of one request, without an end. Only the request's id changes."""
     last = len(answer) - 1
     rest = (
-        request_body({**ASKED, "model": model, "stream": stream}),
+        request_body({**body, "model": model, "stream": stream}),
         response_headers("text/event-stream" if stream else "application/json"),
         *(response_body(each, end=n == last) for n, each in enumerate(answer)),
     )

@@ -27,3 +27,11 @@ def resident(status: str) -> int:
     """VmRSS of /proc/PID/status, in KiB."""
     line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
     return int(line.split()[1])
+
+
+def tree(pid: int) -> tuple[int, ...]:
+    """A process and all processes below it."""
+    children = [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+    return (pid, *(each for child in children for each in tree(child)))

@@ -118,14 +118,35 @@ models:
 
 def plain_envoy(port: int, provider: int) -> Mapping[str, Any]:
     """One listener, one route, one cluster, and no filter but the router."""
+    return _envoy(port, {"provider": provider}, [])
+
+
+def envoy_with_processor(port: int, provider: int, processor: int) -> Mapping[str, Any]:
+    """The same with an external processor that sees all headers and bodies, as the agent does."""
+    modes = {"request_body_mode": "BUFFERED", "response_body_mode": "STREAMED"}
+    filter = {
+        "name": "envoy.filters.http.ext_proc",
+        "typed_config": {
+            "@type": f"{_FILTERS}.http.ext_proc.v3.ExternalProcessor",
+            "grpc_service": {"envoy_grpc": {"cluster_name": "processor"}, "timeout": "10s"},
+            "processing_mode": {"request_header_mode": "SEND", "response_header_mode": "SEND", **modes},
+            "allow_mode_override": True,
+            "message_timeout": "10s",
+        },
+    }
+    return _envoy(port, {"provider": provider, "processor": processor}, [filter])
+
+
+def _envoy(port: int, clusters: Mapping[str, int], filters: list[Mapping[str, Any]]) -> Mapping[str, Any]:
     manager = {
         "@type": f"{_FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "plain",
         "http_filters": [
+            *filters,
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": f"{_FILTERS}.http.router.v3.Router"},
-            }
+            },
         ],
         "route_config": {
             "virtual_hosts": [
@@ -137,7 +158,6 @@ def plain_envoy(port: int, provider: int) -> Mapping[str, Any]:
             ]
         },
     }
-    limits = {"max_connections": 4096, "max_pending_requests": 10000, "max_requests": 20000}
     return {
         "static_resources": {
             "listeners": [
@@ -153,18 +173,27 @@ def plain_envoy(port: int, provider: int) -> Mapping[str, Any]:
                     ],
                 }
             ],
-            "clusters": [
-                {
-                    "name": "provider",
-                    "circuit_breakers": {"thresholds": [limits]},
-                    "load_assignment": {
-                        "cluster_name": "provider",
-                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(provider)}}]}],
-                    },
-                }
-            ],
+            "clusters": [_cluster(name, port) for name, port in clusters.items()],
         }
     }
+
+
+def _cluster(name: str, port: int) -> Mapping[str, Any]:
+    limits = {"max_connections": 4096, "max_pending_requests": 10000, "max_requests": 20000}
+    cluster: dict[str, Any] = {
+        "name": name,
+        "circuit_breakers": {"thresholds": [limits]},
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}],
+        },
+    }
+    if name == "processor":
+        options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+        cluster["typed_extension_protocol_options"] = {
+            options: {"@type": f"type.googleapis.com/{options}", "explicit_http_config": {"http2_protocol_options": {}}}
+        }
+    return cluster
 
 
 def _address(port: int) -> Mapping[str, Any]:
@@ -172,9 +201,11 @@ def _address(port: int) -> Mapping[str, Any]:
 
 
 @contextlib.contextmanager
-def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _process(
+    command: list[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
     try:
         yield process
     finally:
@@ -186,13 +217,13 @@ def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
             process.wait()
 
 
-def _until_open(port: int) -> None:
+def _until_open(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         with socket.socket() as sock:
             if sock.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or (process is not None and process.poll() is not None):
             raise SystemExit(f"bench: nobody listens on port {port}")
         time.sleep(0.01)
 
