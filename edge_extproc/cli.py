@@ -166,7 +166,7 @@ def render(
     istio: Annotated[str | None, Parameter(help="Render for this release of Istio.")] = None,
     output: Annotated[Path | None, Parameter(name=("--output", "-o"), help="Write to this file.")] = None,
     target: Annotated[
-        Literal["envoy", "custom", "istio-gateway", "istio-sidecar", "istio-waypoint"],
+        Literal["envoy", "istio-gateway", "istio-sidecar", "istio-waypoint"],
         Parameter(help="A bootstrap for your own Envoy, or an EnvoyFilter for a proxy of Istio."),
     ] = "envoy",
     namespace: Annotated[
