@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # `LOCK=` installs the newest versions that pyproject.toml allows, not those of requirements/. Use it with a VENV of its own.
 LOCK ?= requirements
 
-.PHONY: up test test-long test-clients lock-clients attacks soak check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages
+.PHONY: up test test-long test-clients test-istio lock-clients attacks soak check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
@@ -18,11 +18,11 @@ TESTS = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadgroup --progress-
 
 # Linters, types, layers, and all tests but those that need a real provider's key, and the whole ring of clients.
 test check: lint
-	$(TESTS) -m "not live and not clients"
+	$(TESTS) -m "not live and not clients and not istio"
 
 # The same with four times the examples, as CI runs it each week.
 test-long: lint
-	$(TESTS) -m "not live and not clients" --long
+	$(TESTS) -m "not live and not clients and not istio" --long
 
 # Clients from npm, PyPI and Go modules at each kind of provider. They are installed into the user's cache, about 3 GB;
 # those that cannot be installed are skipped with the reason. WRITE_CLIENTS=1 writes the results for docs/clients.md.
@@ -30,9 +30,14 @@ test-clients: $(VENV)/.dev
 	-cd tests && $(abspath $(BIN))/python -m clients.install
 	$(TESTS) -m clients
 
+# The manifests of istio/ through Istio's own code, and Envoys that it configures. It needs Go; the first compilation takes
+# about ten minutes of one core, and 3 GB.
+test-istio: $(VENV)/.dev
+	$(BIN)/pytest -m istio tests/istio
+
 # Which branches of the core rooms no test takes. It doubles the time of the tests, so it is a door of its own.
 coverage: $(VENV)/.dev
-	$(TESTS) --cov --cov-report=term:skip-covered -m "not live and not envoy and not clients"
+	$(TESTS) --cov --cov-report=term:skip-covered -m "not live and not envoy and not clients and not istio"
 	$(BIN)/python tests/coverage_floor.py
 
 # What recordings of real providers (../shared/recordings) show, and the exchanges in tests/data do not.

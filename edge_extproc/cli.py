@@ -166,16 +166,22 @@ def render(
     istio: Annotated[str | None, Parameter(help="Render for this release of Istio.")] = None,
     output: Annotated[Path | None, Parameter(name=("--output", "-o"), help="Write to this file.")] = None,
     target: Annotated[
-        Literal["envoy", "istio-gateway", "istio-sidecar"],
+        Literal["envoy", "istio-gateway", "istio-sidecar", "istio-waypoint"],
         Parameter(help="A bootstrap for your own Envoy, or an EnvoyFilter for a proxy of Istio."),
     ] = "envoy",
-    namespace: Annotated[str, Parameter(help="Istio: the gateway's or the application's.")] = "istio-ingress",
+    namespace: Annotated[
+        str, Parameter(help="Istio: the namespace of the gateway, the waypoint or the application.")
+    ] = "istio-ingress",
     workload: Annotated[
         tuple[str, ...], Parameter(help="Istio: a label of the pods whose proxy is patched, NAME=VALUE.")
     ] = ("istio=ingress",),
     listener_port: Annotated[
         int, Parameter(help="Istio: a port of the proxy for this gateway alone (its Service's targetPort).")
     ] = 8443,
+    waypoint: Annotated[str, Parameter(help="Istio: the name of the waypoint's Gateway.")] = "llm-edge",
+    service: Annotated[
+        str, Parameter(help="Istio: the host name of the service behind a waypoint. Its port is --listener-port.")
+    ] = "llm.llm.svc.cluster.local",
     route: Annotated[str, Parameter(help="Istio: the name of the VirtualService's route.")] = "llm",
     agent_identity: Annotated[
         str | None, Parameter(help="Istio: the agents' SPIFFE id, if the mesh encrypts the connections to them.")
@@ -209,7 +215,9 @@ def render(
         text = orjson.dumps(bootstrap, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
     else:
         labels = render_istio.labels(workload)
-        mesh = render_istio.MeshResources(namespace, labels, listener_port, route, agent_identity=agent_identity)
+        mesh = render_istio.MeshResources(
+            namespace, labels, listener_port, route, agent_identity, waypoint=waypoint, service=service
+        )
         _print_limitations(rendered)
         with typed_messages():
             text = render_istio.render(rendered, target, mesh)

@@ -47,8 +47,12 @@ MESHES: dict[str, tuple[render_istio.Target, render_istio.MeshResources]] = {
         ),
     ),
     "sidecar": ("istio-sidecar", render_istio.MeshResources("search", {"app": "search"}, 10000)),
+    "waypoint": (
+        "istio-waypoint",
+        render_istio.MeshResources("llm", {}, 80, agent_identity="spiffe://cluster.local/ns/llm/sa/llm-edge-agent"),
+    ),
 }
-AGENTS_IN = {"gateway": "llm", "sidecar": "search"}
+AGENTS_IN = {"gateway": "llm", "sidecar": "search", "waypoint": "llm"}
 
 
 @dataclass(frozen=True, slots=True)

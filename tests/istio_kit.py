@@ -42,6 +42,12 @@ def routes_of(virtual_service: dict[str, Any]) -> list[dict[str, Any]]:
     return read_routes
 
 
+def waypoint_routes() -> list[dict[str, Any]]:
+    """istiod's own route of a service in a waypoint that has no VirtualService."""
+    cluster = "inbound-vip|80|http|llm.llm.svc.cluster.local"
+    return [{"name": "default", "match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "0s"}}]
+
+
 def proxy(routes: list[dict[str, Any]], context: str, port: int = 0) -> dict[str, Any]:
     """The bootstrap of a gateway, or of a sidecar's outbound listener."""
     gateway = context == "GATEWAY"
@@ -135,6 +141,9 @@ def patched(bootstrap: dict[str, Any], patches: list[dict[str, Any]], port: int 
                 merged = merge(host, value)
                 host.clear()
                 host.update(merged)
+            case "HTTP_ROUTE", "INSERT_FIRST":
+                assert match["routeConfiguration"]["vhost"]["route"]["name"] in [r["name"] for r in host["routes"]]
+                host["routes"].insert(0, value)
             case "HTTP_ROUTE", "MERGE":
                 name = match["routeConfiguration"]["vhost"]["route"]["name"]
                 host["routes"] = [merge(r, value) if r["name"] == name else r for r in host["routes"]]

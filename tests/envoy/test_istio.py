@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from config_kit import read
-from istio_kit import lacking, patched, proxy, routes_of
+from istio_kit import lacking, patched, proxy, routes_of, waypoint_routes
 
 from edge_extproc.config import load
 from edge_extproc.config.schema import Config
@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 ISTIO = ROOT / "istio"
 GENERATE = runpy.run_path(str(ROOT / "envoy" / "generate.py"))
 MESHES = GENERATE["MESHES"]
+VIRTUAL_SERVICES = ("gateway", "sidecar")
 
 
 def config_of(name: str) -> Config:
@@ -50,8 +51,8 @@ OTHER = {"name": "other", "match": {"prefix": "/o"}, "route": {"cluster": "outbo
 def merged(name: str, istio: str | None = None) -> dict[str, Any]:
     target, mesh = MESHES[name]
     found = render_istio.envoy_filter(at_istio(config_of(name), istio), target, mesh)
-    (service,) = of_kind("VirtualService", name)
-    base = proxy([*routes_of(service), OTHER], render_istio.CONTEXT[target])
+    routes = waypoint_routes() if name == "waypoint" else routes_of(*of_kind("VirtualService", name))
+    base = proxy([*routes, OTHER], render_istio.CONTEXT[target])
     return patched(base, found["spec"]["configPatches"], mesh.port)
 
 
@@ -98,6 +99,9 @@ def test_such_an_envoy_refuses_what_is_rendered_for_an_envoy_of_ones_own(version
 def test_the_named_routes_and_no_other_ask_the_cluster_that_the_agent_names(name: str) -> None:
     found = merged(name)["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     *ours, other = found["route_config"]["virtual_hosts"][0]["routes"]
+    if name == "waypoint":
+        default = ours.pop()
+        assert "default" == default["name"]
 
     assert 3 == len(ours)
     assert ["x-edge-cluster"] * 3 == [each["route"]["cluster_header"] for each in ours]
@@ -131,7 +135,7 @@ def test_a_proxy_shows_the_meshs_certificate_and_wants_that_of_the_agents() -> N
     assert mesh.agent_identity == name["matcher"]["exact"]
 
 
-@pytest.mark.parametrize("name", MESHES)
+@pytest.mark.parametrize("name", VIRTUAL_SERVICES)
 def test_the_manners_of_trying_again_are_routes_of_their_own_before_the_plain_one(name: str) -> None:
     (service,) = of_kind("VirtualService", name)
     routes = service["spec"]["http"]
@@ -144,12 +148,28 @@ def test_the_manners_of_trying_again_are_routes_of_their_own_before_the_plain_on
     ] == asked
 
 
-@pytest.mark.parametrize("name", MESHES)
+@pytest.mark.parametrize("name", VIRTUAL_SERVICES)
 def test_no_route_of_a_manifest_leads_anywhere_without_the_envoyfilter(name: str) -> None:
     (service,) = of_kind("VirtualService", name)
 
     assert [503] * 3 == [each["directResponse"]["status"] for each in service["spec"]["http"]]
     assert not any("route" in each for each in service["spec"]["http"])
+
+
+def test_a_waypoints_service_has_no_endpoints_of_its_own_so_that_it_answers_503_without_the_envoyfilter() -> None:
+    (service,), (gateway,) = of_kind("Service", "waypoint"), of_kind("Gateway", "waypoint")
+    (found,) = of_kind("EnvoyFilter", "waypoint")
+    _, mesh = MESHES["waypoint"]
+    where = service["metadata"]
+
+    assert "selector" not in service["spec"]
+    assert gateway["metadata"]["name"] == where["labels"]["istio.io/use-waypoint"] == mesh.waypoint
+    assert f"{where['name']}.{where['namespace']}.svc.cluster.local" == mesh.service
+    assert [mesh.port] == [each["port"] for each in service["spec"]["ports"]]
+    assert [mesh.waypoint] == [each["name"] for each in found["spec"]["targetRefs"]]
+    assert not of_kind("VirtualService", "waypoint")
+    # Its agents are those of the gateway.
+    assert config_of("gateway") == config_of("waypoint")
 
 
 def containers(name: str) -> Iterator[dict[str, Any]]:
@@ -188,7 +208,7 @@ def test_a_pod_that_goes_has_time_for_its_open_streams() -> None:
     assert pod["terminationGracePeriodSeconds"] > before + config_of("gateway").agent.shutdown_grace.total_seconds() + 2
 
 
-@pytest.mark.parametrize("name", MESHES)
+@pytest.mark.parametrize("name", VIRTUAL_SERVICES)
 def test_an_agent_may_nothing_that_it_does_not_need(name: str) -> None:
     (agent,) = containers(name)
     context = agent["securityContext"]

@@ -1,0 +1,525 @@
+"""The manifests of istio/ through Istio's own code, and Envoys that istiod configures by them: a gateway, a sidecar and
+a waypoint. The agents have a sidecar of their own that istiod configures too, so policies and certificates are those
+of the mesh. What stands in for a cluster is at the end of this page."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import ssl
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fault_player
+import gateway as gateways
+import httpx2 as httpx
+import istiod_kit
+import pytest
+import yaml
+from cryptography import x509
+from istio_kit import HOST, lacking
+from istiod_kit import Manifest
+from mesh_calls import KEY, CallsThroughAMesh, Proxy, config, free_ports, serving
+from running_envoy import RunningEnvoy
+from running_valkey import RunningValkey
+
+from edge_extproc.config import load
+from edge_extproc.envoy_config import istio as render_istio
+
+pytestmark = pytest.mark.istio
+
+ISTIO = Path(__file__).parents[2] / "istio"
+DIRECTORIES: dict[render_istio.Target, tuple[str, ...]] = {
+    "istio-gateway": ("gateway",),
+    "istio-sidecar": ("sidecar",),
+    "istio-waypoint": ("gateway", "waypoint"),
+}
+AGENT = "spiffe://cluster.local/ns/llm/sa/llm-edge-agent"
+# Addresses of pods.
+PROXY, AGENTS = "127.0.0.1", "127.0.0.2"
+SERVICE = "llm.llm.svc.cluster.local"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _built() -> None:
+    istiod_kit.build()
+
+
+def shipped(*directories: str) -> list[Manifest]:
+    paths = [path for directory in directories for path in sorted((ISTIO / directory).glob("*.yaml"))]
+    found = [each for path in paths for each in yaml.safe_load_all(path.read_text())]
+    return [each for each in found if each and "kind" in each]
+
+
+# --- admission
+
+
+EVERYTHING = ("gateway", "sidecar", "waypoint", "authz")
+
+
+def test_istiod_admits_each_manifest_and_drops_no_field(tmp_path: Path) -> None:
+    found = istiod_kit.run("validate", shipped(*EVERYTHING), tmp_path)
+
+    assert [] == [(each["kind"], each["name"], each["errors"]) for each in found if each["errors"]]
+    warnings = {warning for each in found for warning in each["warnings"]}
+    assert all(warning.startswith("EnvoyFilter exposes internal implementation details") for warning in warnings)
+    assert len(found) > 12
+
+
+def test_a_field_that_istiod_does_not_know_is_an_error(tmp_path: Path) -> None:
+    """So the test before sees such fields, also within an extension."""
+    manifests = shipped("gateway")
+    (found,) = [each for each in manifests if each["kind"] == "EnvoyFilter"]
+    patch = next(each for each in found["spec"]["configPatches"] if each["applyTo"] == "NETWORK_FILTER")
+    patch["patch"]["value"]["typed_config"]["no_such_field"] = True
+
+    (refused,) = [each for each in istiod_kit.run("validate", manifests, tmp_path) if each["errors"]]
+
+    assert "no_such_field" in refused["errors"][0]
+
+
+def test_istioctl_analyze_has_nothing_to_say_but_that_it_is_an_envoyfilter(tmp_path: Path) -> None:
+    gateway = around("istio-gateway", istiod_kit.MeshAuthority(tmp_path), 8443)
+    manifests = [*shipped(*EVERYTHING), *around_the_manifests(), *gateway]
+    found = istiod_kit.run("analyze", manifests, tmp_path)
+
+    # The Service of the gateway's chart has a port with a name that is only for information.
+    serious = [each for each in found["messages"] if not each.startswith("Info ")]
+    messages = [each for each in serious if "[IST0133]" not in each or "EnvoyFilter exposes" not in each]
+    assert [] == messages
+    assert {"envoyfilter.EnvoyPatchAnalyzer", "applicationUID.Analyzer"} <= set(found["analyzers"])
+
+
+# --- end to end
+
+
+@dataclass(frozen=True, slots=True)
+class IstioProxy(Proxy):
+    patches: list[Manifest] | None = None
+    """As istiod read them."""
+    envoy: RunningEnvoy | None = None
+
+
+@pytest.fixture(scope="module", params=DIRECTORIES)
+def mesh(request: pytest.FixtureRequest) -> Iterator[IstioProxy]:
+    with running(request.param, filtered=True) as found:
+        yield found
+
+
+class TestAProxyOfIstiod(CallsThroughAMesh):
+    """The same calls as of a proxy that is merged by these tests."""
+
+    def test_what_istiod_read_of_each_patch_is_in_the_proxys_configuration(self, mesh: IstioProxy) -> None:
+        assert mesh.envoy is not None
+        assert mesh.patches
+        dump = json.loads(mesh.envoy.admin("/config_dump?include_eds"))
+
+        missing = [
+            (each["applyTo"], each["value"].get("name"))
+            for each in mesh.patches
+            if not any(contains(part, each["value"]) for part in parts(dump))
+        ]
+
+        assert [] == missing
+
+
+@pytest.mark.parametrize("target", DIRECTORIES)
+def test_without_the_envoyfilter_every_path_is_503(target: render_istio.Target) -> None:
+    with running(target, filtered=False) as mesh, mesh.client(("authorization", f"Bearer {KEY}")) as http:
+        paths = ["/v1/chat/completions", "/metrics", "/config", "/healthz", "/"]
+        found = [
+            http.get(mesh.url + path, headers={"x-edge-route": route}, extensions=mesh.extensions).status_code
+            for path in paths
+            for route in ("", "once", "again")
+        ]
+        seen = list(mesh.player.server.seen)
+
+    assert [503] * len(found) == found
+    assert [] == seen
+
+
+def parts(value: Any) -> Iterator[Any]:
+    """All messages within a configuration."""
+    yield value
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from parts(each)
+
+
+def contains(whole: Any, part: Any) -> bool:
+    """Whether all of a message is in another: fields, and elements of lists in any place."""
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(key in whole and contains(whole[key], value) for key, value in part.items())
+    if isinstance(part, list) and isinstance(whole, list):
+        return all(any(contains(one, each) for one in whole) for each in part)
+    return bool(whole == part)
+
+
+# --- the admin port
+
+
+@pytest.mark.parametrize(
+    ("namespace", "path", "status"),
+    [("monitoring", "/metrics", 200), ("monitoring", "/config", 403), ("istio-ingress", "/metrics", 403)],
+)
+def test_the_agents_sidecar_admits_monitoring_to_the_metrics_and_nobody_else(
+    agents: AgentsSidecar, namespace: str, path: str, status: int
+) -> None:
+    with httpx.Client(verify=agents.trust(namespace)) as http:
+        came = http.get(f"https://{AGENTS}:{agents.admin}{path}", extensions={"sni_hostname": "agents"})
+
+    assert status == came.status_code
+
+
+def test_the_agents_sidecar_admits_nobody_without_a_certificate(agents: AgentsSidecar) -> None:
+    with httpx.Client() as http, pytest.raises(httpx.TransportError):
+        http.get(f"http://{AGENTS}:{agents.admin}/metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsSidecar:
+    admin: int
+    authority: istiod_kit.MeshAuthority
+
+    def trust(self, namespace: str) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.authority.pem))
+        # The identity of the server is a SPIFFE id.
+        context.check_hostname = False
+        context.load_cert_chain(self.authority.of_workload(namespace, "prometheus"))
+        return context
+
+
+@pytest.fixture(scope="module")
+def agents() -> Iterator[AgentsSidecar]:
+    with fault_player.fault_player() as application, tempfile.TemporaryDirectory(prefix="edge-") as short:
+        directory = Path(short)
+        authority = istiod_kit.MeshAuthority(directory)
+        first = free_ports(2)
+        manifests = [*shipped("gateway"), *around_the_agents(first, application.port)]
+        with istiod_kit.istiod(at_ports(manifests, first, application.port), directory) as ports:
+            with agents_sidecar(ports, directory):
+                yield AgentsSidecar(application.port, authority)
+
+
+# --- what stands in for a cluster
+
+
+@contextlib.contextmanager
+def running(target: render_istio.Target, *, filtered: bool) -> Iterator[IstioProxy]:
+    """A proxy that istiod configures, agents, and a provider."""
+    store = RunningValkey()
+    with (
+        fault_player.fault_player() as player,
+        tempfile.TemporaryDirectory(prefix="edge-") as short,
+        contextlib.ExitStack() as stack,
+    ):
+        directory, admin, first = Path(short), gateways.free_port(), free_ports(3)
+        port = first + 2
+        authority = istiod_kit.MeshAuthority(directory)
+        store.start()
+        stack.callback(store.stop)
+        path = directory / "edge.yaml"
+        provider = f"http://127.0.0.1:{player.port}"
+        path.write_text(config(target, provider, admin, store.url, port=first, host=AGENTS))
+        stack.enter_context(serving(path, admin))
+        identity = None if target == "istio-sidecar" else AGENT
+        place = {
+            "istio-gateway": render_istio.MeshResources("istio-ingress", {"istio": "ingress"}, port),
+            "istio-sidecar": render_istio.MeshResources("search", {"app": "search"}, port),
+            "istio-waypoint": render_istio.MeshResources("llm", {}, 80),
+        }[target]
+        place = render_istio.MeshResources(
+            place.namespace, place.workload, place.port, agent_identity=identity, service=SERVICE
+        )
+        ours = render_istio.envoy_filter(load.load(path), target, place)
+        manifests = [each for each in shipped(*DIRECTORIES[target]) if each["kind"] != "EnvoyFilter"]
+        manifests += [*([ours] if filtered else []), *around(target, authority, port), *around_the_agents(first, admin)]
+        manifests = at_ports(manifests, first, admin, port)
+        (admitted,) = istiod_kit.run("validate", [ours], directory)
+        assert [] == admitted["errors"]
+        ports = stack.enter_context(istiod_kit.istiod(manifests, directory))
+        if target != "istio-sidecar":
+            stack.enter_context(agents_sidecar(ports, directory))
+        kind, namespace, account, labels = {
+            "istio-gateway": ("router", "istio-ingress", "istio-ingress", {"istio": "ingress"}),
+            "istio-sidecar": ("sidecar", "search", "default", {"app": "search"}),
+            "istio-waypoint": (
+                "waypoint",
+                "llm",
+                "llm-edge",
+                {
+                    "gateway.networking.k8s.io/gateway-name": "llm-edge",
+                    "gateway.istio.io/managed": "istio.io-mesh-controller",
+                },
+            ),
+        }[target]
+        bootstrap = istiod_kit.bootstrap(ports, kind, namespace, account, labels, ip=PROXY)
+        envoy = RunningEnvoy(bootstrap, subdirectory(directory, kind), log_level="warning", without=lacking())
+        envoy.start()
+        stack.callback(envoy.stop)
+        if filtered:
+            gateways.until(lambda: envoy.stats(HEALTHY) == {HEALTHY: 2})
+        url, host, trust = f"http://{PROXY}:{port}", f"llm.internal:{port}", None
+        if target == "istio-gateway":
+            url, host, trust = f"https://{PROXY}:{port}", HOST, ssl.create_default_context(cafile=str(authority.pem))
+        if target == "istio-waypoint":
+            tunnel = stack.enter_context(ztunnel(ports, directory, port))
+            url, host = f"http://127.0.0.1:{tunnel.port('tunnel')}", SERVICE
+        yield IstioProxy(url, admin, player, target, host, trust, admitted["patches"], envoy)
+
+
+HEALTHY = "cluster.agent.membership_healthy"
+
+
+def subdirectory(directory: Path, name: str) -> Path:
+    found = directory / name
+    found.mkdir()
+    return found
+
+
+@contextlib.contextmanager
+def agents_sidecar(ports: Any, directory: Path) -> Iterator[None]:
+    labels = {"app": "llm-edge-agent"}
+    bootstrap = istiod_kit.bootstrap(ports, "sidecar", "llm", "llm-edge-agent", labels, ip=AGENTS)
+    envoy = RunningEnvoy(bootstrap, subdirectory(directory, "agents"), log_level="warning", without=lacking())
+    envoy.start()
+    try:
+        yield
+    finally:
+        envoy.stop()
+
+
+@contextlib.contextmanager
+def ztunnel(ports: Any, directory: Path, waypoint: int) -> Iterator[RunningEnvoy]:
+    """In place of ztunnel: sends connections to the service's address through the waypoint, by HBONE."""
+    bootstrap = istiod_kit.bootstrap(ports, "sidecar", "apps", "app", {}, ip="127.0.0.4")
+    del bootstrap["dynamic_resources"]
+    proxy = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": "tunnel",
+        "cluster": "waypoint",
+        "tunneling_config": {"hostname": f"{VIP}:80"},
+    }
+    bootstrap["static_resources"] = {
+        "listeners": [
+            {
+                "name": "tunnel",
+                "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+                "filter_chains": [{"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}]}],
+            }
+        ],
+        "clusters": [
+            {**istiod_kit.cluster("waypoint", waypoint), "transport_socket": istiod_kit.mesh_tls()},
+            istiod_kit.cluster("sds-grpc", ports["sds"]),
+        ],
+    }
+    envoy = RunningEnvoy(bootstrap, subdirectory(directory, "ztunnel"), log_level="warning")
+    envoy.start()
+    try:
+        yield envoy
+    finally:
+        envoy.stop()
+
+
+VIP, WAYPOINT_VIP = "10.96.0.20", "10.96.0.21"
+
+
+def at_ports(manifests: list[Manifest], first: int, admin: int, port: int | None = None) -> list[Manifest]:
+    """The manifests with ports that are free here: those of two workers, of the admin interface, and of the proxy."""
+    changed = {9000: first, 9001: first + 1, 10001: admin}
+    if port is not None:
+        changed |= {8443: port, 10000: port}
+    words = {str(old): str(new) for old, new in changed.items()}
+
+    def at(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: at(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [at(each) for each in value]
+        if isinstance(value, str):
+            return words.get(value, value)
+        return changed.get(value, value) if type(value) is int else value
+
+    kept = [each for each in manifests if each["kind"] != "EnvoyFilter"]
+    found: list[Manifest] = at(kept) + [each for each in manifests if each["kind"] == "EnvoyFilter"]
+    for each in found:
+        if each["kind"] == "Gateway" and each["apiVersion"].startswith("networking.istio.io"):
+            each["spec"]["servers"][0]["bind"] = PROXY
+    for each in found:
+        if (each["kind"], each["metadata"]["name"]) == ("Service", "llm"):
+            each["spec"] |= {"clusterIP": VIP, "clusterIPs": [VIP]}
+        if (each["kind"], each["metadata"]["name"]) == ("Gateway", "llm-edge") and "k8s" in each["apiVersion"]:
+            each["status"] = {"addresses": [{"type": "Hostname", "value": "llm-edge.llm.svc.cluster.local"}]}
+    return [each for each in found if each["kind"] not in _OF_KUBERNETES]
+
+
+# istiod does not read them.
+_OF_KUBERNETES = frozenset({"ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget"})
+
+
+def around_the_agents(first: int, admin: int) -> list[Manifest]:
+    """The agents' pods are one, at an address of this machine. Without iptables, their sidecar listens at that address,
+    and the agents at another."""
+    ports = [
+        ("grpc-worker-0", first, "GRPC"),
+        ("grpc-worker-1", first + 1, "GRPC"),
+        ("http-admin", admin, "HTTP"),
+    ]
+    ingress = [
+        {
+            "port": {"number": number, "name": name, "protocol": protocol},
+            "bind": AGENTS,
+            "captureMode": "NONE",
+            "defaultEndpoint": f"127.0.0.1:{number}",
+        }
+        for name, number, protocol in ports
+    ]
+    spec = {"workloadSelector": {"labels": {"app": "llm-edge-agent"}}, "ingress": ingress}
+    return [
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "Sidecar",
+            "metadata": {"name": "agents", "namespace": "llm"},
+            "spec": spec,
+        },
+        *(
+            endpoints("llm", service, AGENTS, [ports[n] for n in chosen])
+            for service, chosen in (("llm-edge-agents", (0, 1)), ("llm-edge-admin", (2,)))
+        ),
+    ]
+
+
+def endpoints(namespace: str, service: str, ip: str, ports: list[tuple[str, int, str]]) -> Manifest:
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": service, "namespace": namespace, "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [ip], "conditions": {"ready": True}}],
+        "ports": [{"name": name, "port": number, "protocol": "TCP"} for name, number, _ in ports],
+    }
+
+
+def around(target: render_istio.Target, authority: istiod_kit.MeshAuthority, port: int) -> list[Manifest]:
+    if target == "istio-gateway":
+        values = yaml.safe_load((ISTIO / "gateway" / "gateway-values.yaml").read_text())
+        return [
+            tls_secret(authority),
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "istio-ingress", "namespace": "istio-ingress"},
+                "spec": {"selector": {"istio": "ingress"}, "clusterIP": "10.96.0.10", **values["service"]},
+            },
+            endpoints("istio-ingress", "istio-ingress", PROXY, [("https-llm", port, "HTTPS")]),
+        ]
+    if target == "istio-sidecar":
+        return [
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "default", "namespace": "search", "labels": {"app": "search"}},
+                "spec": {"serviceAccountName": "default", "containers": [{"name": "search", "image": "search"}]},
+                "status": {"phase": "Running", "podIP": PROXY, "podIPs": [{"ip": PROXY}]},
+            }
+        ]
+    return [*around_a_waypoint(port), left_out_of_a_waypoint(port)]
+
+
+def tls_secret(authority: istiod_kit.MeshAuthority) -> Manifest:
+    certificate, key = authority.issue(x509.DNSName(HOST))
+    data = {"tls.crt": base64.b64encode(certificate).decode(), "tls.key": base64.b64encode(key).decode()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "llm-edge-tls", "namespace": "istio-ingress"},
+        "type": "kubernetes.io/tls",
+        "data": data,
+    }
+
+
+def around_a_waypoint(port: int) -> list[Manifest]:
+    """What Istio's controllers and Kubernetes add to the manifests."""
+    name = {"gateway.networking.k8s.io/gateway-name": "llm-edge"}
+    return [
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GatewayClass",
+            "metadata": {"name": "istio-waypoint"},
+            "spec": {"controllerName": "istio.io/mesh-controller"},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "llm-edge", "namespace": "llm", "labels": name},
+            "spec": {
+                "selector": name,
+                "clusterIP": WAYPOINT_VIP,
+                "clusterIPs": [WAYPOINT_VIP],
+                "ports": [{"name": "mesh", "port": 15008, "appProtocol": "all"}],
+            },
+        },
+        endpoints("llm", "llm-edge", PROXY, [("mesh", port, "HBONE")]),
+    ]
+
+
+def left_out_of_a_waypoint(port: int) -> Manifest:
+    """Filters of Istio's build alone, and a port of this machine instead of 15008."""
+    manager = "envoy.filters.network.http_connection_manager"
+    telemetry = [
+        {
+            "applyTo": "HTTP_FILTER",
+            "match": {
+                "context": "SIDECAR_INBOUND",
+                "listener": {"filterChain": {"filter": {"name": manager, "subFilter": {"name": name}}}},
+            },
+            "patch": {"operation": "REMOVE"},
+        }
+        for name in ("waypoint_downstream_peer_metadata", "waypoint_upstream_peer_metadata")
+    ]
+    address = {"address": {"socket_address": {"address": PROXY, "port_value": port}}}
+    moved = {
+        "applyTo": "LISTENER",
+        "match": {"context": "SIDECAR_INBOUND", "listener": {"name": "connect_terminate"}},
+        "patch": {"operation": "MERGE", "value": address},
+    }
+    return {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": "of-these-tests", "namespace": "llm"},
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "llm-edge"}],
+            "configPatches": [*telemetry, moved],
+        },
+    }
+
+
+def around_the_manifests() -> list[Manifest]:
+    """Namespaces and pods that the manifests name and do not make."""
+    return [
+        *(
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": name, "labels": {"istio-injection": "enabled"}},
+            }
+            for name in ("monitoring", "internal", "search", "istio-ingress")
+        ),
+        *(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": f"{value}-1", "namespace": namespace, "labels": {key: value}},
+                "spec": {"containers": [{"name": "istio-proxy", "image": "proxy"}]},
+            }
+            for namespace, key, value in (
+                ("internal", "app", "internal-api"),
+                ("search", "app", "search"),
+                ("llm", "app", "llm-edge-agent"),
+                ("istio-ingress", "istio", "ingress"),
+            )
+        ),
+    ]
