@@ -32,6 +32,7 @@ import msgspec
 
 from ..errors import ConfigError, StartError
 from ..model.usage import Usage
+from .batch_prices import batch_factor
 from .service_tiers import factor_of
 
 FORMAT = 1
@@ -290,6 +291,11 @@ class PriceTable:
         tariff = self._tariff(provider, model, host)
         cost = tariff.bill(usage) if tariff is not None else None
         return cost * self._factor(model, host, tiers) if cost is not None and tiers else cost
+
+    def batch_factor(self, provider: str, model: str, *, host: str = "") -> Decimal:
+        row, prices = self._override(model, host), self._find_list(provider)
+        price_list = prices.id if prices is not None else provider
+        return batch_factor(price_list, row.tiers) if row is not None else batch_factor(price_list)
 
     def max_cost(
         self,
