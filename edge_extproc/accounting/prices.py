@@ -32,6 +32,7 @@ import msgspec
 
 from ..errors import ConfigError, StartError
 from ..model.usage import Usage
+from .batch_prices import TIER as BATCH_TIER
 from .batch_prices import batch_factor
 from .service_tiers import factor_of
 
@@ -333,7 +334,9 @@ class PriceTable:
 
     def _factor(self, model: str, host: str, tiers: Iterable[str]) -> Decimal:
         row = self._override(model, host)
-        return factor_of(tiers, row.tiers) if row is not None else factor_of(tiers)
+        # A call alone is not cheaper because its tier has the name of the factor of a batch.
+        asked = [tier for tier in tiers if tier != BATCH_TIER]
+        return factor_of(asked, row.tiers) if row is not None else factor_of(asked)
 
     def _override(self, model: str, host: str) -> Override | None:
         return next((row for row in self._overrides if row.provider == host and fnmatchcase(model, row.model)), None)

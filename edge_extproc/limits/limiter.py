@@ -353,6 +353,7 @@ class PolicyLimiter:
 
     async def _settle_some(self, store: LimitStore) -> None:
         """Writes one batch. After a failure it goes back into the queue: settling a lease twice changes nothing."""
+        is_unsure = False
         some = [self._queue.popleft() for _ in range(min(len(self._queue), _SETTLE_BATCH))]
         leases = [each for each in some if isinstance(each, FinishedCall)]
         amounts = [each for each in some if not isinstance(each, FinishedCall)]
@@ -363,10 +364,13 @@ class PolicyLimiter:
                     if reservation is not None:
                         update_counts(reservation, settled.used, self._clock())
                 leases = []
+            is_unsure = True
             if amounts:
                 await store.add(amounts)
         except BaseException:  # also a cancellation: the settlements must not be lost
-            self._queue.extendleft([*amounts, *leases])
+            # An amount that was perhaps given back is not given back again.
+            again = [each for each in amounts if each[1] >= 0 or not is_unsure]
+            self._queue.extendleft([*again, *leases])
             raise
 
     async def _renew_all(self, store: LimitStore) -> None:
