@@ -64,6 +64,9 @@ class ADollarPerToken:
     def cost(self, provider: str, model: str, usage: Usage, **_: object) -> Decimal | None:
         return Decimal(usage.total) if model != "unpriced" else None
 
+    def batch_factor(self, provider: str, model: str, *, host: str = "") -> Decimal:
+        return Decimal("0.5")
+
     def max_cost(self, provider: str, model: str, prompt: int, completion: int, **_: object) -> Decimal | None:
         return self.cost(provider, model, Usage(input=prompt, output=completion))
 

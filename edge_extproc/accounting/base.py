@@ -27,6 +27,10 @@ class Prices(Protocol):
         """
         ...
 
+    def batch_factor(self, provider: str, model: str, *, host: str = "") -> Decimal:
+        """What a request in a batch costs, as a factor of its usual price."""
+        ...
+
     def max_cost(
         self,
         provider: str,

@@ -32,6 +32,8 @@ import msgspec
 
 from ..errors import ConfigError, StartError
 from ..model.usage import Usage
+from .batch_prices import TIER as BATCH_TIER
+from .batch_prices import batch_factor
 from .service_tiers import factor_of
 
 FORMAT = 1
@@ -291,6 +293,11 @@ class PriceTable:
         cost = tariff.bill(usage) if tariff is not None else None
         return cost * self._factor(model, host, tiers) if cost is not None and tiers else cost
 
+    def batch_factor(self, provider: str, model: str, *, host: str = "") -> Decimal:
+        row, prices = self._override(model, host), self._find_list(provider)
+        price_list = prices.id if prices is not None else provider
+        return batch_factor(price_list, row.tiers) if row is not None else batch_factor(price_list)
+
     def max_cost(
         self,
         provider: str,
@@ -327,7 +334,9 @@ class PriceTable:
 
     def _factor(self, model: str, host: str, tiers: Iterable[str]) -> Decimal:
         row = self._override(model, host)
-        return factor_of(tiers, row.tiers) if row is not None else factor_of(tiers)
+        # A call alone is not cheaper because its tier has the name of the factor of a batch.
+        asked = [tier for tier in tiers if tier != BATCH_TIER]
+        return factor_of(asked, row.tiers) if row is not None else factor_of(asked)
 
     def _override(self, model: str, host: str) -> Override | None:
         return next((row for row in self._overrides if row.provider == host and fnmatchcase(model, row.model)), None)

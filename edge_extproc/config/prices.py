@@ -60,7 +60,8 @@ class PriceConfig(ConfigSection):
         default_factory=dict, validate_default=True
     )
     """Factors of this row's prices, by the value of service_tier (or speed, or inference_geo) in the request, such as
-    {flex: 0.5, priority: 2}. A tier without a factor here has the highest one that is known of it, or 1."""
+    {flex: 0.5, priority: 2}. A tier without a factor here has the highest one that is known of it, or 1. `batch` is the
+    factor of the requests in a batch."""
 
     @model_validator(mode="after")
     def _says_something(self) -> PriceConfig:

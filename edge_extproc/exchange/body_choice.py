@@ -12,6 +12,7 @@ from ..model.frozen_dataclass import frozen_dataclass
 from ..model.reply import Fold
 from .account_faults import for_caller
 from .adapt import format_of
+from .batches import BatchAccess
 from .commands import BodyMode, Pairs
 from .headers import unwanted
 from .json_answers import JsonAnswers
@@ -46,7 +47,13 @@ class BodyChoice:
 
 
 def operation_body(
-    gateway: Gateway, answered: Answered, inflater: Inflater | None, objects: ObjectAccess | None, *, end: bool
+    gateway: Gateway,
+    answered: Answered,
+    inflater: Inflater | None,
+    objects: ObjectAccess | None,
+    batch: BatchAccess | None,
+    *,
+    end: bool,
 ) -> BodyChoice:
     """The reader for an operation other than chat. `end`: no body follows."""
     call, values, candidate = answered.call, answered.head.values, answered.candidate
@@ -54,7 +61,11 @@ def operation_body(
     operation = OperationResponse(call, gateway.formats, upstream_format)
     removed, encoding = unwanted(answered.head.headers, gateway.response_headers), values.get("content-encoding")
     way = "pass" if end else operation.way(values.get("content-type", ""))
-    if way == "whole" or (not end and objects is not None and objects.needs_whole(answered)):
+    results = batch.results_body(answered) if batch is not None and not end else None
+    if results is not None:
+        return BodyChoice(results, "streamed", removed)
+    shown = [each for each in (objects, batch) if each is not None]
+    if way == "whole" or (not end and any(each.needs_whole(answered) for each in shown)):
         return BodyChoice(OperationBody(operation, encoding), "buffered", removed)
     if way == "tap":
         return BodyChoice(TappedBody(operation, encoding, gateway.clock.monotonic), "streamed", removed)

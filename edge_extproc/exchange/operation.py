@@ -85,7 +85,8 @@ class OperationResponse:
     def whole(self, body: bytes) -> bytes:
         """The response for the caller. Raises UpstreamError if it must be translated and cannot be read."""
         if not self.crosses:
-            self._read_usage(body)
+            if self.billed or not self._is_passed:  # what is only shown was charged before: a batch, a stored reply
+                self._read_usage(body)
             if self.usage is not None or not self._is_passed:
                 self._fill_in()
             return self._ours.as_requested(body, self._call)

@@ -23,6 +23,7 @@ from ..model.settlement import Settlement
 from ..model.wire_names import WireNames
 from ..operations.base import OperationFormat
 from ..providers.base import Provider
+from ..records.batches import Batches
 from ..records.owners import ObjectOwners
 from ..records.repeats import Repeats
 from ..routing.base import ModelTable, PassthroughEndpoints, Planner
@@ -83,6 +84,8 @@ class Gateway:
     """None if no role or policy restricts anything."""
     owners: ObjectOwners | None = None
     """None: no account of a provider is shared by tenants."""
+    batches: Batches | None = None
+    """None: batches are neither priced nor settled."""
     repeats: Repeats | None = None
     """None: idempotency keys have no effect here."""
     limiter: Limiter | None = None

@@ -39,7 +39,7 @@ from ..records.repeats import IdempotentReply
 from . import headers as header_rules
 from . import idempotency
 from .adapt import dialect_of, first_able
-from .batch_lines import check_batch
+from .batches import BatchAccess, batch_access
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
 from .caller import authenticate
 from .candidates import find_candidates, most_of, routing_request
@@ -86,7 +86,7 @@ from .response_head import Answered, ResponseHead
 from .response_slices import SLICED, take_in_slices
 from .rights import permitted
 from .runs import limits_of
-from .settling import ExchangeRecord, access_log_facts, keeps_transcript, settlement_of
+from .settling import ExchangeRecord, access_log_facts, keeps_transcript, send, settlement_of
 from .states import ROUTER, State, StreamOrder
 from .stored import ReplyRecorder, serve_stored, with_context
 from .verdicts import is_failing, is_of_the_provider
@@ -132,6 +132,8 @@ class RouterExchange:
         """Reads the response body."""
         self._objects: ObjectAccess | None = None
         """The stored objects of the exchange. None: tenants share no account."""
+        self._batch: BatchAccess | None = None
+        """The batch that the exchange creates or shows."""
         self._collector: idempotency.ReplyCollector | None = None
         """Keeps the reply for repeated requests. None: the request has no idempotency key."""
         self._recorder: ReplyRecorder | None = None
@@ -185,6 +187,8 @@ class RouterExchange:
                 if isinstance(taken, ImmediateResponse):
                     self._order.replied()
                     return taken
+                if self._batch is not None:
+                    await self._batch.respond(event, taken, self._response, self.id)
                 return await self._objects.respond(event, taken, self._response) if self._objects is not None else taken
             case RequestHeaders():
                 command = await self._request_headers(event)
@@ -283,7 +287,7 @@ class RouterExchange:
             large = is_large(parsed.call.raw)
             self._recorder = ReplyRecorder(gateway, identified, parsed.call)
         if parsed.call.operation == "passed":
-            await self._work(large, check_batch, gateway, identified, parsed.call)
+            self._batch = await batch_access(gateway, identified, parsed.call, partial(self._work, large))
         routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
         self._objects = await object_access(gateway, identified, parsed.call, candidates, large=large)
@@ -372,6 +376,9 @@ class RouterExchange:
         self, read: ReadCall, candidates: Sequence[Candidate], limiter: Limiter, limits: CallerLimits
     ) -> Reservation:
         """Reserves the most that this call can cost in all limits of its caller, in one step. `closed` settles it."""
+        batch = self._batch.reservation(limits) if self._batch is not None else None
+        if batch is not None:
+            return await limiter.admit(self.id, limits, batch)
         priced = limits.count_dollars
         request = await self._work(read.large, most_of, self._gateway, read, candidates, priced=priced)
         return await limiter.admit(self.id, limits, request)
@@ -477,7 +484,7 @@ class RouterExchange:
             parsed.forget()
         if parsed.call.operation != "chat":
             return self._receive(
-                sent, answered, operation_body(gateway, answered, inflater, self._objects, end=event.end)
+                sent, answered, operation_body(gateway, answered, inflater, self._objects, self._batch, end=event.end)
             )
         if event.end:
             raise UpstreamError("the provider answered without a body")
@@ -573,11 +580,9 @@ class RouterExchange:
         lookup, call = record.request.lookup, record.request.call
         if lookup is not None and call is not None:
             store_reply(gateway, call, record.response, lookup, settlement.cost, keep=not self._bug)
-        for sink in gateway.sinks:
-            try:
-                sink(settlement)
-            except Exception as bug:  # noqa: BLE001 - an exception of one sink must not stop the others
-                gateway.report(bug)
+        send(gateway, settlement)
+        if self._batch is not None:
+            self._batch.closed(settlement)
         if self._collector is not None:  # last, so that it cannot prevent the settlement
             self._collector.close()
 

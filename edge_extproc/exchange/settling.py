@@ -112,6 +112,15 @@ def access_log_facts(gateway: Gateway, record: ExchangeRecord) -> Mapping[str, o
     return {name: value for name, value in facts.items() if value is not None}
 
 
+def send(gateway: Gateway, settlement: Settlement) -> None:
+    """Gives a settlement to all sinks."""
+    for sink in gateway.sinks:
+        try:
+            sink(settlement)
+        except Exception as bug:  # noqa: BLE001 - an exception of one sink must not stop the others
+            gateway.report(bug)
+
+
 def settlement_of(
     gateway: Gateway, exchange_id: str, record: ExchangeRecord, times: ExchangeTimes, state: State, why: Closing
 ) -> Settlement:

@@ -122,6 +122,18 @@ class ReservationRequest(NamedTuple):
     """Micro-dollars at the assumed prices, for rules with `allow_unpriced`."""
     model: str = ""
     """The model's name, for error messages."""
+    batch: bool = False
+    """The provider answers within hours, so that limits of a minute do not count its tokens."""
+
+
+class Charged(NamedTuple):
+    """What was added to one counter, and may be corrected later."""
+
+    key: str
+    is_money: bool
+    amount: int
+    """Micro-dollars or tokens."""
+    expires: int
 
 
 class Reservation(NamedTuple):
@@ -164,6 +176,15 @@ class Limiter(Protocol):
     async def count(self, exchange_id: str, rules: CallerLimits) -> Reservation:
         """Counts a request that uses no tokens, no dollars and no concurrency, such as a cache hit. Used instead of
         `admit`; raises the same errors."""
+        ...
+
+    def charge(self, exchange_id: str) -> tuple[Charged, ...]:
+        """Counts the whole reservation as used, as for a batch whose usage is known much later. Returns the counters
+        of tokens and dollars, for `correct`. The exchange has no reservation afterwards."""
+        ...
+
+    def correct(self, corrections: Sequence[tuple[str, int, int]]) -> None:
+        """Adds amounts, which may be negative, to counters that `charge` has returned: key, amount and expiry."""
         ...
 
     def settle(self, settlement: Settlement) -> None:

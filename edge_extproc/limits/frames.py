@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from .base import (
     CallerLimits,
+    Charged,
     LimitRule,
     Measure,
     Reservation,
     ReservationRequest,
+    ReserveResult,
     SettleResult,
     WindowCounter,
     WindowCounters,
@@ -97,3 +99,56 @@ class FinishedCall(NamedTuple):
     settled: SettleResult
     reservation: OpenReservation | None
     """None: it is not known whether the reservation was made."""
+
+
+def by_measures(rules: CallerLimits) -> tuple[tuple[tuple[int, LimitRule], ...], tuple[tuple[int, ...], ...]]:
+    """`least` and `by_measure` of a frame, without the rules of runs: the store knows the maximum that applies."""
+    least: dict[int, LimitRule] = {}
+    places: dict[str, list[int]] = {}
+    for place, rule in enumerate(rules.rules):
+        if rule.level == "run":
+            continue
+        places.setdefault(rule.measure, []).append(place)
+        kind = KINDS[rule.measure]
+        if rule.hard and (kind not in least or rule.maximum < least[kind].maximum):
+            least[kind] = rule
+    return tuple(least.items()), tuple(map(tuple, places.values()))
+
+
+def counts_minute(rule: LimitRule) -> bool:
+    """Whether the rule counts the tokens of a minute, which those of a batch do not belong to."""
+    return rule.measure == "tokens" and rule.window == "minute"
+
+
+def without_minutes(frame: WindowFrame, amounts: Sequence[int]) -> list[int]:
+    """The amounts of a batch."""
+    return [0 if counts_minute(rule) else amount for rule, amount in zip(frame.rules.rules, amounts, strict=True)]
+
+
+def charged_by(reservation: OpenReservation) -> tuple[Charged, ...]:
+    """The counters of tokens and dollars with the reserved amounts."""
+    frame = reservation.frame
+    return tuple(
+        Charged(counter.key, rule.measure == "dollars", amount, counter.expires)
+        for rule, counter, amount in zip(frame.rules.rules, frame.counters.items, reservation.amounts, strict=True)
+        if rule.measure in ("tokens", "dollars") and not counts_minute(rule)
+    )
+
+
+def record_counts(frame: WindowFrame, amounts: Sequence[int], result: ReserveResult, now: float) -> None:
+    """Keeps the counts that the store has reported with a reservation."""
+    for last, counter, amount, used in zip(frame.last_counts, frame.counters.items, amounts, result.used, strict=True):
+        last.counter = counter
+        last.total = used + amount if result.ok else used
+        last.at = now
+
+
+def update_counts(reservation: OpenReservation, used: Sequence[int], now: float) -> None:
+    """Applies a settlement to the last reported counts, which saves a read."""
+    frame = reservation.frame
+    for last, counter, amount, spent in zip(
+        frame.last_counts, frame.counters.items, reservation.amounts, used, strict=True
+    ):
+        if spent >= 0 and last.counter is not None and last.counter.key == counter.key:
+            last.total = max(0, last.total + spent - amount)
+            last.at = now

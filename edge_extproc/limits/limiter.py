@@ -28,6 +28,7 @@ from .base import (
     MAX_AMOUNT,
     MICRO,
     CallerLimits,
+    Charged,
     LimitListener,
     LimitRule,
     LimitStatus,
@@ -52,6 +53,12 @@ from .frames import (
     LastCount,
     OpenReservation,
     WindowFrame,
+    by_measures,
+    charged_by,
+    counts_minute,
+    record_counts,
+    update_counts,
+    without_minutes,
 )
 from .memory import MemoryLimitStore
 from .rate_limit_headers import amount_text, limit_headers
@@ -230,12 +237,28 @@ class PolicyLimiter:
             return
         settings = self._settings
         spent = spent_by(settlement, settings.assumed_input, settings.assumed_output)
-        used = tuple([spent[kind] for kind in reservation.frame.kinds])
+        self._finish(settlement.exchange_id, reservation, tuple([spent[kind] for kind in reservation.frame.kinds]))
+
+    def charge(self, exchange_id: str) -> tuple[Charged, ...]:
+        reservation = self._open.pop(exchange_id, None)
+        if reservation is None:
+            return ()
+        self._finish(exchange_id, reservation, (-1,) * len(reservation.amounts))
+        return charged_by(reservation)
+
+    def correct(self, corrections: Sequence[tuple[str, int, int]]) -> None:
+        if self._store is None:
+            self._memory.correct(corrections)
+            return
+        self._queue.extend(corrections)
+        self._wake.set()
+
+    def _finish(self, exchange_id: str, reservation: OpenReservation, used: tuple[int, ...]) -> None:
         if reservation.shared:
-            self._queue.append(FinishedCall(SettleResult(settlement.exchange_id, used), reservation))
+            self._queue.append(FinishedCall(SettleResult(exchange_id, used), reservation))
             self._wake.set()
             return
-        self._memory.settle_now(settlement.exchange_id, used)
+        self._memory.settle_now(exchange_id, used)
         if self._store is None:
             return
         # The reservation was made locally while the store was down, so the store needs the used amounts.
@@ -330,6 +353,7 @@ class PolicyLimiter:
 
     async def _settle_some(self, store: LimitStore) -> None:
         """Writes one batch. After a failure it goes back into the queue: settling a lease twice changes nothing."""
+        is_unsure = False
         some = [self._queue.popleft() for _ in range(min(len(self._queue), _SETTLE_BATCH))]
         leases = [each for each in some if isinstance(each, FinishedCall)]
         amounts = [each for each in some if not isinstance(each, FinishedCall)]
@@ -338,12 +362,15 @@ class PolicyLimiter:
                 await store.settle([each.settled for each in leases])
                 for settled, reservation in leases:
                     if reservation is not None:
-                        self._update_last_counts(reservation, settled.used)
+                        update_counts(reservation, settled.used, self._clock())
                 leases = []
+            is_unsure = True
             if amounts:
                 await store.add(amounts)
         except BaseException:  # also a cancellation: the settlements must not be lost
-            self._queue.extendleft([*amounts, *leases])
+            # An amount that was perhaps given back is not given back again.
+            again = [each for each in amounts if each[1] >= 0 or not is_unsure]
+            self._queue.extendleft([*again, *leases])
             raise
 
     async def _renew_all(self, store: LimitStore) -> None:
@@ -378,15 +405,7 @@ class PolicyLimiter:
             self._windows.at(rule.window, rule.zone, now) if rule.window not in (None, "run") else None
             for rule in rules.rules
         )
-        least: dict[int, LimitRule] = {}
-        by_measure: dict[str, list[int]] = {}
-        for place, rule in enumerate(rules.rules):
-            if rule.level == "run":  # the store knows the maximum that applies
-                continue
-            by_measure.setdefault(rule.measure, []).append(place)
-            kind = KINDS[rule.measure]
-            if rule.hard and (kind not in least or rule.maximum < least[kind].maximum):
-                least[kind] = rule
+        least, by_measure = by_measures(rules)
         counters = [counter_of(*each, now) for each in zip(rules.rules, rules.keys, spans, strict=True)]
         last = [self._last_count(rule, key) for rule, key in zip(rules.rules, rules.keys, strict=True)]
         if self._store is None:
@@ -400,8 +419,8 @@ class PolicyLimiter:
             WindowCounters(counters),
             tuple(KINDS[rule.measure] for rule in rules.rules),
             tuple(last),
-            tuple(least.items()),
-            tuple(map(tuple, by_measure.values())),
+            least,
+            by_measure,
             tuple(header_fields(rule, span) for rule, span in zip(rules.rules, spans, strict=True)),
             tuple((place, rule.warn_at) for place, rule in enumerate(rules.rules) if rule.warn_at is not None),
             next((rule for rule in rules.rules if rule.measure == "dollars" and not rule.allow_unpriced), None),
@@ -436,10 +455,13 @@ class PolicyLimiter:
             dollars = request.assumed
         requested = (1, request.tokens, dollars, 1, 0)
         for kind, rule in frame.least:
+            if request.batch and counts_minute(rule):
+                continue
             if requested[kind] > rule.maximum:
                 self._listener.refused(rule)
                 raise never_fits(rule, requested[kind])
-        return [min(requested[kind], MAX_AMOUNT) for kind in frame.kinds]
+        amounts = [min(requested[kind], MAX_AMOUNT) for kind in frame.kinds]
+        return without_minutes(frame, amounts) if request.batch else amounts
 
     async def _reserve(
         self, exchange_id: str, frame: WindowFrame, amounts: Sequence[int], weight: int
@@ -468,7 +490,7 @@ class PolicyLimiter:
                 self._mark_up()
                 if not result.ok:
                     del self._open[exchange_id]
-                self._record_counts(frame, amounts, result)
+                record_counts(frame, amounts, result, self._clock())
                 return result, frame.counters
         if not all(rule.local for rule in frame.rules.rules):
             raise PolicyUnavailable(
@@ -521,31 +543,12 @@ class PolicyLimiter:
         used = last.total if last.counter is not None and last.counter.key == counter.key else 0
         return max(0, counter.maximum - used) // self._settings.share_of
 
-    def _record_counts(self, frame: WindowFrame, amounts: Sequence[int], result: ReserveResult) -> None:
-        now, ok = self._clock(), result.ok
-        for last, counter, amount, used in zip(
-            frame.last_counts, frame.counters.items, amounts, result.used, strict=True
-        ):
-            last.counter = counter
-            last.total = used + amount if ok else used
-            last.at = now
-
     def _record_runs(self, frame: WindowFrame, result: ReserveResult) -> None:
         for place in frame.runs:
             last = frame.last_counts[place]
             last.run_maximum = result.before[place]
             if self._store is None:
                 last.total = result.used[place]
-
-    def _update_last_counts(self, reservation: OpenReservation, used: Sequence[int]) -> None:
-        """Applies a settlement to the last reported counts, which saves a read."""
-        now, frame = self._clock(), reservation.frame
-        for last, counter, amount, spent in zip(
-            frame.last_counts, frame.counters.items, reservation.amounts, used, strict=True
-        ):
-            if spent >= 0 and last.counter is not None and last.counter.key == counter.key:
-                last.total = max(0, last.total + spent - amount)
-                last.at = now
 
     # --- refusals and warnings
 

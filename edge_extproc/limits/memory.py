@@ -170,7 +170,12 @@ class MemoryLimitStore:
     async def add(self, amounts: Sequence[tuple[str, int, int]]) -> None:
         for key, amount, expires in amounts:
             self._expires.setdefault(key, expires)
-            self._counters[key] = min(self._counters.get(key, 0) + amount, MAX_COUNT)
+            self._counters[key] = min(max(0, self._counters.get(key, 0) + amount), MAX_COUNT)
+
+    def correct(self, amounts: Sequence[tuple[str, int, int]]) -> None:
+        """The same for counters that still exist: a window that is over is not corrected."""
+        for key, amount, _ in amounts:
+            self._change(key, amount)
 
     async def renew(self, leases: Sequence[str], seconds: int) -> None:
         until = self._clock() + seconds

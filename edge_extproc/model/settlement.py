@@ -23,6 +23,14 @@ Outcome: TypeAlias = Literal[
 ]
 
 
+Booking: TypeAlias = Literal[
+    "charge",  # the most that a new batch can cost
+    "credit",  # the charge is taken back, because the usage is known: its cost is negative
+    "usage",  # what the batch has used
+]
+BATCH = "batch"
+"""The operation of a booking."""
+
 Phase: TypeAlias = Literal[
     "request_headers", "request_body", "request_trailers", "response_headers", "response_body", "response_trailers"
 ]
@@ -114,6 +122,8 @@ class Settlement:
     max_output_tokens: int | None = None
     phases: tuple[PhaseTime, ...] = ()
     """The times of the agent's phases, in order."""
+    booking: Booking | None = None
+    """An entry of a batch, which is no exchange of its own: only the ledger, the log and sums of usage have it."""
 
     @property
     def may_have_been_used(self) -> bool:

@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from ..model.plausible import MOST_DOLLARS, is_plausible_count
-from ..model.settlement import Settlement
+from ..model.settlement import BATCH, Settlement
 from ..model.usage import BUCKETS, Usage
 
 SUFFIX = ".journal"
@@ -131,11 +131,16 @@ def plausible(row: LedgerRow) -> LedgerRow:
     """The same row, unless an amount is negative or too large for one exchange (model/plausible.py). Then the amounts
     count as unknown: no tokens, unpriced. A number cut to the bound would still make every sum wrong."""
     changes: dict[str, Any] = {}
-    if not all(is_plausible_count(getattr(row, name)) for name in BUCKETS) or not _is_money(row.cost):
+    if not all(is_plausible_count(getattr(row, name)) for name in BUCKETS) or not _is_money(_amount(row)):
         changes = {**dict.fromkeys(BUCKETS, 0), "cost": None, "unpriced": True, "estimated": True}
     if not is_plausible_count(row.saved_tokens) or not _is_money(row.saved_cost):
         changes |= {"saved_tokens": 0, "saved_cost": 0}
     return msgspec.structs.replace(row, **changes) if changes else row
+
+
+def _amount(row: LedgerRow) -> int | None:
+    """The row's cost. That of a batch may be a credit."""
+    return abs(row.cost) if row.cost is not None and row.operation == BATCH else row.cost
 
 
 def _is_money(amount: int | None) -> bool:

@@ -21,6 +21,7 @@ from sqlalchemy import ColumnElement, Engine, and_, case, delete, func, select, 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
+from ..model.settlement import BATCH
 from . import journal
 from .journal import LedgerRow, dollars, encode_row
 from .quarantine import Quarantine
@@ -155,7 +156,8 @@ class Ledger:
                 raise ValueError(f"no dimension {name!r}; have {', '.join(DIMENSIONS)}")
         groups = [usage.c[name] for name in by]
         sums = [
-            func.count().label("requests"),
+            func.count().label("rows"),
+            func.sum(_one_if(usage.c.operation.is_distinct_from(BATCH))).label("requests"),
             func.sum(_one_if(usage.c.outcome != "ok")).label("failed"),
             func.sum(_one_if(usage.c.cache == "hit")).label("cache_hits"),
             func.sum(_one_if(usage.c.unpriced)).label("unpriced"),
@@ -165,7 +167,7 @@ class Ledger:
         with self._engine.connect() as connection:
             rows = connection.execute(statement).mappings().all()
         # Without a dimension, SQL returns one row of nulls for no rows.
-        return [_total(row, by) for row in rows if row["requests"]]
+        return [_total(row, by) for row in rows if row["rows"]]
 
     def spent(self, start_ms: int, end_ms: int) -> list[CallerSpend]:
         """What each caller has spent with requests that began from `start_ms` until before `end_ms`, Unix time in

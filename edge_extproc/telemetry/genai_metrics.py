@@ -100,7 +100,7 @@ class GenAiMetrics:
         self._of_kind: dict[tuple[str | None, str | None, str | None, str], _Histograms] = {}
 
     def settle(self, s: Settlement) -> None:
-        if s.cache in _NO_PROVIDER_CALLED:
+        if s.cache in _NO_PROVIDER_CALLED or s.booking is not None:
             return
         of = self._of_kind.get((s.operation, s.provider, s.model, s.outcome)) or self._find(s)
         if of is None:

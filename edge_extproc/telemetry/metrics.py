@@ -360,13 +360,18 @@ class Metrics:
         self._open_circuits.is_open, self._open_circuits.named = is_open, named
 
     def settle(self, s: Settlement) -> None:
-        """Counts one finished exchange."""
+        """Counts one finished exchange, or what a batch has used."""
+        if s.booking in ("charge", "credit"):
+            return
         names = self.names
         model = _known(s.model, names.models)
         provider = _known(s.provider, names.providers)
         labels = (_known(s.tenant, names.tenants), model, provider)
         series = self._series.get(labels) or self._add(labels)
 
+        if s.booking is not None:
+            self._use(s, series, model, provider)
+            return
         series.outcomes[s.outcome] = series.outcomes.get(s.outcome, 0) + 1
         trace_id = s.trace_id
         stream = "true" if s.stream else "false"
@@ -379,10 +384,7 @@ class Metrics:
         self._responses.add(_known(s.dialect, names.dialects), NONE if s.status is None else status)
         self._request_bytes.add(by=s.request_bytes)
         self._response_bytes.add(by=s.response_bytes)
-        if s.usage is not None:
-            _add_up(s.usage, series.tokens)
-        if s.cost is not None:
-            series.cost = s.cost if series.cost is None else series.cost + s.cost
+        self._use(s, series, model, provider)
         if s.time_to_first_token is not None:
             self._first_token.by_labels[model, provider].observe(s.time_to_first_token, trace_id)
             if s.time_per_output_token is not None:
@@ -400,18 +402,24 @@ class Metrics:
                 self.credentials.refused(refusing, attempt.account_problem, attempt.status)
         if s.outcome != "ok":
             self._fail(s)
-        if s.unpriced:
-            self._unpriced.add(model, provider)
-        if s.estimated:
-            self._estimated.add(provider)
-        if s.usage is not None and s.usage.unreadable:
-            self._unreadable.add(provider, by=s.usage.unreadable)
         if s.garbled:
             self._garbled.add(provider, by=s.garbled)
         if s.dropped:
             self._dropped.add(provider, by=len(s.dropped))
         if s.cache is not None:
             self._cache.settle(s, model)
+
+    def _use(self, s: Settlement, series: _Series, model: str, provider: str) -> None:
+        if s.usage is not None:
+            _add_up(s.usage, series.tokens)
+        if s.cost is not None:
+            series.cost = s.cost if series.cost is None else series.cost + s.cost
+        if s.unpriced:
+            self._unpriced.add(model, provider)
+        if s.estimated:
+            self._estimated.add(provider)
+        if s.usage is not None and s.usage.unreadable:
+            self._unreadable.add(provider, by=s.usage.unreadable)
 
     def snapshot(self) -> bytes:
         """All metrics as bytes for merge.py."""

@@ -114,8 +114,8 @@ async def run_worker(
     journal = open_journal(config, index, metrics.journal_failed)
 
     def count_closed(settlement: Settlement) -> None:
-        del settlement
-        metrics.closed()
+        if settlement.booking is None:
+            metrics.closed()
 
     # The journal first: what is charged must not be lost if another sink fails.
     sinks = (*((journal.write,) if journal is not None else ()), count_closed, metrics.settle, access.write)

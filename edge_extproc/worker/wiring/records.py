@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...config.provider import ProviderConfig
 from ...config.schema import Config
 from ...records.base import RecordStore
+from ...records.batches import Batches
 from ...records.file import FileRecords
 from ...records.owners import ObjectOwners, ProviderAccount
 from ...records.repeats import Repeats, RepeatSettings
@@ -26,6 +27,11 @@ def build_owners(config: Config, store: RecordStore) -> ObjectOwners | None:
     accounts = _accounts(config)
     one_tenant = len({caller.tenant for caller in config.callers}) <= 1
     return ObjectOwners(store, accounts, one_tenant=one_tenant) if accounts else None
+
+
+def build_batches(config: Config, store: RecordStore) -> Batches:
+    names: dict[tuple[object, ...], str] = {}
+    return Batches(store, {name: names.setdefault(_identity(each), name) for name, each in config.providers.items()})
 
 
 def build_repeats(config: Config, store: RecordStore) -> Repeats:

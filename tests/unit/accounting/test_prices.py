@@ -288,6 +288,30 @@ def test_a_row_of_zeros_is_free_because_someone_said_so() -> None:
 # --- memory
 
 
+def test_a_request_in_a_batch_has_the_factor_of_its_host_or_of_its_row() -> None:
+    own = Override("mine", "big*", Decimal(1), Decimal(2), tiers={"batch": Decimal("0.6"), "flex": Decimal("0.4")})
+    priced = table().with_overrides([own])
+    factors = [
+        priced.batch_factor(provider, model, host=host)
+        for provider, model, host in (
+            ("openai", "gpt-4o-mini", "a"),
+            ("anthropic", "claude-haiku-4-5", "b"),
+            ("", "big-1", "mine"),
+            ("", "llama", "vllm"),
+        )
+    ]
+
+    assert [Decimal("0.5"), Decimal("0.5"), Decimal("0.6"), Decimal(1)] == factors
+
+
+def test_a_call_alone_does_not_get_the_price_of_a_batch() -> None:
+    own = Override("mine", "big*", Decimal(1), Decimal(2), tiers={"batch": Decimal("0.6"), "flex": Decimal("0.4")})
+    priced, usage = table().with_overrides([own]), Usage(input=1_000_000)
+
+    assert Decimal(1) == priced.cost("", "big-1", usage, host="mine", tiers=["batch"])
+    assert Decimal("0.4") == priced.cost("", "big-1", usage, host="mine", tiers=["flex"])
+
+
 def test_passing_model_names_do_not_fill_the_memory() -> None:
     own = PriceTable(overrides=[_HOUSE])
     for number in range(MAX_CACHED + 100):

@@ -419,6 +419,55 @@ async def test_a_call_whose_taking_was_not_answered_takes_nothing_in_the_end(val
     assert "1.00" == headers["x-ratelimit-remaining-dollars"]
 
 
+@pytest.mark.parametrize("shape", ["own", "shared"])
+async def test_a_charge_counts_whole_until_it_is_corrected(valkey: RunningValkey, shape: str) -> None:
+    tenant = f"t{uuid.uuid4().hex}"
+    rules = [
+        replace(each, tenant=tenant, name=tenant)
+        for each in (dollars(10), rule("tokens", 100, "day"), rule("tokens", 5), rule("concurrent", 1))
+    ]
+    by = limiter(*rules, store=shared(valkey) if shape == "shared" else None, now=time.time)
+    who, ask = replace(ANN, tenant=tenant), ReservationRequest(50, 6 * MICRO, batch=True)
+    by.start()
+    await admit(by, f"{tenant}-1", ask, who)
+    charged = by.charge(f"{tenant}-1")
+    by.settle(used(f"{tenant}-1", 0))
+    await until(lambda: by.unsettled == 0)
+
+    assert [(True, 6 * MICRO), (False, 50)] == [(each.is_money, each.amount) for each in charged]
+    assert () == by.charge(f"{tenant}-1")
+    await refused(by, ask, f"{tenant}-2", who)
+    by.correct([(each.key, -each.amount // 2, each.expires) for each in charged])
+    await until(lambda: by.unsettled == 0)
+    totals = {use.limit[3:]: use.total for use in await by.uses()}
+    assert (3 * MICRO, 25) == (totals["dollars", "day"], totals["tokens", "day"])
+    await admit(by, f"{tenant}-3", ask, who)
+    await by.close()
+
+
+async def test_what_was_perhaps_given_back_is_not_given_back_again(valkey: RunningValkey) -> None:
+    """The store added it, and its answer was lost."""
+    store = shared(valkey)
+    key = f"{uuid.uuid4().hex}:tenant:t:dollars:day:1"
+    expires = int(time.time()) + 1000
+    await store.add([(key, 10, expires)])
+    add = store.add
+
+    async def lost(amounts: Any) -> None:
+        store.add = add
+        await add(amounts)
+        raise LimitStoreDown("no answer")
+
+    store.add = lost
+    by = limiter(dollars(1), store=store, now=Now())
+    by.start()
+    by.correct([(key, -4, expires)])
+    await until(lambda: by.unsettled == 0 and store.add == add)
+
+    assert [6] == list(await store.read([key]))
+    await by.close()
+
+
 async def test_leases_of_calls_under_way_are_renewed(valkey: RunningValkey) -> None:
     tenant = uuid.uuid4().hex
     by = limiter(rule("concurrent", 1, tenant=tenant, name=tenant), store=shared(valkey), lease_seconds=1)

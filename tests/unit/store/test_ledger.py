@@ -115,6 +115,30 @@ def test_unpriced_is_not_free(engine: Engine) -> None:
     assert (2, 1, Decimal("0.00001875")) == (total.requests, total.unpriced, total.cost)
 
 
+def test_the_rows_of_a_batch_add_up_and_are_no_requests(engine: Engine) -> None:
+    batch = replace(SETTLED, operation="batch", usage=None)
+    charge, credit = (
+        replace(batch, exchange_id="b.charge0", cost=Decimal(7), booking="charge"),
+        replace(batch, exchange_id="b.credit0", cost=Decimal(-7), booking="credit"),
+    )
+    used = replace(SETTLED, operation="batch", exchange_id="b.usage0", cost=Decimal("2.5"), booking="usage")
+    ledger = Ledger(engine)
+    rows = [row for row in map(row_of, (charge, credit, used, used)) if row is not None]
+    ledger.add(rows[:3])
+    ledger.add(rows)
+
+    (total,) = ledger.totals([], UsageFilter())
+    assert (0, Decimal("2.5"), 25, 0) == (total.requests, total.cost, sum(total.tokens.values()), total.unpriced)
+    assert [Decimal("2.5")] == [each.cost for each in ledger.spent(0, 2_000_000_000_000)]
+
+
+def test_only_a_batch_has_a_negative_cost() -> None:
+    row = row_of(replace(SETTLED, cost=Decimal(-7)))
+
+    assert row is not None
+    assert (None, True) == (row.cost, row.unpriced)
+
+
 def test_sums_do_not_overflow(engine: Engine) -> None:
     row = row_of(replace(SETTLED, cost=Decimal(9_000_000)))
     assert row is not None

@@ -1,0 +1,193 @@
+"""Reads what a batch has used: from its status, or from the lines of its results."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..codecs.content_encoding import Inflater
+from ..codecs.json_values import UNREADABLE, decode_reply
+from ..errors import EdgeError, UpstreamError
+from ..model.content import Json
+from ..model.plausible import is_plausible
+from ..model.reply_summary import summary_of
+from ..model.usage import Usage
+from ..operations.metering.usage import usage_of
+from ..records.batches import OpenBatch
+from .commands import CONTINUE, Command
+from .events import ResponseBody
+from .ports import Gateway
+from .response_bodies import BodyReader
+
+MESSAGES = "/messages/batches"
+_ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+# Tokens of the longest plausible prompt and reply of one request, beside what its bytes can make.
+_MOST_ADDED = 10_000_000
+# Requests of a batch that was not read. Providers take at most 100,000.
+_MOST_REQUESTS = 100_000
+# Bytes. A longer line cannot be read. The results of a whole batch are bounded too, if they are compressed.
+_LONGEST_LINE, _MOST_DECODED = 32 << 20, 4 << 30
+
+
+class BatchUsage(NamedTuple):
+    by_model: dict[str, Usage]
+    """By the model's name in the replies; "" if they name none."""
+    unknown: bool = False
+    """A part of it could not be read, or is not plausible."""
+
+
+class BatchEnd(NamedTuple):
+    """What a status says of a batch that has ended."""
+
+    output: str | None
+    """The id of the file with its results."""
+    usage: BatchUsage | None
+    """None: only its results show it."""
+
+
+class _Reply(msgspec.Struct):
+    body: msgspec.Raw = msgspec.Raw(b"")
+    status_code: Any = None
+    type: Any = None
+    message: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Result(msgspec.Struct):
+    response: _Reply | None = None
+    result: _Reply | None = None
+
+
+_result = msgspec.json.Decoder(_Result).decode
+
+
+def read_end(batch: OpenBatch, reply: Json) -> BatchEnd | None:
+    """None: the batch has not ended, or the reply is not the status of a batch."""
+    if not isinstance(reply, dict):
+        return None
+    counts = reply.get("request_counts")
+    counts = counts if isinstance(counts, dict) else {}
+    if batch.path == MESSAGES:
+        if reply.get("processing_status") != "ended":
+            return None
+        return BatchEnd(None, BatchUsage({}) if counts.get("succeeded") == 0 else None)
+    if reply.get("status") not in _ENDED:
+        return None
+    output, model = reply.get("output_file_id"), reply.get("model")
+    output = output if isinstance(output, str) and output else None
+    usage = usage_of(reply)
+    models = batch.cost.models if batch.cost is not None else ()
+    if usage is not None and usage.total > 0 and len(models) <= 1 and _is_plausible(batch, usage):
+        return BatchEnd(output, BatchUsage({model if isinstance(model, str) else "": usage}))
+    if output is None and not counts.get("completed"):
+        return BatchEnd(None, BatchUsage({}))
+    return BatchEnd(output, None)
+
+
+def _is_plausible(batch: OpenBatch, usage: Usage) -> bool:
+    """Whether the usage of a whole batch is possible for its requests."""
+    cost = batch.cost
+    requests, size = (cost.requests, cost.size) if cost is not None else (_MOST_REQUESTS, 0)
+    if usage.unreadable or usage.prompt_unknown or usage.completion_unknown:
+        return False
+    return 0 <= usage.prompt <= size + requests * _MOST_ADDED and 0 <= usage.completion <= requests * _MOST_ADDED
+
+
+class ResultLines:
+    """Adds up the usage in the results of a batch, which come in any portions."""
+
+    def __init__(self, gateway: Gateway, batch: OpenBatch) -> None:
+        self._gateway = gateway
+        self._batch = batch
+        self._begun = bytearray()
+        self._lines = 0
+        self._by_model: dict[str, Usage] = {}
+        self._unknown = False
+        url = batch.cost.url if batch.cost is not None else ""
+        self._url = "/v1/messages" if batch.path == MESSAGES else url
+
+    def feed(self, data: bytes) -> None:
+        lines = data.split(b"\n")
+        self._begun += lines[0]
+        for line in lines[1:]:
+            self._take(bytes(self._begun))
+            self._begun[:] = line
+        if len(self._begun) > _LONGEST_LINE:
+            self.lose()
+            self._begun.clear()
+
+    def close(self) -> BatchUsage:
+        self._take(bytes(self._begun))
+        self._begun.clear()
+        unknown = self._unknown or self._lines > (self._batch.cost.requests if self._batch.cost else _MOST_REQUESTS)
+        return BatchUsage(self._by_model, unknown)
+
+    def lose(self) -> None:
+        """A part of the results cannot be read."""
+        self._unknown = True
+
+    def _take(self, line: bytes) -> None:
+        if self._unknown or not line.strip():
+            return
+        try:
+            result = _result(line)
+            raw = b""
+            if result.result is not None and result.result.type == "succeeded":
+                raw = bytes(result.result.message)
+            elif result.response is not None and result.response.status_code in (200, None):
+                raw = bytes(result.response.body)
+            if not raw or raw == b"null":
+                return
+            model, usage = self._usage(raw)
+        except (*UNREADABLE, EdgeError):
+            self.lose()
+            return
+        self._lines += 1
+        if usage is None or not self._is_plausible(usage):
+            self.lose()
+            return
+        before = self._by_model.get(model)
+        self._by_model[model] = usage if before is None else before + usage
+        if len(self._by_model) > _MOST_REQUESTS:
+            self.lose()
+
+    def _is_plausible(self, usage: Usage) -> bool:
+        if usage.unreadable or usage.prompt_unknown or usage.completion_unknown or not is_plausible(usage):
+            return False
+        size = self._batch.cost.size if self._batch.cost is not None else 0
+        return usage.prompt <= size + _MOST_ADDED and usage.completion <= _MOST_ADDED
+
+    def _usage(self, raw: bytes) -> tuple[str, Usage | None]:
+        gateway = self._gateway
+        if self._url:
+            dialect, route = gateway.routes.match("POST", self._url)
+            if not route.format:
+                summary = dialect.read_summary(raw) or summary_of(dialect.read_reply(raw))
+                return summary.model or "", summary.usage
+        reply = decode_reply(raw)
+        model = reply.get("model") if isinstance(reply, dict) else None
+        form = gateway.formats[route.format] if self._url and route.format else None
+        return model if isinstance(model, str) else "", form.read_usage(reply) if form else usage_of(reply)
+
+
+class ResultsBody(BodyReader):
+    """The results of a batch, which pass unchanged."""
+
+    __slots__ = ("_inflater", "_lines", "length", "usage")
+
+    def __init__(self, lines: ResultLines, encoding: str | None) -> None:
+        self._lines = lines
+        self._inflater = Inflater.of(encoding, _MOST_DECODED)
+        self.length = 0
+        self.usage: BatchUsage | None = None
+        """None: the results are not complete."""
+
+    def take(self, event: ResponseBody) -> Command:
+        self.length += len(event.body)
+        try:
+            self._lines.feed(self._inflater.feed(event.body) if self._inflater is not None else event.body)
+        except UpstreamError:
+            self._lines.lose()
+        if event.end:
+            self.usage = self._lines.close()
+        return CONTINUE
