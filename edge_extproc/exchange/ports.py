@@ -24,6 +24,7 @@ from ..model.wire_names import WireNames
 from ..operations.base import OperationFormat
 from ..providers.base import Provider
 from ..records.owners import ObjectOwners
+from ..records.reasoning import ReasoningAccounts
 from ..records.repeats import Repeats
 from ..routing.base import ModelTable, PassthroughEndpoints, Planner
 from ..telemetry.base import Tracer
@@ -83,6 +84,8 @@ class Gateway:
     """None if no role or policy restricts anything."""
     owners: ObjectOwners | None = None
     """None: no account of a provider is shared by tenants."""
+    reasoning: ReasoningAccounts | None = None
+    """None: all providers of encrypted reasoning use one account."""
     repeats: Repeats | None = None
     """None: idempotency keys have no effect here."""
     limiter: Limiter | None = None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ...config.provider import ProviderConfig
 from ...config.schema import Config
+from ...dialects.base import Dialect, SealingDialect
+from ...providers.base import Provider
 from ...records.base import RecordStore
 from ...records.file import FileRecords
 from ...records.owners import ObjectOwners, ProviderAccount
+from ...records.reasoning import ReasoningAccounts
 from ...records.repeats import Repeats, RepeatSettings
 from ...records.watched import WatchedRecords
 
@@ -26,6 +31,20 @@ def build_owners(config: Config, store: RecordStore) -> ObjectOwners | None:
     accounts = _accounts(config)
     one_tenant = len({caller.tenant for caller in config.callers}) <= 1
     return ObjectOwners(store, accounts, one_tenant=one_tenant) if accounts else None
+
+
+def build_reasoning(
+    config: Config, providers: Mapping[str, Provider], dialects: Mapping[str, Dialect], store: RecordStore
+) -> ReasoningAccounts | None:
+    """None if at most one account makes encrypted reasoning."""
+    sealing = {name for name, dialect in dialects.items() if isinstance(dialect, SealingDialect)}
+    chosen = {each.provider for row in config.rows().values() for each in row if each.dialect in sealing}
+    names: dict[tuple[object, ...], str] = {}
+    accounts = {}
+    for name, provider in config.providers.items():
+        if name in chosen or not sealing.isdisjoint(providers[name].formats("chat", "")):
+            accounts[name] = names.setdefault(_identity(provider), name)
+    return ReasoningAccounts(store, accounts) if len(names) > 1 else None
 
 
 def build_repeats(config: Config, store: RecordStore) -> Repeats:
