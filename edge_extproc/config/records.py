@@ -14,8 +14,8 @@ from .secrets import Secret
 
 
 class RecordsConfig(ConfigSection):
-    """The store of records: the owners of objects at a provider's account, and the replies of requests with an
-    Idempotency-Key."""
+    """The store of records: the owners of objects at a provider's account, the accounts that made encrypted
+    reasoning, and the replies of requests with an Idempotency-Key."""
 
     url: Annotated[Secret, AfterValidator(redis_url)] | None = None
     """A Redis or Valkey that writes to disk, for several gateways. Default: limiter.url if limiter.replicas is more

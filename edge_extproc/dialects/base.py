@@ -221,6 +221,20 @@ class StatefulDialect(Protocol):
         ...
 
 
+@runtime_checkable
+class SealingDialect(Protocol):
+    """A dialect with encrypted reasoning that only the account which made it can decrypt. It leaves out the items with
+    `Call.unreadable` when it writes a request on the raw lane."""
+
+    def sealed_in_request(self, raw: bytes) -> tuple[tuple[bytes, ...], frozenset[bytes]]:
+        """The encrypted texts in a request, and those without which the conversation cannot go on."""
+        ...
+
+    def sealed_in_reply(self, raw: bytes) -> tuple[bytes, ...]:
+        """The encrypted texts in a reply, or in an event of a stream."""
+        ...
+
+
 def header(headers: Headers, name: str) -> str | None:
     """The first value of a header, or None."""
     for key, value in headers:

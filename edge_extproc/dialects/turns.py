@@ -48,6 +48,17 @@ def arguments_of(text: str) -> JsonObject | None:
     return value if isinstance(value, dict) else None
 
 
+RAW_ARGUMENTS = "raw_arguments"
+"""The member with the text of arguments that are no object, in a format whose calls have an object."""
+
+
+def object_of(text: str) -> tuple[JsonObject, bool]:
+    """The arguments of a call in the history as an object, and whether they were one. Models produce invalid JSON, and
+    their callers return it with the error of the tool: the next request must contain it (docs/adr/199)."""
+    arguments = arguments_of(text)
+    return ({RAW_ARGUMENTS: text}, False) if arguments is None else (arguments, True)
+
+
 def is_cut_call(part: Part, finish: Finish | None) -> bool:
     """Whether a part is a call that was cut off with its reply. A complete reply of a format whose calls have an object
     cannot hold it: clients would execute it without arguments."""
@@ -213,10 +224,9 @@ class Translation(DropList, ABC, Generic[B]):
         if not part.id:
             where = self._member(path, "id")
             raise BadRequest(f"{where} is missing: a tool call needs an id, which its result repeats", param=where)
-        arguments = arguments_of(part.arguments)
-        if arguments is None:
-            where = self._member(path, "arguments")
-            raise BadRequest(f"{where} is not a JSON object", param=where)
+        arguments, is_object = object_of(part.arguments)
+        if not is_object:
+            self._drop_member(path, "arguments", part.arguments)
         self._drop_member(path, "signature", part.signature)
         return arguments
 

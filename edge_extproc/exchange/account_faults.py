@@ -25,6 +25,8 @@ _OF_THE_REQUEST: frozenset[FaultKind] = frozenset(
     {"content_filter", "context_length", "too_large", "rate_limit", "overloaded", "timeout", "conflict", "method"}
 )
 _PAYMENT_REQUIRED, _FORBIDDEN, _QUOTA = 402, 403, 429
+# All formats answer 400 to a prompt that is too long, and clients look for it: they compact the conversation then.
+_BAD_REQUEST, _OVERFLOWS = 400, frozenset({413, 422})
 # Google answers 403 to a request that names a file, a cached content or an object of Cloud Storage which our account
 # may not read or which does not exist. Every caller can name one. At the start only: a message may quote the request.
 _OF_A_NAMED_OBJECT = re.compile(
@@ -53,6 +55,8 @@ def account_problem(fault: Fault, operation: Operation = "chat") -> AccountProbl
 def for_caller(fault: Fault, operation: Operation = "chat") -> Fault:
     """A provider's fault as the caller gets it. An error about our account becomes an error of the gateway, without
     the provider's text. A used-up quota stays: clients recognize its code, and do not repeat the request."""
+    if fault.kind == "context_length" and fault.status in _OVERFLOWS:
+        return replace(fault, status=_BAD_REQUEST)
     problem = account_problem(fault, operation)
     if problem is None or (problem == "payment" and fault.status == _QUOTA):
         return fault

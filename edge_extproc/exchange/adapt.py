@@ -8,6 +8,7 @@ call is parsed and written in the provider's dialect.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -54,6 +55,8 @@ def adapt(
     path = target.path(call.operation, candidate.model, stream=call.stream)
     upstream_call = partial(UpstreamCall, call.operation, target.name, candidate.model, call.stream, path)
     if target.name == call.dialect:
+        if unreadable := call.foreign_reasoning.get(candidate.provider):
+            call = replace(call, unreadable=unreadable)
         written = target.splice(call, candidate.model, provider.profile)
         request = provider.request(upstream_call(written.body, betas=call.betas))
         return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))

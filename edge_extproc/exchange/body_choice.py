@@ -20,6 +20,7 @@ from .object_access import ObjectAccess
 from .operation import OperationResponse
 from .phases import Sent
 from .ports import Gateway
+from .reasoning_access import ReasoningAccess
 from .relay import CrossRelay, RawRelay, Relay
 from .reply_calls import ReplyCalls
 from .response_bodies import (
@@ -78,7 +79,12 @@ def operation_body(
 
 
 def chat_body(
-    gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflater | None, objects: ObjectAccess | None
+    gateway: Gateway,
+    sent: Sent,
+    answered: Answered,
+    inflater: Inflater | None,
+    objects: ObjectAccess | None,
+    reasoning: ReasoningAccess | None,
 ) -> BodyChoice:
     """A requested stream is passed on in chunks. An unrequested stream, or a complete reply, is buffered."""
     call, upstream, caller = answered.call, answered.dialect, answered.caller_dialect
@@ -104,8 +110,8 @@ def chat_body(
     same = upstream.name == caller.name and stream_type == upstream.stream_type
     relay: Relay
     if same:
-        watch = ids.watch if ids is not None else None
-        relay = RawRelay(reader, writer, hide_usage=not call.wants_usage, fold=whole, chat=True, watch=watch)
+        watches = [each.watch for each in (ids, reasoning) if each is not None]
+        relay = RawRelay(reader, writer, hide_usage=not call.wants_usage, fold=whole, chat=True, watches=watches)
     else:
         relay = CrossRelay(
             reader,

@@ -25,6 +25,7 @@ from ..operations.base import OperationFormat
 from ..providers.base import Provider
 from ..records.batches import Batches
 from ..records.owners import ObjectOwners
+from ..records.reasoning import ReasoningAccounts
 from ..records.repeats import Repeats
 from ..routing.base import ModelTable, PassthroughEndpoints, Planner
 from ..telemetry.base import Tracer
@@ -86,6 +87,8 @@ class Gateway:
     """None: no account of a provider is shared by tenants."""
     batches: Batches | None = None
     """None: batches are neither priced nor settled."""
+    reasoning: ReasoningAccounts | None = None
+    """None: all providers of encrypted reasoning use one account."""
     repeats: Repeats | None = None
     """None: idempotency keys have no effect here."""
     limiter: Limiter | None = None

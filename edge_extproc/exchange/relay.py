@@ -7,7 +7,7 @@ one: after a failure, the caller gets an error event of its dialect and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -148,15 +148,15 @@ class RawRelay:
         hide_usage: bool,
         fold: Fold | None = None,
         chat: bool = False,
-        watch: Callable[[Frame], None] | None = None,
+        watches: Sequence[Callable[[Frame], None]] = (),
     ) -> None:
-        """`watch` gets each frame that does not only add text."""
+        """`watches` get each frame that does not only add text."""
         self.tally = Tally(fold)
         self._reader = reader
         self._writer = writer
         self._hide_usage = hide_usage
         self._chat = chat
-        self._watch = watch
+        self._watches = watches
         self._skim = reader.skim if fold is None and isinstance(reader, SkimmingReader) else _nothing_skimmed
 
     def feed(self, data: bytes) -> bytes:
@@ -172,8 +172,8 @@ class RawRelay:
                     tally.has_token = tally.has_parts = True
                 passed.append(frame.raw)
                 continue
-            if self._watch is not None:
-                self._watch(frame)
+            for watch in self._watches:
+                watch(frame)
             is_passed = self._observe(self._reader.read(frame))
             if tally.failed is not None:
                 passed.append(self._failed_frame(tally.failed, frame.raw))
@@ -194,9 +194,9 @@ class RawRelay:
         if self.tally.failed is not None:
             return b""
         frames, events = self._reader.close()
-        if self._watch is not None:
+        for watch in self._watches:
             for frame in frames:
-                self._watch(frame)
+                watch(frame)
         self._observe(events)
         if self.tally.failed is not None:  # the last frame, if there is one, is incomplete
             return self._writer.write(Failed(self.tally.failed))

@@ -78,6 +78,7 @@ from .phases import (
 from .ports import Gateway
 from .prompt_size import read_prompt
 from .read_call import read_call
+from .reasoning_access import ReasoningAccess, reasoning_access
 from .repeating import cached_reply, store_reply
 from .request_ids import with_ids_of_response, with_request_id
 from .response import CachedReply, OwnReply, Receiving, RefusedResponse, ResponsePhase, head_of
@@ -134,6 +135,8 @@ class RouterExchange:
         """The stored objects of the exchange. None: tenants share no account."""
         self._batch: BatchAccess | None = None
         """The batch that the exchange creates or shows."""
+        self._reasoning: ReasoningAccess | None = None
+        """The encrypted reasoning of the exchange. None: all accounts can decrypt it, or its format has none."""
         self._collector: idempotency.ReplyCollector | None = None
         """Keeps the reply for repeated requests. None: the request has no idempotency key."""
         self._recorder: ReplyRecorder | None = None
@@ -189,6 +192,8 @@ class RouterExchange:
                     return taken
                 if self._batch is not None:
                     await self._batch.respond(event, taken, self._response, self.id)
+                if self._reasoning is not None:
+                    await self._reasoning.note(event, taken, self._response)
                 return await self._objects.respond(event, taken, self._response) if self._objects is not None else taken
             case RequestHeaders():
                 command = await self._request_headers(event)
@@ -293,6 +298,10 @@ class RouterExchange:
         self._objects = await object_access(gateway, identified, parsed.call, candidates, large=large)
         if self._objects is not None:
             candidates = self._objects.able(candidates)
+        self._reasoning = await reasoning_access(gateway, identified, parsed.call)
+        if self._reasoning is not None:
+            self._reasoning.annotate(parsed)
+            candidates = self._reasoning.able(candidates)
         read = self._request = ReadCall(identified, parsed, routing, candidates, large)
         if identified.rights is not None:
             candidates = identified.rights.narrow(parsed.call, candidates)
@@ -414,6 +423,8 @@ class RouterExchange:
             plan = replace(plan, fallback=permitted(identified.rights, call, plan.fallback))
         if self._objects is not None and plan.fallback:
             plan = replace(plan, fallback=self._objects.permitted(plan.fallback))
+        if self._reasoning is not None and plan.fallback:
+            plan = replace(plan, fallback=self._reasoning.permitted(plan.fallback))
         return plan
 
     def _stale(self, admitted: Admitted) -> ImmediateResponse | None:
@@ -488,7 +499,9 @@ class RouterExchange:
             )
         if event.end:
             raise UpstreamError("the provider answered without a body")
-        return self._receive(sent, answered, chat_body(gateway, sent, answered, inflater, self._objects))
+        return self._receive(
+            sent, answered, chat_body(gateway, sent, answered, inflater, self._objects, self._reasoning)
+        )
 
     def _unseen_request(self, event: ResponseHeaders) -> Command:
         """An earlier filter answered a request that ext_proc has not seen."""

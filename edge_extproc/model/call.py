@@ -19,6 +19,7 @@ Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completion
 """`passed`: an operation that is authenticated, routed and metered, but not translated. `stored`: an operation on what
 the gateway stores for its callers."""
 NO_TIERS: Mapping[str, str] = Nothing()
+NO_FOREIGN: Mapping[str, frozenset[bytes]] = Nothing()
 
 
 @frozen_dataclass
@@ -83,6 +84,10 @@ class Call:
     stored: StoredCall | None = None
     """None: the gateway has no store of conversations, or the dialect does not use it. `raw` contains the stored
     context."""
+    foreign_reasoning: Mapping[str, frozenset[bytes]] = NO_FOREIGN
+    """For each provider that cannot decrypt some of the encrypted reasoning in `raw`: these texts."""
+    unreadable: frozenset[bytes] = frozenset()
+    """Those of the provider that the request is written for."""
 
 
 @frozen_dataclass

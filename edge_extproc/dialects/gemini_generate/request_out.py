@@ -32,6 +32,7 @@ from ...model.content import (
 )
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..hosted_tools import for_gemini
+from ..turns import object_of
 from .content import DETAILS, GOOGLES_FILE, JSON_TYPE, MADE_ID, TIERS, as_one_object, media_type_of
 from .fields import MOST_STOPS, SCALARS, TITLE, Block
 from .models import BUDGET_TO_EFFORT, generation_of
@@ -223,14 +224,9 @@ class RequestWriter(DropList):
         if part.id and not MADE_ID.fullmatch(part.id):
             call["id"] = part.id
         self._names[part.id] = part.name
-        if part.arguments.strip() not in ("", "null"):  # Groq's models write null for no arguments
-            arguments = as_one_object(part.arguments)
-            if arguments is None:
-                where = self._member(path, "arguments")
-                raise BadRequest(f"{where} is not a JSON object", param=where)
-            call["args"] = arguments
-        else:
-            call["args"] = {}
+        call["args"], is_object = object_of(part.arguments)
+        if not is_object:
+            self._drop_member(path, "arguments", part.arguments)
         block: Block = {"functionCall": call}
         if part.signature is not None:
             block["thoughtSignature"] = part.signature

@@ -27,7 +27,7 @@ from ..hosted_tools import for_responses, is_offered
 from ..openai_chat import PLUGIN as CHAT
 from ..pictures import shown_by_user
 from .fields import NAME, SPELLING, TITLE, WIRE
-from .history import is_worth_a_look, mended_history
+from .history import is_worth_a_look, mended_history, sealed_in_request, sealed_texts
 from .reply import read_reply, write_reply
 from .request_in import probe, read_chat, why_no_call
 from .request_out import RequestWriter
@@ -76,12 +76,18 @@ class OpenAIResponses:
         changes: dict[str, json_splice.Change] = {"model": encode(model)}
         dropped: tuple[str, ...] = ()
         try:
-            if is_worth_a_look(call.raw, host):
-                mended, dropped = mended_history(call.raw, host)
+            if call.unreadable or is_worth_a_look(call.raw, host):
+                mended, dropped = mended_history(call.raw, host, call.unreadable)
                 changes.update(mended)
             return Written(json_splice.splice(call.raw, changes), dropped)
         except ValueError as exc:
             raise BadRequest(f"the body cannot be forwarded: {exc}") from exc
+
+    def sealed_in_request(self, raw: bytes) -> tuple[tuple[bytes, ...], frozenset[bytes]]:
+        return sealed_in_request(raw)
+
+    def sealed_in_reply(self, raw: bytes) -> tuple[bytes, ...]:
+        return sealed_texts(raw)
 
     def path(self, operation: Operation, model: str, *, stream: bool) -> str:
         del model, stream

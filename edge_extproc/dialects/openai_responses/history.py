@@ -27,7 +27,32 @@ _CALL_ID = re.compile(rb'"call_id"\s*:\s*"([^"]*)"\s*[,}]')
 _MADE_PICTURE_ID = re.compile(r"ig_[0-9a-f]{32}")
 _SHOWN = "The picture that you made:"
 _LONG_CALL_ID = re.compile(rb'"call_id"\s*:\s*"[^"]{65}')
+# A quote within a text of JSON is escaped, so this matches no text of a caller or a model.
+_SEALED = re.compile(rb'"encrypted_content"\s*:\s*"([^"]+)"')
+_COMPACTION = re.compile(rb'"compaction[a-z_]*"')
 _USER = re.compile(rb'"(?:user|safety_identifier)"\s*:')
+
+
+def sealed_texts(raw: bytes) -> tuple[bytes, ...]:
+    """The encrypted texts in a body or an event, without those that the gateway made."""
+    if b'"encrypted_content"' not in raw:
+        return ()
+    texts = [text.replace(b"\\/", b"/") for text in _SEALED.findall(raw)]
+    return tuple(dict.fromkeys(text for text in texts if not text.startswith(MARK.encode())))
+
+
+def sealed_in_request(raw: bytes) -> tuple[tuple[bytes, ...], frozenset[bytes]]:
+    """The encrypted texts, and those of them that stand for the conversation before them."""
+    texts = sealed_texts(raw)
+    if not texts or not _COMPACTION.search(raw):
+        return texts, frozenset()
+    items = read_body(raw).get("input")
+    compacted = [
+        item.get("encrypted_content")
+        for item in (items if isinstance(items, list) else ())
+        if isinstance(item, dict) and str(item.get("type")).startswith("compaction")
+    ]
+    return texts, frozenset(text.encode("utf-8", "surrogatepass") for text in compacted if isinstance(text, str))
 
 
 def is_worth_a_look(raw: bytes, host: HostProfile) -> bool:
@@ -44,10 +69,12 @@ def is_worth_a_look(raw: bytes, host: HostProfile) -> bool:
     )
 
 
-def mended_history(raw: bytes, host: HostProfile) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+def mended_history(
+    raw: bytes, host: HostProfile, unreadable: frozenset[bytes] = frozenset()
+) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
     """The input without the reasoning of other providers, and without other values that the host refuses. A host
-    refuses foreign reasoning as forged or unknown. A host that requires unsigned reasoning gets it. Other items keep
-    their bytes."""
+    refuses foreign reasoning as forged or unknown. `unreadable`: the encrypted texts that the host's account cannot
+    decrypt. A host that requires unsigned reasoning gets it. Other items keep their bytes."""
     body = read_body(raw)
     changes: dict[str, json_splice.Change] = {}
     dropped: list[str] = []
@@ -63,7 +90,7 @@ def mended_history(raw: bytes, host: HostProfile) -> tuple[dict[str, json_splice
     changed = False
     unique = UniqueIds()
     for i, (item, row) in enumerate(zip(items, _rows.decode(_members.decode(raw)["input"]), strict=True)):
-        if not isinstance(item, dict) or not (edit := _edit(item, host, unique, i)):
+        if not isinstance(item, dict) or not (edit := _edit(item, host, unique, i, unreadable)):
             rows.append(bytes(row))
             continue
         changed = True
@@ -84,7 +111,7 @@ class _Edit:
     """The field of it that was rewritten, or "" for all of it; None if nothing is lost."""
 
 
-def _edit(item: Item, host: HostProfile, unique: UniqueIds, place: int) -> _Edit | None:
+def _edit(item: Item, host: HostProfile, unique: UniqueIds, place: int, unreadable: frozenset[bytes]) -> _Edit | None:
     call_id = item.get("call_id")
     if isinstance(call_id, str):
         is_call = not str(item.get("type")).endswith("_output")
@@ -93,6 +120,9 @@ def _edit(item: Item, host: HostProfile, unique: UniqueIds, place: int) -> _Edit
         return None if new == call_id else _Edit({**item, "call_id": new}, ".call_id")
     if item.get("type") == "image_generation_call":
         return _picture_edit(item)
+    sealed = item.get("encrypted_content") if unreadable else None
+    if isinstance(sealed, str) and sealed.encode("utf-8", "surrogatepass") in unreadable:
+        return _Edit(None, "")
     if item.get("type") != "reasoning" or not (is_made(item) or (host.refusals and _is_foreign(item))):
         return None
     part = read_reasoning_item(item, "")

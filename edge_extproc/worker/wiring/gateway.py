@@ -45,7 +45,7 @@ from ...telemetry.base import Tracer
 from ...telemetry.metrics import LabelNames
 from .limits import build_bounds
 from .providers import build_providers
-from .records import build_batches, build_owners
+from .records import build_batches, build_owners, build_reasoning
 from .routing import build_planner
 
 _ID_BYTES = 18
@@ -158,6 +158,7 @@ def build_gateway(
         access=merge_policies(config, managed, names),
         owners=build_owners(config, records) if records is not None else None,
         batches=build_batches(config, records) if records is not None else None,
+        reasoning=build_reasoning(config, providers, dialects, records) if records is not None else None,
         repeats=repeats if config.idempotency.enabled else None,
         limiter=limiter,
         bounds=build_bounds(config),

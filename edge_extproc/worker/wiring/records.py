@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ...config.provider import ProviderConfig
 from ...config.schema import Config
+from ...dialects.base import Dialect, SealingDialect
+from ...providers.base import Provider
 from ...records.base import RecordStore
 from ...records.batches import Batches
 from ...records.file import FileRecords
 from ...records.owners import ObjectOwners, ProviderAccount
+from ...records.reasoning import ReasoningAccounts
 from ...records.repeats import Repeats, RepeatSettings
 from ...records.watched import WatchedRecords
 
@@ -32,6 +37,20 @@ def build_owners(config: Config, store: RecordStore) -> ObjectOwners | None:
 def build_batches(config: Config, store: RecordStore) -> Batches:
     names: dict[tuple[object, ...], str] = {}
     return Batches(store, {name: names.setdefault(_identity(each), name) for name, each in config.providers.items()})
+
+
+def build_reasoning(
+    config: Config, providers: Mapping[str, Provider], dialects: Mapping[str, Dialect], store: RecordStore
+) -> ReasoningAccounts | None:
+    """None if at most one account makes encrypted reasoning."""
+    sealing = {name for name, dialect in dialects.items() if isinstance(dialect, SealingDialect)}
+    chosen = {each.provider for row in config.rows().values() for each in row if each.dialect in sealing}
+    names: dict[tuple[object, ...], str] = {}
+    accounts = {}
+    for name, provider in config.providers.items():
+        if name in chosen or not sealing.isdisjoint(providers[name].formats("chat", "")):
+            accounts[name] = names.setdefault(_identity(provider), name)
+    return ReasoningAccounts(store, accounts) if len(names) > 1 else None
 
 
 def build_repeats(config: Config, store: RecordStore) -> Repeats:

@@ -72,7 +72,6 @@ INTO = (
     r"accepts image/png",
     r"accepts pdf, csv",
     r"accepts opus, wav",
-    r"(function.arguments|args|input|arguments) is not a JSON object",
     r"nested too deeply",
 )
 # And out of it.

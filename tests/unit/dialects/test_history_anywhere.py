@@ -39,6 +39,8 @@ class Turn:
     """Where the model makes some."""
     refusal: bool = False
     """Where the format has them."""
+    arguments: str = '{"city": "Rome"}'
+    """Of its calls, where the format has a text."""
 
 
 NO, PNG = "I cannot do that.", "aGk="
@@ -49,6 +51,7 @@ TURNS = st.builds(
     st.lists(st.sampled_from(["a", "b", "c"]), max_size=3, unique=True).map(tuple),
     st.booleans(),
     st.booleans(),
+    st.sampled_from(['{"city": "Rome"}', '{"city": "Ro', "[]", '["Rome"]', '"Rome"', "", "null", "Rome"]),
 ).filter(lambda turn: bool(turn.text or turn.calls))
 
 
@@ -140,7 +143,7 @@ def native(name: str, turn: Turn, number: int = 0) -> Json:
                     "id": f"fc_{c}{number}",
                     "call_id": f"call_{c}{number}",
                     "name": "weather",
-                    "arguments": "{}",
+                    "arguments": turn.arguments,
                 }
                 for c in turn.calls
             ]
@@ -155,7 +158,7 @@ def native(name: str, turn: Turn, number: int = 0) -> Json:
             if turn.calls:
                 # Kimi's ids; vLLM's are longer than OpenAI takes
                 made = {"a": f"functions.weather:{number}", "b": f"chatcmpl-tool-{number:032}", "c": f"call_c{number}"}
-                function = {"name": "weather", "arguments": json.dumps(args)}
+                function = {"name": "weather", "arguments": turn.arguments}
                 ids = [made[c] if is_kimi else f"call_{c}{number}" for c in turn.calls]
                 message["tool_calls"] = [{"id": id, "type": "function", "function": function} for id in ids]
             choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if turn.calls else "stop"}

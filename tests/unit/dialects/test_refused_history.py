@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from asking import CHAT, CONVERSE, DIALECTS, GEMINI, MESSAGES, RESPONSES, Json, Provider, provider_request
+from asking import CHAT, CONVERSE, DIALECTS, GEMINI, MESSAGES, PROVIDERS, RESPONSES, Json, Provider, provider_request
 
 from edge_extproc.dialects.strict_schema import is_strict
 from edge_extproc.errors import Unsupported
@@ -288,6 +288,48 @@ def test_no_arguments_are_an_empty_object(target: Provider, arguments: str) -> N
         written = request["messages"][1]["tool_calls"][0]["function"]["arguments"]
 
     assert "{}" == written
+
+
+NO_OBJECTS = [
+    "{",
+    '{"a": 1',
+    "[]",
+    '["a"]',
+    '"x"',
+    "7",
+    "true",
+    '{"a": 1}{"b": 2}',
+    "city=Rome",
+    "\u00e4\n",
+    "[" * 50_000,
+]
+
+
+@pytest.mark.parametrize("arguments", NO_OBJECTS)
+@pytest.mark.parametrize("source", [CHAT, RESPONSES])
+@pytest.mark.parametrize(
+    "target", [CLAUDE, BEDROCK_CLAUDE, NOVA, PROVIDERS["gemini"]], ids=["claude", "bedrock", "nova", "gemini"]
+)
+def test_a_call_without_an_object_stays_in_the_history(target: Provider, source: str, arguments: str) -> None:
+    """Models write such arguments, and the conversation goes on with the error of the tool."""
+    if source == CHAT:
+        body, field = (
+            chat(called("c", arguments=arguments), result("c")),
+            "messages[1].tool_calls[0].function.arguments",
+        )
+    else:
+        call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": arguments}
+        output = {"type": "function_call_output", "call_id": "c", "output": "b"}
+        body, field = {"model": "m", "input": [USER, call, output]}, "input[1].arguments"
+    request, dropped = sent(source, body, target)
+    if target.dialect == GEMINI:
+        written = request["contents"][1]["parts"][0]["functionCall"]["args"]
+    else:
+        block = request["messages"][1]["content"][0]
+        written = block.get("toolUse", block)["input"]
+
+    assert {"raw_arguments": arguments} == written
+    assert (field,) == dropped
 
 
 def test_a_picture_of_another_providers_model_is_shown_by_the_user() -> None:

@@ -287,3 +287,34 @@ def test_a_refusal_without_a_body_is_one_too() -> None:
     exchange.closed("done")
 
     assert (502, "provider_credential_refused") == (last.status, stage.settled[0].code)
+
+
+OVERFLOW = "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens."
+OVERFLOWS = {
+    CHAT: chat(OVERFLOW, "invalid_request_error"),
+    "openai_responses": chat(OVERFLOW, "invalid_request_error", "context_length_exceeded"),
+    MESSAGES: anthropic("invalid_request_error", "prompt is too long: 9000 tokens > 8192 maximum"),
+    GEMINI: google(
+        400, "INVALID_ARGUMENT", "The input token count (9000) exceeds the maximum number of tokens (8192)."
+    ),
+    BEDROCK: {"message": "Input is too long for requested model."},
+}
+RECOGNIZED = {
+    CHAT: b'"context_length_exceeded"',
+    "openai_responses": b'"context_length_exceeded"',
+    MESSAGES: b'"prompt is too long: ',
+    GEMINI: b'"INVALID_ARGUMENT"',
+    BEDROCK: b'"message"',
+}
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("caller", DIALECTS)
+@pytest.mark.parametrize("provider", OVERFLOWS)
+def test_each_client_recognizes_a_prompt_that_is_too_long(provider: str, caller: str, status: int) -> None:
+    """Each format has status 400 for it. Hosts of OpenAI's formats answer 413 or 422 too."""
+    fault = DIALECTS[provider].read_error(status, (), json.dumps(OVERFLOWS[provider]).encode())
+    told, _, written = DIALECTS[caller].write_error(for_caller(fault))
+
+    assert ("context_length", 400) == (fault.kind, told)
+    assert RECOGNIZED[caller] in written

@@ -14,7 +14,9 @@ from edge_extproc.records.memory import MemoryRecords
 from edge_extproc.records.owners import ObjectOwners
 from edge_extproc.records.redis import RedisRecords
 from edge_extproc.records.watched import WatchedRecords
-from edge_extproc.worker.wiring.records import build_owners, build_records
+from edge_extproc.worker.wiring.gateway import build_dialects
+from edge_extproc.worker.wiring.providers import build_providers
+from edge_extproc.worker.wiring.records import build_owners, build_reasoning, build_records
 
 TWO = "callers: [{tenant: a, keys: [{id: a, key: {env: KEY}}]}, {tenant: b}]\n"
 
@@ -110,3 +112,20 @@ async def test_a_store_that_fails_says_so_until_it_works_again(capsys: pytest.Ca
     assert 1 == (told.out + told.err).count("record store down")
     assert 1 == (told.out + told.err).count("record store back")
     await store.close()
+
+
+def reasoning(*rows: str, models: str = "{m: [{provider: p0}]}") -> list[str] | None:
+    """The account of each provider. None: encrypted reasoning needs no records."""
+    text = "providers: {" + ", ".join(f"p{n}: {{{row}}}" for n, row in enumerate(rows)) + "}\n"
+    found = read(f"{TWO}{text}models: {models}\n")
+    built = build_reasoning(found, build_providers(found, None), build_dialects(), MemoryRecords())
+    return None if built is None else [built.account(f"p{n}") for n in range(len(rows))]
+
+
+async def test_accounts_of_encrypted_reasoning_are_those_that_speak_its_format() -> None:
+    one, other, claude = "kind: openai, api_key: sk-1", "kind: openai, api_key: sk-2", "kind: anthropic, api_key: a"
+    host = "kind: openai_compatible, base_url: 'https://h.example/v1', api_key: sk-3"
+
+    assert reasoning(one, claude, one, host) is None
+    assert ["p0", "p0", "p2", "p3"] == reasoning(one, one, other, claude)
+    assert ["p0", "p1"] == reasoning(one, host, models="{m: [{provider: p1, api: responses}]}")
