@@ -10,17 +10,15 @@ from ..model.content import Part
 from ..model.fault import Fault
 from ..model.frozen_dataclass import frozen_dataclass
 from ..model.reply import Fold
+from .account_access import AccountAccess
 from .account_faults import for_caller
 from .adapt import format_of
-from .batches import BatchAccess
 from .commands import BodyMode, Pairs
 from .headers import unwanted
 from .json_answers import JsonAnswers
-from .object_access import ObjectAccess
 from .operation import OperationResponse
 from .phases import Sent
 from .ports import Gateway
-from .reasoning_access import ReasoningAccess
 from .relay import CrossRelay, RawRelay, Relay
 from .reply_calls import ReplyCalls
 from .response_bodies import (
@@ -51,8 +49,7 @@ def operation_body(
     gateway: Gateway,
     answered: Answered,
     inflater: Inflater | None,
-    objects: ObjectAccess | None,
-    batch: BatchAccess | None,
+    account: AccountAccess | None,
     *,
     end: bool,
 ) -> BodyChoice:
@@ -62,6 +59,7 @@ def operation_body(
     operation = OperationResponse(call, gateway.formats, upstream_format)
     removed, encoding = unwanted(answered.head.headers, gateway.response_headers), values.get("content-encoding")
     way = "pass" if end else operation.way(values.get("content-type", ""))
+    objects, batch = (account.objects, account.batch) if account is not None else (None, None)
     results = batch.results_body(answered) if batch is not None and not end else None
     if results is not None:
         return BodyChoice(results, "streamed", removed)
@@ -83,11 +81,11 @@ def chat_body(
     sent: Sent,
     answered: Answered,
     inflater: Inflater | None,
-    objects: ObjectAccess | None,
-    reasoning: ReasoningAccess | None,
+    account: AccountAccess | None,
 ) -> BodyChoice:
     """A requested stream is passed on in chunks. An unrequested stream, or a complete reply, is buffered."""
     call, upstream, caller = answered.call, answered.dialect, answered.caller_dialect
+    objects, reasoning = (account.objects, account.reasoning) if account is not None else (None, None)
     removed = unwanted(answered.head.headers, gateway.response_headers)
     content_type = answered.head.values.get("content-type", "")
     unframer = gateway.providers[answered.candidate.provider].unframe(upstream.name, content_type)

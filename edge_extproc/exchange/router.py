@@ -38,6 +38,7 @@ from ..model.trace import read_traceparent
 from ..records.repeats import IdempotentReply
 from . import headers as header_rules
 from . import idempotency
+from .account_access import AccountAccess, account_access
 from .adapt import dialect_of, first_able
 from .batches import BatchAccess, batch_access
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
@@ -62,7 +63,6 @@ from .headers import firsts
 from .large_bodies import is_large
 from .listing import list_models
 from .notes import notes_of
-from .object_access import ObjectAccess, object_access
 from .open import OpenExchange, OpenExchanges
 from .phases import (
     Admitted,
@@ -78,7 +78,6 @@ from .phases import (
 from .ports import Gateway
 from .prompt_size import read_prompt
 from .read_call import read_call
-from .reasoning_access import ReasoningAccess, reasoning_access
 from .repeating import cached_reply, store_reply
 from .request_ids import with_ids_of_response, with_request_id
 from .response import CachedReply, OwnReply, Receiving, RefusedResponse, ResponsePhase, head_of
@@ -131,12 +130,8 @@ class RouterExchange:
         """Used for every error; the default until the path is known."""
         self._body: BodyReader = NO_BODY
         """Reads the response body."""
-        self._objects: ObjectAccess | None = None
-        """The stored objects of the exchange. None: tenants share no account."""
-        self._batch: BatchAccess | None = None
-        """The batch that the exchange creates or shows."""
-        self._reasoning: ReasoningAccess | None = None
-        """The encrypted reasoning of the exchange. None: all accounts can decrypt it, or its format has none."""
+        self._account: AccountAccess | None = None
+        """State at the provider's account. None: the exchange has nothing to do with any."""
         self._collector: idempotency.ReplyCollector | None = None
         """Keeps the reply for repeated requests. None: the request has no idempotency key."""
         self._recorder: ReplyRecorder | None = None
@@ -190,11 +185,8 @@ class RouterExchange:
                 if isinstance(taken, ImmediateResponse):
                     self._order.replied()
                     return taken
-                if self._batch is not None:
-                    await self._batch.respond(event, taken, self._response, self.id)
-                if self._reasoning is not None:
-                    await self._reasoning.note(event, taken, self._response)
-                return await self._objects.respond(event, taken, self._response) if self._objects is not None else taken
+                account = self._account
+                return taken if account is None else await account.respond(event, taken, self._response, self.id)
             case RequestHeaders():
                 command = await self._request_headers(event)
                 if self._gateway.response_phase_opt_in and isinstance(command, Continue):
@@ -291,17 +283,14 @@ class RouterExchange:
             parsed = await with_context(gateway, identified, parsed)
             large = is_large(parsed.call.raw)
             self._recorder = ReplyRecorder(gateway, identified, parsed.call)
+        batch: BatchAccess | None = None
         if parsed.call.operation == "passed":
-            self._batch = await batch_access(gateway, identified, parsed.call, partial(self._work, large))
+            batch = await batch_access(gateway, identified, parsed.call, partial(self._work, large))
         routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
-        self._objects = await object_access(gateway, identified, parsed.call, candidates, large=large)
-        if self._objects is not None:
-            candidates = self._objects.able(candidates)
-        self._reasoning = await reasoning_access(gateway, identified, parsed.call)
-        if self._reasoning is not None:
-            self._reasoning.annotate(parsed)
-            candidates = self._reasoning.able(candidates)
+        self._account = await account_access(gateway, identified, parsed, candidates, batch, large=large)
+        if self._account is not None:
+            candidates = self._account.able(candidates)
         read = self._request = ReadCall(identified, parsed, routing, candidates, large)
         if identified.rights is not None:
             candidates = identified.rights.narrow(parsed.call, candidates)
@@ -385,7 +374,8 @@ class RouterExchange:
         self, read: ReadCall, candidates: Sequence[Candidate], limiter: Limiter, limits: CallerLimits
     ) -> Reservation:
         """Reserves the most that this call can cost in all limits of its caller, in one step. `closed` settles it."""
-        batch = self._batch.reservation(limits) if self._batch is not None else None
+        batch_access = self._account.batch if self._account is not None else None
+        batch = batch_access.reservation(limits) if batch_access is not None else None
         if batch is not None:
             return await limiter.admit(self.id, limits, batch)
         priced = limits.count_dollars
@@ -421,10 +411,8 @@ class RouterExchange:
         plan = gateway.planner.plan(read.routing, candidates)
         if identified.rights is not None and plan.fallback:
             plan = replace(plan, fallback=permitted(identified.rights, call, plan.fallback))
-        if self._objects is not None and plan.fallback:
-            plan = replace(plan, fallback=self._objects.permitted(plan.fallback))
-        if self._reasoning is not None and plan.fallback:
-            plan = replace(plan, fallback=self._reasoning.permitted(plan.fallback))
+        if self._account is not None and plan.fallback:
+            plan = replace(plan, fallback=self._account.permitted(plan.fallback))
         return plan
 
     def _stale(self, admitted: Admitted) -> ImmediateResponse | None:
@@ -494,14 +482,11 @@ class RouterExchange:
         if not keeps_transcript(gateway, sent.admitted.read.identified.received):
             parsed.forget()
         if parsed.call.operation != "chat":
-            return self._receive(
-                sent, answered, operation_body(gateway, answered, inflater, self._objects, self._batch, end=event.end)
-            )
+            body = operation_body(gateway, answered, inflater, self._account, end=event.end)
+            return self._receive(sent, answered, body)
         if event.end:
             raise UpstreamError("the provider answered without a body")
-        return self._receive(
-            sent, answered, chat_body(gateway, sent, answered, inflater, self._objects, self._reasoning)
-        )
+        return self._receive(sent, answered, chat_body(gateway, sent, answered, inflater, self._account))
 
     def _unseen_request(self, event: ResponseHeaders) -> Command:
         """An earlier filter answered a request that ext_proc has not seen."""
@@ -594,8 +579,8 @@ class RouterExchange:
         if lookup is not None and call is not None:
             store_reply(gateway, call, record.response, lookup, settlement.cost, keep=not self._bug)
         send(gateway, settlement)
-        if self._batch is not None:
-            self._batch.closed(settlement)
+        if self._account is not None and self._account.batch is not None:
+            self._account.batch.closed(settlement)
         if self._collector is not None:  # last, so that it cannot prevent the settlement
             self._collector.close()
 

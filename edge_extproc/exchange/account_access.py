@@ -1,0 +1,71 @@
+"""What one exchange does with state at a provider's account: stored objects, batches, encrypted reasoning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..model.plan import Candidate, Fallback
+from .batches import BatchAccess
+from .commands import Command
+from .events import ResponseBody
+from .object_access import ObjectAccess, object_access
+from .parsed_call import ParsedCall
+from .phases import Identified
+from .ports import Gateway
+from .reasoning_access import ReasoningAccess, reasoning_access
+from .response import ResponsePhase
+
+
+class AccountAccess:
+    """The parts that this exchange needs; None for each that it does not."""
+
+    __slots__ = ("batch", "objects", "reasoning")
+
+    def __init__(
+        self, objects: ObjectAccess | None, batch: BatchAccess | None, reasoning: ReasoningAccess | None
+    ) -> None:
+        self.objects = objects
+        self.batch = batch
+        self.reasoning = reasoning
+
+    def able(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """The candidates whose accounts have all state that the call names. Raises BadRequest if there is none."""
+        if self.objects is not None:
+            candidates = self.objects.able(candidates)
+        return candidates if self.reasoning is None else self.reasoning.able(candidates)
+
+    def permitted(self, fallback: Fallback) -> Fallback:
+        """The same for the candidates of a fallback, of which there may be none."""
+        if self.objects is not None:
+            fallback = self.objects.permitted(fallback)
+        return fallback if self.reasoning is None else self.reasoning.permitted(fallback)
+
+    async def respond(
+        self, event: ResponseBody, command: Command, phase: ResponsePhase | None, exchange_id: str
+    ) -> Command:
+        """The command for a part of the response body, after the state that it shows is recorded."""
+        if self.batch is not None:
+            await self.batch.respond(event, command, phase, exchange_id)
+        if self.reasoning is not None:
+            await self.reasoning.note(event, command, phase)
+        return command if self.objects is None else await self.objects.respond(event, command, phase)
+
+
+async def account_access(
+    gateway: Gateway,
+    identified: Identified,
+    parsed: ParsedCall,
+    candidates: Sequence[Candidate],
+    batch: BatchAccess | None,
+    *,
+    large: bool,
+) -> AccountAccess | None:
+    """None if the exchange has nothing to do with such state. `large`: the body is searched off the event loop. Raises
+    NoSuchObject, BadRequest and PolicyUnavailable."""
+    objects = await object_access(gateway, identified, parsed.call, candidates, large=large)
+    reasoning = await reasoning_access(gateway, identified, parsed.call)
+    if reasoning is not None:
+        reasoning.annotate(parsed)
+    if objects is None and batch is None and reasoning is None:
+        return None
+    return AccountAccess(objects, batch, reasoning)
