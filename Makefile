@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # `LOCK=` installs the newest versions that pyproject.toml allows, not those of requirements/. Use it with a VENV of its own.
 LOCK ?= requirements
 
-.PHONY: up test test-long test-clients test-istio lock-clients attacks soak check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages
+.PHONY: up test test-long test-clients test-istio lock-clients attacks soak check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages helm
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
@@ -104,6 +104,10 @@ bench: $(VENV)/.dev
 SYSTEM_PACKAGES := prometheus postgresql chromium gcc make
 system-packages:
 	@sh deploy/system-packages.sh $(SYSTEM_PACKAGES)
+
+# Helm, for the tests of deploy/helm. As with system-packages, a machine without Go or a network has what it has.
+helm:
+	@sh deploy/helm/install.sh
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* bench/bin
