@@ -172,10 +172,13 @@ def _validate(read: ConfigDocument, around: Surroundings) -> tuple[Config | None
         config = Config.model_validate(_with_pepper(read.values), context=around)
     except ValidationError as exc:
         # include_input=False: a value may be a secret.
-        return None, [_mistake(read, error) for error in exc.errors(include_url=False, include_input=False)]
+        errors = exc.errors(include_url=False, include_input=False)
+        # Of a file in another version, the other mistakes mean nothing: it may have keys that are not known here.
+        of_version = [error for error in errors if error["loc"] == ("version",)]
+        return None, [_mistake(read, error) for error in of_version or errors]
     paths = [(_as_written(read, finding.path), finding.text) for finding in mistakes(config)]
-    errors = [ConfigMistake(read.place(path), path, text) for path, text in paths]
-    return (None if errors else config), errors
+    found = [ConfigMistake(read.place(path), path, text) for path, text in paths]
+    return (None if found else config), found
 
 
 def _with_pepper(values: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from .. import registry
 from ..model.plan import Candidate as PlanCandidate
@@ -29,15 +29,32 @@ from .limits import AllowanceConfig, LimiterConfig
 from .part import ConfigSection, Label, Text, frozen, thawed
 from .prices import PriceConfig
 from .provider import ProviderConfig, ProviderName
+from .quantities import read_integer
 from .records import RecordsConfig
 from .routing import CandidateConfig, ModelOrCandidates, RoutingConfig
 from .store import StoreConfig
 from .telemetry import TelemetryConfig
+from .wrong import wrong
+
+# Higher with each change that gives an existing key another meaning, or removes it (docs/adr/207).
+VERSION = 1
+
+
+def _known_version(value: int) -> int:
+    if value > VERSION:
+        raise wrong(f"this gateway knows version {VERSION} only", "upgrade the gateway, or use the older file")
+    if value < VERSION:
+        raise wrong("there is no such version", f"write {VERSION}")
+    return value
 
 
 class Config(ConfigSection):
     """One configuration. It is immutable, and a stream keeps the one that it began with."""
 
+    version: Annotated[
+        int, BeforeValidator(read_integer), AfterValidator(_known_version), WithJsonSchema({"const": VERSION})
+    ] = VERSION
+    """The version of the file's format. A gateway refuses a newer one than it knows."""
     listen: ListenConfig = ListenConfig()
     """Where callers connect."""
     admin: AdminConfig = AdminConfig()

@@ -75,6 +75,21 @@ def test_a_small_configuration_gets_every_default() -> None:
     assert {"m": (Candidate("p", ""),)} == config.rows()
 
 
+def test_a_file_may_give_its_version() -> None:
+    assert read("version: 1\n") == read("")
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        ("2", "f:1:10: version: '2': this gateway knows version 1 only; upgrade the gateway, or use the older file"),
+        ("0", "f:1:10: version: '0': there is no such version; write 1"),
+    ],
+)
+def test_nothing_else_is_reported_of_a_file_in_another_version(version: str, message: str) -> None:
+    assert message == mistake(f"version: {version}\na_key_of_later: 1\nlisten: {{port: none}}\n")
+
+
 def test_everything_can_be_said() -> None:
     config = read(
         """
