@@ -107,6 +107,14 @@ def _compiled_prices() -> Path:
     return prices.compiled(Path(directory.name))
 
 
+def with_prices(state: Path) -> None:
+    """The price table as an earlier start has left it: compiling takes as long as the start of a worker."""
+    state.mkdir(mode=0o700, exist_ok=True)
+    path = _compiled_prices()
+    with contextlib.suppress(FileExistsError):
+        (state / path.name).hardlink_to(path)
+
+
 def _block(text: str) -> str:
     return textwrap.dedent(text).strip() + "\n" if text.strip() else ""
 
@@ -139,7 +147,7 @@ class RunningGateway:
 
     def start(self) -> None:
         if self._verb == "up":
-            self._with_prices()
+            with_prices(self.directory / ".edge")
         environment = {**os.environ, **self._environment, "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "edge_extproc", *self.arguments],
@@ -155,14 +163,6 @@ class RunningGateway:
         if not any(line.startswith("Stop with") for line in self.lines):
             self.stop()
             raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines[-40:]))
-
-    def _with_prices(self) -> None:
-        """The price table as an earlier start has left it: compiling takes as long as the start of a worker."""
-        state = self.directory / ".edge"
-        state.mkdir(mode=0o700, exist_ok=True)
-        path = _compiled_prices()
-        with contextlib.suppress(FileExistsError):
-            (state / path.name).hardlink_to(path)
 
     def stop(self) -> int:
         """Stops the gateway, and returns its exit code."""

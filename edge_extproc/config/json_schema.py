@@ -8,8 +8,10 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
+import json
 import textwrap
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -57,9 +59,15 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
     return result
 
 
+@cache
+def _encoded() -> str:
+    """JSON, and not the dicts, so that no caller can change what the next one gets."""
+    return json.dumps(Config.model_json_schema(schema_generator=_JsonSchema))
+
+
 def json_schema() -> dict[str, Any]:
     """The schema of the values after environment variables were replaced."""
-    result = Config.model_json_schema(schema_generator=_JsonSchema)
+    result: dict[str, Any] = json.loads(_encoded())
     # The loader adds the default place of the pepper, so a file may omit `auth`.
     result["required"].remove("auth")
     return result

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+from deploy import __main__ as written
+from deploy import alerts, dashboards
+from edge_extproc.telemetry import catalog
 
-from deploy import __main__ as written  # noqa: E402 - deploy/ is no package that is installed
-from deploy import alerts, dashboards  # noqa: E402
-from edge_extproc.telemetry import catalog  # noqa: E402
+ROOT = Path(__file__).parents[2]
 
 NAMES = {entry.name for entry in catalog.entries()}
 SUFFIX = re.compile(r"_(?:bucket|sum|count)$")

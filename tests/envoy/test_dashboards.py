@@ -17,11 +17,10 @@ import httpx2 as httpx
 import pytest
 from gateway import KEY, OTHER_KEY, RunningGateway, free_port, until
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+from deploy import alerts, dashboards
+from edge_extproc.telemetry import catalog
 
-from deploy import alerts, dashboards  # noqa: E402 - deploy/ is no package that is installed
-from edge_extproc.telemetry import catalog  # noqa: E402
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.envoy
 

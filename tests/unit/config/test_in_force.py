@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import structlog
 from config_kit import ENVIRON, read
+from gateway import with_prices
 from settlements import settlement
 
 from edge_extproc import __version__
@@ -51,6 +52,7 @@ def config(directory: Path, more: str = "") -> Config:
 
 @pytest.fixture
 async def force(tmp_path: Path) -> AsyncIterator[WorkerState]:
+    with_prices(tmp_path)
     first = config(tmp_path)
     first.agent.socket_dir.mkdir(parents=True)
     metrics = Metrics(app.metric_names(first), version=__version__, started_at=0.0)

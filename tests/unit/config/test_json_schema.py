@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from edge_extproc.config import load
-from edge_extproc.config.json_schema import descriptions
+from edge_extproc.config.json_schema import descriptions, json_schema
 from edge_extproc.config.part import ConfigSection
 from edge_extproc.config.schema import Config
 
@@ -43,6 +43,15 @@ def test_the_schema_of_a_file_describes_its_settings() -> None:
         if "description" in field
     ]
     assert len(described) > 50
+
+
+def test_what_a_caller_changes_in_a_schema_no_other_caller_gets() -> None:
+    """It is made once a process."""
+    first, expected = json_schema(), json_schema()
+    first["properties"].clear()
+
+    assert expected == json_schema()
+    assert expected["properties"]
 
 
 def test_a_process_does_not_read_its_own_source_to_start() -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from gateway import with_prices
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticSerializationError
@@ -894,6 +895,7 @@ def test_a_server_with_embeddings_alone_has_no_chat(state: Path) -> None:
 
 
 def test_every_chat_model_that_is_listed_by_default_is_one_that_has_a_price(tmp_path: Path) -> None:
+    with_prices(tmp_path)
     table = prices.load(prices.compiled(tmp_path))
     chats = [
         (_price_list(each), name)
