@@ -27,6 +27,7 @@ EdgeError
 │   ├── CredentialRefused  502  the provider refused the gateway's own credential
 │   ├── AccountUnpaid      503  the gateway's account at the provider has no credit
 │   └── Unavailable        503  no provider is available
+├── ProxyMisconfigured     500  the proxy is configured so that a request could pass unread, or with a wrong credential
 ├── PeerError              500  Envoy sent an invalid message; the text is for the log only
 ├── ConfigError            -    an invalid configuration; the text has file, line and what would be valid
 │   └── NoEnvoy            -    no Envoy binary is installed, and none is configured
@@ -239,6 +240,12 @@ class Unavailable(UpstreamError):
     status = 503
     kind: FaultKind = "overloaded"
     code = "no_provider"
+
+
+class ProxyMisconfigured(EdgeError):
+    """The message is for the operator of the proxy. It contains no text of a caller."""
+
+    code = "proxy_misconfigured"
 
 
 class PeerError(EdgeError):

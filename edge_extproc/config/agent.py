@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from .part import Automatic, ConfigSection, IpAddress, Text, automatic, cores, one_of
+from .part import Automatic, ConfigSection, IpAddress, Text, automatic, cores, frozen, one_of, thawed
 from .paths import AnyPath, ReadableFile
 from .quantities import Boolean, Count, Duration, Port
 from .wrong import wrong
@@ -69,6 +70,23 @@ class TcpConfig(ConfigSection):
         return self.port + worker
 
 
+class ConsumerConfig(ConfigSection):
+    """Streams of a proxy that this gateway does not configure (Envoy Gateway, kgateway, agentgateway). Credentials are
+    written only for the provider to which the route is known to go."""
+
+    provider: Text | None = None
+    """Every route with the filter goes to this provider. Absent: an attribute shows the provider."""
+    routes: Annotated[Mapping[Text, Text], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
+        default_factory=dict, validate_default=True
+    )
+    """Names or globs of the proxy's clusters or routes, and their providers: {"httproute/llm/openai/*": openai}."""
+    route_header: Boolean = False
+    """A first filter, without the attributes xds.cluster_name and xds.route_name, sets the header x-edge-provider, by
+    which the proxy selects the route. A second filter, with one of them, writes the request."""
+    full_duplex: Boolean = False
+    """The proxy does not send the modes of its filter, and uses FULL_DUPLEX_STREAMED for both bodies."""
+
+
 class AgentConfig(ConfigSection):
     workers: Annotated[
         Count,
@@ -83,6 +101,8 @@ class AgentConfig(ConfigSection):
     socket_access: Annotated[Literal["owner", "group"], one_of("owner", "group")] = "owner"
     """Who may open the workers' sockets. group: also the group of the sockets, which is the directory's group if the
     directory has the setgid bit (an emptyDir of Kubernetes with an fsGroup)."""
+    consumer: ConsumerConfig = Field(default_factory=dict, validate_default=True)
+    """Other proxies that use the workers for ext_proc."""
     tcp: TcpConfig | None = None
     """Absent: the workers listen on Unix sockets, for an Envoy on the same machine."""
     transport: Literal["http2", "grpcio"] = "http2"

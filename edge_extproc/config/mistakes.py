@@ -36,6 +36,7 @@ def mistakes(config: Config) -> Iterator[Finding]:
     yield from _identity(config)
     yield from _models(config)
     yield from _endpoints(config)
+    yield from _consumer(config)
     yield from _prices(config)
     yield from _cache(config)
     yield from _conversations(config)
@@ -213,6 +214,21 @@ def _prices(config: Config) -> Iterator[Finding]:
     for n, price in enumerate(config.prices):
         if price.provider not in config.providers:
             yield Finding(("prices", n, "provider"), f"there is no provider {price.provider!r}; have {have}")
+
+
+def _consumer(config: Config) -> Iterator[Finding]:
+    consumer, have = config.agent.consumer, ", ".join(sorted(config.providers)) or "none"
+    if consumer.provider is not None:
+        if consumer.provider not in config.providers:
+            text = f"there is no provider {consumer.provider!r}; have {have}"
+            yield Finding(("agent", "consumer", "provider"), text)
+        if consumer.routes or consumer.route_header:
+            text = "routes and route_header have no effect with provider; remove one or the other"
+            yield Finding(("agent", "consumer", "provider"), text)
+    for route, provider in consumer.routes.items():
+        if provider not in config.providers:
+            text = f"there is no provider {provider!r}; have {have}"
+            yield Finding(("agent", "consumer", "routes", route), text)
 
 
 def _endpoints(config: Config) -> Iterator[Finding]:

@@ -7,15 +7,12 @@ from collections.abc import Iterable
 
 from ..config.schema import Config
 from ..model.envoy_names import (
+    CALLERS_HEADERS,
     CALLERS_ID,
     CONTENT_LENGTH,
     NAMESPACE,
-    NO_RETRY,
     PROVIDERS_ID,
     REQUEST_ID,
-    RUN,
-    RUN_LIMIT,
-    RUN_PARENT,
     TRACEPARENT,
 )
 from .envoy_types import Json, core, early_mutation, extension, fields, header_mutation, matcher, mutation_v3
@@ -23,8 +20,6 @@ from .envoy_types import Json, core, early_mutation, extension, fields, header_m
 ATTEMPT_COUNT = "x-envoy-attempt-count"
 # Only Envoy and the agent write these headers. From a caller they could control retries, timeouts or the agent.
 INTERNAL_PREFIXES = ("x-edge-", "x-envoy-")
-# The exceptions, which callers may send. None of them affects authentication.
-CALLERS_HEADERS = ("x-edge-cache-ttl", NO_RETRY, RUN, RUN_PARENT, RUN_LIMIT)
 # Not for providers: the caller's address, and Envoy's counters.
 NOT_UPSTREAM_PREFIXES = (*INTERNAL_PREFIXES, "x-forwarded-")
 

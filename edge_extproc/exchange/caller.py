@@ -7,6 +7,7 @@ from ..model.principal import Principal
 from .events import RequestHeaders
 from .phases import Received
 from .ports import Gateway
+from .route_identity import IDENTITY, sealed_principal
 
 
 def authenticate(gateway: Gateway, received: Received, event: RequestHeaders) -> Principal:
@@ -17,4 +18,9 @@ def authenticate(gateway: Gateway, received: Received, event: RequestHeaders) ->
         principal = gateway.identity_seal.principal(sealed, received.values.get("x-request-id", ""))
         if principal is not None:
             return principal
+    if gateway.route_seal is not None and IDENTITY in received.values:
+        values = received.values
+        return sealed_principal(
+            gateway.route_seal, values[IDENTITY], values.get("x-request-id", ""), gateway.clock.time()
+        )
     return gateway.authenticator.authenticate(event.headers)

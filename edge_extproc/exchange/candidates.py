@@ -46,6 +46,14 @@ def find_candidates(gateway: Gateway, identified: Identified, routing: RoutingRe
     return candidates
 
 
+def of_provider(candidates: Sequence[Candidate], provider: str, call: Call) -> Sequence[Candidate]:
+    """Those of one provider. Raises NoSuchModel without any."""
+    found = tuple(c for c in candidates if c.provider == provider)
+    if not found:
+        raise no_such_model(call.model)
+    return found
+
+
 def most_of(gateway: Gateway, read: ReadCall, candidates: Sequence[Candidate], *, priced: bool) -> ReservationRequest:
     """The most that a call can use. `priced`: a rule counts dollars."""
     call, identified = read.parsed.call, read.identified

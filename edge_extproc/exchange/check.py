@@ -8,6 +8,7 @@ A route's own settings come as `context_extensions`:
     edge.operation  the operation for policies; default: that of the path, in any spelling
     edge.model      the model of the route: a caller who may not use it is refused
     edge.limit      requests: one is taken from the caller's requests per minute
+    edge.cost       dollars of one request: it is taken from the caller's budgets, and the request is counted
     edge.optional   true: a request without a credential is allowed, without an identity
 
 An unknown setting is refused, because a misspelled one would permit too much.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from posixpath import normpath
 from typing import TypeAlias, cast, get_args
 from urllib.parse import unquote
@@ -25,25 +27,31 @@ from urllib.parse import unquote
 from ..auth.api_key import CREDENTIAL_HEADERS
 from ..auth.identity_seal import IdentitySeal
 from ..errors import EdgeError, Forbidden, LimitReached, NoSuchRoute, WrongMethod
-from ..limits.base import CallerLimits
+from ..limits.base import CallerLimits, ReservationRequest
+from ..limits.spending import micro_dollars
 from ..model.call import Operation
 from ..model.checked import AuthzDecision
 from ..model.fault import Fault
 from ..model.globs import allows
 from ..model.principal import Principal
 from ..model.settlement import Settlement
+from ..model.usage import Usage
 from .commands import Pairs
 from .events import Headers
 from .headers import first
 from .ports import Gateway
 
-SETTINGS = frozenset({"edge.tenants", "edge.roles", "edge.operation", "edge.model", "edge.limit", "edge.optional"})
+SETTINGS = frozenset(
+    {"edge.tenants", "edge.roles", "edge.operation", "edge.model", "edge.limit", "edge.cost", "edge.optional"}
+)
 _PREFIX = "edge."
 # Envoy sets it if the caller has shown a certificate.
 CERTIFICATE = "x-forwarded-client-cert"
 # Headers for the service behind the gateway. They replace the caller's headers of these names.
 IDENTITY_HEADERS = ("x-edge-tenant", "x-edge-team", "x-edge-user", "x-edge-key")
 _OPERATIONS = frozenset(get_args(Operation))
+_DOLLARS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
+"""Up to a million dollars, in micro-dollars."""
 _MOST_ESCAPES = 3
 """How often an escape is decoded: each proxy on the way may decode it once."""
 _QUERY = re.compile(r"[?#]")
@@ -151,6 +159,7 @@ class AuthzChecker:
         unknown = sorted(name for name in settings if name.startswith(_PREFIX) and name not in SETTINGS)
         if unknown:
             raise Forbidden(f"this route has unknown settings: {', '.join(unknown)}")
+        cost = _dollars(settings["edge.cost"]) if "edge.cost" in settings else None
         credentials = tuple(name for name, _ in request.headers if name in CREDENTIAL_HEADERS)
         anonymous = not credentials and all(name != CERTIFICATE for name, _ in request.headers)
         if anonymous and settings.get("edge.optional") == "true":
@@ -163,7 +172,9 @@ class AuthzChecker:
         rules = gateway.limiter.rules(principal) if gateway.limiter is not None else None
         if gateway.limiter is not None and rules is not None:
             gateway.limiter.raise_if_blocked(rules)
-            if settings.get("edge.limit") == "requests":
+            if cost is not None:
+                limit_headers = await self._charge(rules, cost)
+            elif settings.get("edge.limit") == "requests":
                 limit_headers = await self._count(rules)
         who = dict(
             zip(IDENTITY_HEADERS, (principal.tenant, principal.team, principal.user, principal.key_id), strict=True)
@@ -238,6 +249,15 @@ class AuthzChecker:
         limiter.settle(Settlement(name, "rejected", None, None, 0.0, 0.0, 0.0))
         return admission.headers
 
+    async def _charge(self, rules: CallerLimits, cost: Decimal) -> Pairs:
+        """Takes a fixed cost and one request from all limits of the caller, in one step."""
+        limiter, name = self._gateway.limiter, self._gateway.new_id()
+        if limiter is None:  # pragma: no cover - the rules come from it
+            return ()
+        admission = await limiter.admit(name, rules, ReservationRequest(0, micro_dollars(cost)))
+        limiter.settle(Settlement(name, "ok", 200, None, 0.0, 0.0, 0.0, usage=Usage(), cost=cost))
+        return admission.headers
+
     def _denied(self, request: AuthzRequest, fault: Fault, limit_headers: Pairs = ()) -> CheckDenied:
         gateway = self._gateway
         path = request.path.partition("?")[0]
@@ -256,6 +276,12 @@ def plain_path(path: str) -> str:
     path = _QUERY.split(path, maxsplit=1)[0]
     steps = [step.partition(";")[0] for step in path.replace("\\", "/").split("/")]
     return "/" + normpath("/".join(steps)).lstrip("/")
+
+
+def _dollars(given: str) -> Decimal:
+    if not _DOLLARS.fullmatch(given):
+        raise Forbidden(f"this route has an unknown cost: {given!r}")
+    return Decimal(given)
 
 
 def _names(given: str | None) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """The commands to Envoy: each event is answered with exactly one.
 
-Hold, Release and Pass are only for a response body in full duplex mode, in which Envoy does not wait for an answer to
+Hold, Release and Pass are only for a body in full duplex mode, in which Envoy does not wait for an answer to
 each message.
 """
 
@@ -61,7 +61,7 @@ class Hold:
 
 @frozen_dataclass
 class Release:
-    """Release the held response headers, followed by these bytes of the body."""
+    """Release the held headers, followed by these bytes of the body."""
 
     set_headers: Pairs = ()
     remove_headers: tuple[str, ...] = ()
@@ -70,6 +70,10 @@ class Release:
     """The body ends here."""
     order: tuple[str, ...] = ()
     """The same as in Continue."""
+    reroute: bool = False
+    """The same as in Continue."""
+    trailers: bool = False
+    """The body ends with trailers, which pass unchanged."""
 
 
 @frozen_dataclass

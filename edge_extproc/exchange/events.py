@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from ..model.content import Nothing
 from ..model.frozen_dataclass import frozen_dataclass
@@ -20,6 +20,17 @@ Metadata: TypeAlias = Mapping[str, Mapping[str, object]]
 NO_METADATA: Metadata = Nothing()
 
 
+FilterBodyMode: TypeAlias = Literal["none", "streamed", "buffered", "buffered_partial", "full_duplex_streamed", "grpc"]
+
+
+@frozen_dataclass
+class BodyModes:
+    """How the filter sends bodies."""
+
+    request: FilterBodyMode
+    response: FilterBodyMode
+
+
 @frozen_dataclass
 class RequestHeaders:
     headers: Headers
@@ -29,6 +40,8 @@ class RequestHeaders:
     """Envoy attributes by their CEL path: str, int, bool or float."""
     metadata: Metadata = field(default=NO_METADATA)
     """Dynamic metadata that Envoy forwards, by namespace."""
+    modes: BodyModes | None = None
+    """None: Envoy does not send them."""
 
 
 @frozen_dataclass
@@ -47,6 +60,8 @@ class ResponseHeaders:
     headers: Headers
     end: bool
     attributes: Attributes = field(default=NOTHING)
+    modes: BodyModes | None = None
+    """Only if no request headers came on this stream."""
 
 
 @frozen_dataclass

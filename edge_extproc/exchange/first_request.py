@@ -7,13 +7,21 @@ from . import headers as header_rules
 from . import idempotency
 from .adapt import Adapted
 from .commands import Continue
+from .consumer_routes import ConsumerRoute
 from .phases import Sent
 from .ports import Gateway
 
 
-def first_request(gateway: Gateway, exchange_id: str, worker: str | None, sent: Sent, adapted: Adapted) -> Continue:
+def first_request(
+    gateway: Gateway,
+    exchange_id: str,
+    worker: str | None,
+    sent: Sent,
+    adapted: Adapted,
+    route: ConsumerRoute | None = None,
+) -> Continue:
     """The command. `adapted` is the request for the first candidate of the plan. `worker` is the address of this
-    worker."""
+    worker. `route`: the only route of the request, which is not selected again."""
     identified, call, plan, request = (
         sent.admitted.read.identified,
         sent.open.parsed.call,
@@ -46,6 +54,10 @@ def first_request(gateway: Gateway, exchange_id: str, worker: str | None, sent: 
         to_set = (*to_set, ("traceparent", received.trace.header))
         # Envoy overwrites the header with its own span when it has a provider. A later filter restores ours from here.
         edge["traceparent"] = received.trace.header
+    if route is not None:
+        names = dict.fromkeys((*to_remove, *route.internal))
+        edge = {"tenant": principal.tenant, "key": principal.key_id}
+        return Continue(to_set, tuple(names), request.body if call.raw else None, metadata={"edge": edge})
     return Continue(
         set_headers=(*to_set, *header_rules.orders(plan), *gateway.cluster_header(plan)),
         remove_headers=to_remove,

@@ -31,6 +31,7 @@ from ..routing.base import ModelTable, PassthroughEndpoints, Planner
 from ..telemetry.base import Tracer
 from .body_limits import DEFAULT_LIMITS, BodyLimits
 from .body_shape import GENEROUS, ShapeBounds
+from .consumer_routes import NO_ROUTES, ConsumerRoutes
 from .host_terms import HostTermsSearch
 from .large_bodies import AT_ONCE, WorkRunner, continue_at_once
 from .object_ids import IdSearch
@@ -112,6 +113,10 @@ class Gateway:
     """The proxy sends response phases only if the answer to the request headers enables them."""
     adds_access_log_facts: bool = False
     """Envoy's access log shows the facts of each exchange."""
+    consumer: ConsumerRoutes = NO_ROUTES
+    """For streams without a role."""
+    route_seal: IdentitySeal | None = None
+    """Seals the identity of a caller between a stream that chooses a route and the next one. None: none chooses."""
     wire_names: WireNames = field(init=False)
     """The field names of all dialects, for searches in bodies of every caller."""
     prompt_search: PromptSearch = field(init=False)

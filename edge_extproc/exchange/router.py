@@ -33,7 +33,7 @@ from ..errors import (
 from ..limits.base import CallerLimits, Limiter, Reservation
 from ..model.envoy_names import CALLERS_ID
 from ..model.fault import Fault
-from ..model.plan import Candidate, Plan
+from ..model.plan import NO_FALLBACK, Candidate, Plan
 from ..model.trace import read_traceparent
 from ..records.repeats import IdempotentReply
 from . import headers as header_rules
@@ -43,8 +43,9 @@ from .adapt import dialect_of, first_able
 from .batches import BatchAccess, batch_access
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
 from .caller import authenticate
-from .candidates import find_candidates, most_of, routing_request
+from .candidates import find_candidates, most_of, of_provider, routing_request
 from .commands import CONTINUE, Command, Continue, ImmediateResponse, Pairs
+from .consumer_routes import ConsumerRoute
 from .counting import can_count, estimated_count
 from .envoy_faults import OF_THE_CALLER, VIA_UPSTREAM, fault_of
 from .events import (
@@ -110,13 +111,15 @@ class RouterExchange:
         open_exchanges: OpenExchanges,
         traceparent: str | None = None,
         worker: str | None = None,
+        route: ConsumerRoute | None = None,
     ) -> None:
         """`traceparent`: that of Envoy's span for this request, if Envoy traces. `worker`: the address of this worker,
-        to which Envoy sends the streams of the attempts."""
+        to which Envoy sends the streams of the attempts. `route`: that of a proxy without attempts (consumer.py)."""
         self.id = gateway.new_id()
         self.more_time: MoreTime = no_more_time
         self._traceparent = traceparent
         self._worker = worker
+        self._route = route
         self._gateway = gateway
         self._open_exchanges = open_exchanges
         self._order = StreamOrder(ROUTER)
@@ -140,6 +143,14 @@ class RouterExchange:
         self._bug = False
         self._settled = False
         self._has_time = False
+
+    @property
+    def response(self) -> ResponsePhase | None:
+        return self._response
+
+    def error_head(self, fault: Fault) -> Pairs:
+        status, headers, _ = self._caller_dialect.write_error(fault)
+        return ((":status", str(status)), *headers)
 
     async def handle(self, event: Event) -> Command:
         """The command for one event. Raises PeerError if Envoy broke the order. Raises the exception of a bug after the
@@ -225,6 +236,8 @@ class RouterExchange:
     async def _request_headers(self, event: RequestHeaders) -> Command:
         gateway, received = self._gateway, self._received_headers(event)
         principal = authenticate(gateway, received, event)
+        if self._route is not None:
+            self._route.check_modes(body=not event.end)
         self._request = Authenticated(received, principal)
         rights = gateway.access.of(principal) if gateway.access is not None else None
         limits = await limits_of(gateway.limiter, principal, received.values)
@@ -288,6 +301,8 @@ class RouterExchange:
             batch = await batch_access(gateway, identified, parsed.call, partial(self._work, large))
         routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
+        if self._route is not None:
+            candidates = of_provider(candidates, self._route.check_provider(), parsed.call)
         self._account = await account_access(gateway, identified, parsed, candidates, batch, large=large)
         if self._account is not None:
             candidates = self._account.able(candidates)
@@ -400,7 +415,7 @@ class RouterExchange:
         opened.journal.encoded(plan.at(1), adapted)
         sent = self._request = Sent(admitted, opened, prompt)
         self._open_exchanges.add(self.id, opened)
-        return first_request(gateway, self.id, self._worker, sent, adapted)
+        return first_request(gateway, self.id, self._worker, sent, adapted, self._route)
 
     def _plan(self, read: ReadCall, candidates: Sequence[Candidate]) -> Plan:
         gateway, call, identified = self._gateway, read.parsed.call, read.identified
@@ -409,6 +424,8 @@ class RouterExchange:
             # twice.
             return Plan(tuple(candidates), once=call.method not in ("GET", "HEAD"))
         plan = gateway.planner.plan(read.routing, candidates)
+        if self._route is not None:
+            return replace(plan, fallback=NO_FALLBACK, guarded=False, hedged=False, max_attempts=1)
         if identified.rights is not None and plan.fallback:
             plan = replace(plan, fallback=permitted(identified.rights, call, plan.fallback))
         if self._account is not None and plan.fallback:

@@ -27,6 +27,8 @@ NO_RETRY = "x-edge-no-retry"
 """The header by which a caller forbids sending its call twice."""
 RUN, RUN_PARENT, RUN_LIMIT = "x-edge-run", "x-edge-run-parent", "x-edge-run-limit"
 """The headers by which a caller names the run of its call, the run that this one is a part of, and its cap."""
+CALLERS_HEADERS = ("x-edge-cache-ttl", NO_RETRY, RUN, RUN_PARENT, RUN_LIMIT)
+"""The headers with an internal prefix that callers may send. None of them affects authentication."""
 ANSWERED_BY = 'xds.upstream_host_metadata.filter_metadata["edge"]["provider"]'
 """The Envoy attribute with the provider whose endpoint answered."""
 
@@ -73,5 +75,7 @@ CONTENT_LENGTH = "content_length"
 TRACEPARENT = "traceparent"
 GUARD = "guard"
 
+EXTERNAL_PREFIXES = ("x-edge-", "x-envoy-", "x-forwarded-")
+"""Request headers of the gateway and of proxies. No provider gets them."""
 RESERVED_RESPONSE_PREFIXES = ("access-control-", "x-edge-", "x-envoy-", "x-ratelimit-")
 """Response headers of the gateway itself. No provider may fill them in."""

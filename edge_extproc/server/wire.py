@@ -38,7 +38,9 @@ from ..exchange.events import (
     NO_METADATA,
     NOTHING,
     Attributes,
+    BodyModes,
     Event,
+    FilterBodyMode,
     Headers,
     Metadata,
     RequestBody,
@@ -87,14 +89,23 @@ def to_event(message: bytes) -> Event:
         case "request_headers":
             headers = request.request_headers
             return RequestHeaders(
-                _pairs(headers.headers), headers.end_of_stream, _attributes(request), _metadata(request)
+                _pairs(headers.headers),
+                headers.end_of_stream,
+                _attributes(request),
+                _metadata(request),
+                _modes(request) if request.HasField("protocol_config") else None,
             )
         case "request_body":
             body = request.request_body
             return RequestBody(body.body, body.end_of_stream)
         case "response_headers":
             headers = request.response_headers
-            return ResponseHeaders(_pairs(headers.headers), headers.end_of_stream, _attributes(request))
+            return ResponseHeaders(
+                _pairs(headers.headers),
+                headers.end_of_stream,
+                _attributes(request),
+                _modes(request) if request.HasField("protocol_config") else None,
+            )
         case "response_body":
             body = request.response_body
             return ResponseBody(body.body, body.end_of_stream)
@@ -121,6 +132,24 @@ def _metadata(request: ProcessingRequest) -> Metadata:
     if not request.HasField("metadata_context"):
         return NO_METADATA
     return {namespace: _mapping(struct) for namespace, struct in request.metadata_context.filter_metadata.items()}
+
+
+def _modes(request: ProcessingRequest) -> BodyModes:
+    modes = request.protocol_config
+    try:
+        return BodyModes(_FILTER_MODES[modes.request_body_mode], _FILTER_MODES[modes.response_body_mode])
+    except KeyError:
+        raise PeerError("an unknown body mode") from None
+
+
+_FILTER_MODES: dict[int, FilterBodyMode] = {
+    ProcessingMode.NONE: "none",
+    ProcessingMode.STREAMED: "streamed",
+    ProcessingMode.BUFFERED: "buffered",
+    ProcessingMode.BUFFERED_PARTIAL: "buffered_partial",
+    ProcessingMode.FULL_DUPLEX_STREAMED: "full_duplex_streamed",
+    ProcessingMode.GRPC: "grpc",
+}
 
 
 def _mapping(struct: Struct) -> dict[str, object]:
@@ -185,19 +214,31 @@ def to_answers(event: Event, command: Command) -> tuple[bytes, ...]:
         case Pass(body, end):
             return (_streamed(body, end=end),)
         case Release():
-            headers = Continue(command.set_headers, command.remove_headers, order=command.order)
-            first = _CONTINUE[ResponseHeaders] if headers == CONTINUE else to_answer(_HELD, headers)
-            return (first, _streamed(command.body, end=command.end)) if command.body or command.end else (first,)
+            return _released(event, command)
         case _:
             return (to_answer(event, command),)
 
 
 _HELD = ResponseHeaders((), end=False)
+_HELD_REQUEST = RequestHeaders((), end=False)
 
 
-def _streamed(body: bytes, *, end: bool) -> bytes:
+def _released(event: Event, command: Release) -> tuple[bytes, ...]:
+    of_request = isinstance(event, RequestBody | RequestTrailers)
+    held = _HELD_REQUEST if of_request else _HELD
+    headers = Continue(command.set_headers, command.remove_headers, order=command.order, reroute=command.reroute)
+    answers = [_CONTINUE[type(held)] if headers == CONTINUE else to_answer(held, headers)]
+    if command.body or command.end:
+        answers.append(_streamed(command.body, end=command.end, of_request=of_request))
+    if command.trailers:
+        answers.append(_CONTINUE[RequestTrailers if of_request else ResponseTrailers])
+    return tuple(answers)
+
+
+def _streamed(body: bytes, *, end: bool, of_request: bool = False) -> bytes:
     response = ProcessingResponse()
-    streamed = response.response_body.response.body_mutation.streamed_response
+    answer = response.request_body if of_request else response.response_body
+    streamed = answer.response.body_mutation.streamed_response
     streamed.SetInParent()
     streamed.body = body
     streamed.end_of_stream = end

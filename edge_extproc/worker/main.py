@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
@@ -14,6 +15,8 @@ from .. import __version__
 from ..config.schema import Config
 from ..errors import EdgeError, PeerError, StartError
 from ..exchange.attempt import AttemptExchange
+from ..exchange.consumer import ConsumerExchange
+from ..exchange.consumer_routes import ConsumerRoute
 from ..exchange.guard import GuardExchange
 from ..exchange.handler import Handler
 from ..exchange.open import OpenExchanges
@@ -50,13 +53,19 @@ def open_stream(
     Envoy sends it to another worker."""
     open_exchanges = OpenExchanges()
 
+    def consumer(local: str | None, traceparent: str | None, gateway: Gateway, route: ConsumerRoute) -> RouterExchange:
+        opened()
+        return RouterExchange(gateway, open_exchanges, traceparent, local, route)
+
     def choose(metadata: Mapping[str, str], local: str | None) -> Handler:
         match metadata.get(ROLE):
-            case "router" if stopping():
+            case None | "router" if stopping():
                 raise CallRefused(Status.UNAVAILABLE, "the worker stops")
             case "router":
                 opened()
                 return RouterExchange(current(), open_exchanges, metadata.get("traceparent"), local)
+            case None:
+                return ConsumerExchange(current(), partial(consumer, local, metadata.get("traceparent")))
             case "upstream":
                 return AttemptExchange(current(), open_exchanges)
             case "guard":

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("ext_authz")]
 
 
 LIMITED = "edge-test-key-that-is-limited"
+BUDGETED = "edge-test-key-with-a-budget"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,8 @@ def gateway(rehearsal_url: str) -> Iterator[gateways.RunningGateway]:
     )
     narrow = "limits: {requests_per_minute: 3}, policy: {operations: [embeddings]}"
     limited = f"{{id: acme-2, key: {LIMITED}, {narrow}}}"
-    text = text.replace("keys: [{id: acme-1", f"keys: [{limited}, {{id: acme-1")
+    budgeted = f"{{id: acme-3, key: {BUDGETED}, limits: {{dollars_per_day: 1}}}}"
+    text = text.replace("keys: [{id: acme-1", f"keys: [{limited}, {budgeted}, {{id: acme-1")
     with gateways.RunningGateway(text) as found:
         yield found
 
@@ -126,6 +128,8 @@ def bootstrap(agent: Path, service: int) -> dict[str, Any]:
         route("/umbrella", tenants="umbrella"),
         route("/typo", tenant="acme"),
         route("/counted", limit="requests"),
+        route("/priced", cost="0.4"),
+        route("/unpriced", cost="cheap"),
         route("/llama", model="llama-3"),
         route("/chats", operation="chat"),
         route("/"),
@@ -207,6 +211,15 @@ def test_policies_and_limits_hold_where_a_route_says_so(web: str) -> None:
     assert (403, True) == (not_chat[0], "key acme-2 allows (embeddings)" in not_chat[2]["error"]["message"])
     # This caller may only use the model only-this.
     assert (403, 200) == (call(f"{web}/llama", umbrella)[0], call(f"{web}/chats", umbrella)[0])
+
+
+def test_a_route_with_a_cost_is_taken_from_the_budget(web: str) -> None:
+    found = [call(f"{web}/priced", ("x-api-key", BUDGETED)) for _ in range(3)]
+
+    assert [200, 200, 429] == [status for status, _, _ in found]
+    assert "budget_exceeded" == found[2][2]["error"]["code"]
+    assert 200 == call(f"{web}/orders", ("x-api-key", BUDGETED))[0]
+    assert (403, 403) == tuple(call(f"{web}/unpriced", ("x-api-key", k))[0] for k in (BUDGETED, LIMITED))
 
 
 def test_each_verdict_has_a_line_and_counts(web: str, gateway: gateways.RunningGateway) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import NamedTuple
@@ -24,10 +24,12 @@ from ...conversations.base import ConversationStore
 from ...dialects.base import Dialect, ModelCard
 from ...exchange.body_limits import BodyLimits
 from ...exchange.body_shape import ShapeBounds
+from ...exchange.consumer_routes import ConsumerRoutes
 from ...exchange.envoy_faults import CODES as ENVOY_CODES
 from ...exchange.path_router import PathRouter
 from ...exchange.ports import Gateway, Sink
 from ...limits.base import MICRO, Limiter
+from ...model.envoy_names import CALLERS_HEADERS
 from ...model.managed import EMPTY, ManagedState
 from ...model.plan import Candidate
 from ...model.settlement import Settlement
@@ -131,6 +133,8 @@ def build_gateway(
             config, models, providers, prices, circuits or LocalCircuitTable(), circuit_opened, names
         )
 
+    clusters = cluster_names(config, versioned=versioned_clusters)
+
     def learn(settlement: Settlement) -> None:
         if settlement.plan is not None:
             planner.record(settlement.model, settlement.plan, settlement.attempt_results, settlement.tenant or "")
@@ -145,7 +149,7 @@ def build_gateway(
         providers=providers,
         formats=formats,
         endpoints=endpoints,
-        clusters=cluster_names(config, versioned=versioned_clusters),
+        clusters=clusters,
         prices=prices,
         cards=tuple(ModelCard(name, models.candidates(name)[0].provider) for name in models.names),
         sinks=(learn, *sinks),
@@ -171,7 +175,21 @@ def build_gateway(
         tracer=tracer,
         chains=order_of(config) != "priority_group",
         response_phase_opt_in=config.response_phase_opt_in,
+        consumer=_consumer_routes(config, clusters),
+        route_seal=build_seal(config) if config.agent.consumer.route_header else None,
         adds_access_log_facts=config.envoy.access_log != "off",
+    )
+
+
+def _consumer_routes(config: Config, own: Mapping[str, str]) -> ConsumerRoutes:
+    """`own`: each provider's cluster in the rendered configuration."""
+    consumer = config.agent.consumer
+    return ConsumerRoutes(
+        consumer.provider,
+        (*((cluster, provider) for provider, cluster in own.items()), *consumer.routes.items()),
+        consumer.route_header,
+        consumer.full_duplex,
+        frozenset((*CALLERS_HEADERS, *config.routing.caller_headers(config.models))),
     )
 
 

@@ -1,0 +1,141 @@
+"""A stream without a role: which credential a request gets, and in which body modes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from player import KEY, Stage, body, headers, talk
+
+from edge_extproc.auth.identity_seal import IdentitySeal
+from edge_extproc.errors import Unauthenticated
+from edge_extproc.exchange.commands import HOLD, Command, Continue, ImmediateResponse, Release
+from edge_extproc.exchange.consumer import ConsumerExchange
+from edge_extproc.exchange.consumer_routes import ConsumerRoutes
+from edge_extproc.exchange.events import BodyModes, FilterBodyMode, RequestBody, RequestHeaders, RequestTrailers
+from edge_extproc.exchange.route_identity import seal_identity, sealed_principal
+from edge_extproc.model.principal import Principal
+from edge_extproc.worker.main import open_stream
+
+CLUSTERS = (("route/openai/*", "openai"), ("route/*", "anthropic"), ("route/openai/none", "google"))
+QUESTION = {"model": "both", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+def begun(routes: ConsumerRoutes, **more: Any) -> ConsumerExchange:
+    stage = Stage()
+    choose = open_stream(lambda: replace(stage.gateway, consumer=routes, **more), lambda: None)
+    found = choose({}, None)
+    assert isinstance(found, ConsumerExchange)
+    return found
+
+
+def first(
+    cluster: str | None, request: FilterBodyMode = "buffered", response: FilterBodyMode = "streamed"
+) -> RequestHeaders:
+    attributes = {"xds.cluster_name": cluster} if cluster is not None else {}
+    return replace(headers(), attributes=attributes, modes=BodyModes(request, response))
+
+
+def credential(command: Command) -> str | None:
+    assert isinstance(command, Continue | Release)
+    pairs = dict(command.set_headers)
+    return pairs.get("authorization") or pairs.get("x-api-key")
+
+
+def refusal(command: Command) -> str:
+    assert isinstance(command, ImmediateResponse)
+    return str(json.loads(command.body)["error"]["code"])
+
+
+def test_the_cluster_shows_the_provider_and_the_longest_glob_wins() -> None:
+    routes = ConsumerRoutes(destinations=CLUSTERS)
+    assert ["openai", "anthropic", "google", None] == [
+        routes.provider_of(name) for name in ("route/openai/1", "route/other", "route/openai/none", "another")
+    ]
+    keys = {
+        name: credential(talk(begun(routes), first(f"route/{name}/1"), body(QUESTION))[-1])
+        for name in ("openai", "else")
+    }
+    assert keys["openai"] != keys["else"]
+
+
+@pytest.mark.parametrize("cluster", [None, "", "another"])
+def test_without_a_known_cluster_no_credential_is_written(cluster: str | None) -> None:
+    came = talk(begun(ConsumerRoutes(destinations=CLUSTERS)), first(cluster), body(QUESTION))
+    assert "proxy_misconfigured" == refusal(came[-1])
+
+
+def test_one_provider_for_all_routes_needs_no_attribute() -> None:
+    assert credential(talk(begun(ConsumerRoutes("openai")), first(None), body(QUESTION))[-1])
+
+
+def test_a_filter_that_does_not_send_its_modes_is_refused_unless_they_are_configured() -> None:
+    unknown = replace(first(None), modes=None)
+    assert "proxy_misconfigured" == refusal(talk(begun(ConsumerRoutes("openai")), unknown)[-1])
+
+    came = talk(begun(ConsumerRoutes("openai", full_duplex=True)), unknown, body(QUESTION))
+    assert HOLD == came[0]
+    assert isinstance(came[1], Release)
+
+
+def test_in_full_duplex_the_headers_wait_for_the_body_also_before_trailers() -> None:
+    sent = json.dumps(QUESTION).encode()
+    parts = (RequestBody(sent[:9], False), RequestBody(sent[9:], False), RequestTrailers())
+    held = talk(begun(ConsumerRoutes("openai")), first(None, "full_duplex_streamed"), *parts)
+    assert [HOLD, HOLD, HOLD] == held[:3]
+    released = held[3]
+    assert isinstance(released, Release)
+    assert (False, True) == (released.end, released.trailers)
+    assert "content-length" not in dict(released.set_headers)
+    assert credential(released)
+
+
+def test_nothing_of_a_body_is_answered_after_a_refusal() -> None:
+    wrong = replace(first(None, "full_duplex_streamed"), headers=(("x-api-key", "x"), *headers().headers[:3]))
+    came = talk(begun(ConsumerRoutes("openai")), wrong, body(QUESTION))
+    assert isinstance(came[0], ImmediateResponse)
+    assert HOLD == came[1]
+
+
+def test_a_sealed_identity_is_for_one_request_and_a_short_time() -> None:
+    seal, who = IdentitySeal(b"a pepper"), Principal("acme", "acme-1", ("*",), None, None, None)
+    value = seal_identity(seal, who, "id-1", 1000.0)
+    assert who == sealed_principal(seal, value, "id-1", 1059.0)
+    for changed, request_id, now in (
+        (value, "id-2", 1000.0),
+        (value, "id-1", 1061.0),
+        (value.replace("1060.", "9999.", 1), "id-1", 1000.0),
+        ("", "id-1", 1000.0),
+        ("1060.é.é", "id-1", 1000.0),
+    ):
+        with pytest.raises(Unauthenticated):
+            sealed_principal(seal, changed, request_id, now)
+
+
+def test_a_choice_takes_the_credential_away_and_the_writer_takes_its_identity() -> None:
+    more = {"route_seal": IdentitySeal(b"a pepper")}
+    routes = ConsumerRoutes(destinations=CLUSTERS, chooses=True)
+    chosen = talk(begun(routes, **more), first(None, "buffered", "none"), body(QUESTION))[-1]
+    assert isinstance(chosen, Continue)
+    assert chosen.reroute
+    to_set = dict(chosen.set_headers)
+    assert {"x-edge-provider", "x-edge-identity"} == to_set.keys()
+    assert ("authorization",) == chosen.remove_headers
+    assert KEY not in str(chosen)
+
+    kept = tuple(pair for pair in headers().headers if pair[0] != "authorization")
+    second = replace(first("route/openai/1"), headers=(*kept, *chosen.set_headers))
+    written = talk(begun(routes, **more), second, body(QUESTION))[-1]
+    assert isinstance(written, Continue)
+    assert credential(written)
+    assert {"x-edge-provider", "x-edge-identity"} <= {*written.remove_headers}
+
+
+def test_the_name_of_the_route_shows_the_provider_if_the_cluster_is_not_sent() -> None:
+    routes = ConsumerRoutes(destinations=CLUSTERS)
+    by_route = replace(first(None), attributes={"xds.route_name": "route/openai/1"})
+    both = replace(first(None), attributes={"xds.route_name": "route/openai/1", "xds.cluster_name": "another"})
+    assert credential(talk(begun(routes), by_route, body(QUESTION))[-1])
+    assert "proxy_misconfigured" == refusal(talk(begun(routes), both, body(QUESTION))[-1])
