@@ -140,6 +140,14 @@ class RunningGateway:
     def start(self) -> None:
         if self._verb == "up":
             self._with_prices()
+        self.launch()
+        self._ready.wait(START_SECONDS)
+        if not any(line.startswith("Stop with") for line in self.lines):
+            self.stop()
+            raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines[-40:]))
+
+    def launch(self) -> None:
+        """Starts the process, and does not wait until it serves."""
         environment = {**os.environ, **self._environment, "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "edge_extproc", *self.arguments],
@@ -151,10 +159,6 @@ class RunningGateway:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._ready.wait(START_SECONDS)
-        if not any(line.startswith("Stop with") for line in self.lines):
-            self.stop()
-            raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines[-40:]))
 
     def _with_prices(self) -> None:
         """The price table as an earlier start has left it: compiling takes as long as the start of a worker."""
