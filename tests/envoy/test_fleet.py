@@ -241,16 +241,3 @@ async def test_envoy_is_restarted_hot(fleet: Fleet) -> None:
 
     assert {"whole"} == {call.result().why for call in calls}
     assert {} == load.reasons()
-
-
-async def test_a_store_that_dies_and_comes_back_empty_fails_nobody(fleet: Fleet) -> None:
-    async with fleet.load() as load:
-        fleet.store.kill()
-        await until(lambda: all("edge_limit_store_down 1.0" in each.metrics() for each in fleet.agents.values()))
-        seen = len(load.outcomes)
-        await until(lambda: len(load.outcomes) >= seen + 24)
-        fleet.store.start()
-        await until(lambda: all("edge_limit_store_down 0.0" in each.metrics() for each in fleet.agents.values()))
-
-    # With `fail: local` each worker goes on with its share.
-    assert {} == load.reasons()
