@@ -148,6 +148,14 @@ class RunningGateway:
     def start(self) -> None:
         if self._verb == "up":
             with_prices(self.directory / ".edge")
+        self.launch()
+        self._ready.wait(START_SECONDS)
+        if not any(line.startswith("Stop with") for line in self.lines):
+            self.stop()
+            raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines[-40:]))
+
+    def launch(self) -> None:
+        """Starts the process, and does not wait until it serves."""
         environment = {**os.environ, **self._environment, "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "edge_extproc", *self.arguments],
@@ -159,10 +167,6 @@ class RunningGateway:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._ready.wait(START_SECONDS)
-        if not any(line.startswith("Stop with") for line in self.lines):
-            self.stop()
-            raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines[-40:]))
 
     def stop(self) -> int:
         """Stops the gateway, and returns its exit code."""
