@@ -219,19 +219,19 @@ def render(
         print(
             f"edge-extproc: the agent plans for {proxy_name(configured)}; give it envoy: {{{setting}}}", file=sys.stderr
         )
-    if target in ("envoy", "custom"):
-        _print_limitations(rendered)
-        with typed_messages():
-            bootstrap = render_envoy.render(rendered)
-        text = orjson.dumps(bootstrap, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
-    else:
-        labels = render_istio.labels(workload)
-        mesh = render_istio.MeshResources(
-            namespace, labels, listener_port, route, agent_identity, waypoint=waypoint, service=service
-        )
-        _print_limitations(rendered)
-        with typed_messages():
-            text = render_istio.render(rendered, target, mesh)
+    _print_limitations(rendered)
+    match target:
+        case "envoy" | "custom":
+            with typed_messages():
+                bootstrap = render_envoy.render(rendered)
+            text = orjson.dumps(bootstrap, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+        case "istio-gateway" | "istio-sidecar" | "istio-waypoint":
+            labels = render_istio.labels(workload)
+            mesh = render_istio.MeshResources(
+                namespace, labels, listener_port, route, agent_identity, waypoint=waypoint, service=service
+            )
+            with typed_messages():
+                text = render_istio.render(rendered, target, mesh)
     _write(text, output)
 
 
