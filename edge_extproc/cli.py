@@ -166,9 +166,13 @@ def render(
     istio: Annotated[str | None, Parameter(help="Render for this release of Istio.")] = None,
     output: Annotated[Path | None, Parameter(name=("--output", "-o"), help="Write to this file.")] = None,
     target: Annotated[
-        Literal["envoy", "istio-gateway", "istio-sidecar", "istio-waypoint"],
-        Parameter(help="A bootstrap for your own Envoy, or an EnvoyFilter for a proxy of Istio."),
+        Literal["envoy", "custom", "istio-gateway", "istio-sidecar", "istio-waypoint"],
+        Parameter(help="A bootstrap for your own Envoy or for one of another build, or an EnvoyFilter for Istio."),
     ] = "envoy",
+    capabilities: Annotated[
+        Path | None,
+        Parameter(help="Custom: the proxy's /server_info or /config_dump (JSON), or its extensions, one a line."),
+    ] = None,
     namespace: Annotated[
         str, Parameter(help="Istio: the namespace of the gateway, the waypoint or the application.")
     ] = "istio-ingress",
@@ -200,28 +204,54 @@ def render(
     from .proxy.envoy_versions import at_istio, at_version, plans_alike, proxy_name
 
     configured = prepare(config, state_dir, port, admin_port).read()
-    if envoy_version is not None and (istio is not None or target != "envoy"):
+    if target == "custom":
+        if istio is not None:
+            raise ConfigError("--istio: a custom proxy has no release of Istio; give --target istio-gateway")
+        rendered = _for_custom_proxy(configured, capabilities, envoy_version)
+    elif capabilities is not None:
+        raise ConfigError(f"--capabilities: the capabilities of {target} depend on its release; give --target custom")
+    elif envoy_version is not None and (istio is not None or target != "envoy"):
         raise ConfigError("--envoy-version: the Envoy of an Istio is Istio's own; give --istio with its release")
-    rendered = at_istio(at_version(configured, envoy_version), istio)
-    if not plans_alike(rendered, configured):
+    else:
+        rendered = at_istio(at_version(configured, envoy_version), istio)
+    if target != "custom" and not plans_alike(rendered, configured):
         setting = f'istio: "{istio}"' if istio is not None else f'version: "{envoy_version}"'
         print(
             f"edge-extproc: the agent plans for {proxy_name(configured)}; give it envoy: {{{setting}}}", file=sys.stderr
         )
-    if target == "envoy":
-        _print_limitations(rendered)
-        with typed_messages():
-            bootstrap = render_envoy.render(rendered)
-        text = orjson.dumps(bootstrap, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
-    else:
-        labels = render_istio.labels(workload)
-        mesh = render_istio.MeshResources(
-            namespace, labels, listener_port, route, agent_identity, waypoint=waypoint, service=service
-        )
-        _print_limitations(rendered)
-        with typed_messages():
-            text = render_istio.render(rendered, target, mesh)
+    _print_limitations(rendered)
+    match target:
+        case "envoy" | "custom":
+            with typed_messages():
+                bootstrap = render_envoy.render(rendered)
+            text = orjson.dumps(bootstrap, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+        case "istio-gateway" | "istio-sidecar" | "istio-waypoint":
+            labels = render_istio.labels(workload)
+            mesh = render_istio.MeshResources(
+                namespace, labels, listener_port, route, agent_identity, waypoint=waypoint, service=service
+            )
+            with typed_messages():
+                text = render_istio.render(rendered, target, mesh)
     _write(text, output)
+
+
+def _for_custom_proxy(configured: Config, file: Path | None, version: str | None) -> Config:
+    """The configuration for the proxy that said what is in this file."""
+    from .proxy import extensions
+    from .proxy.envoy_versions import at_capabilities, capabilities_of
+
+    if file is None:
+        if configured.envoy.capabilities is None:
+            raise ConfigError("--target custom: give --capabilities FILE, or set envoy.capabilities")
+        return configured
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"--capabilities: cannot read {file}: {error.strerror}") from error
+    found = extensions.capabilities(data, str(file), version)
+    if capabilities_of(configured) != frozenset(found):
+        print(f"edge-extproc: give the agent envoy: {{capabilities: [{', '.join(found)}]}}", file=sys.stderr)
+    return at_capabilities(configured, found)
 
 
 @app.command

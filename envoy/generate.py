@@ -22,8 +22,9 @@ from edge_extproc.envoy_config import bootstrap as render_envoy
 from edge_extproc.envoy_config import certificate
 from edge_extproc.envoy_config import istio as render_istio
 from edge_extproc.errors import ConfigError
-from edge_extproc.proxy.capabilities import releases
+from edge_extproc.proxy.capabilities import CAPABILITIES, releases
 from edge_extproc.proxy.envoy_versions import can, check, order_of
+from edge_extproc.proxy.extensions import EXTENSIONS
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ("laptop", "own-certificate", "central-service")
@@ -122,18 +123,83 @@ def targets_page() -> str:
         "| | " + " | ".join(f"{family.capitalize()} {release}" for family, release in targets) + " |",
         "|---|" + "---|" * len(targets),
         *(f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()),
+        "",
+        *_mesh_lines(),
+        "",
+        *_custom_lines(),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _mesh_lines() -> list[str]:
+    """How the EnvoyFilter for each place in a mesh differs. The features are those of the release."""
+    found = {
+        target: (mesh, render_istio.envoy_filter(_mesh_config(), target, mesh)) for target, mesh in MESHES.values()
+    }
+    rows = {
+        "selected by": ["targetRefs" if "targetRefs" in each["spec"] else "labels" for _, each in found.values()],
+        "patches with the context": [f"`{render_istio.CONTEXT[target]}`" for target in found],
+        "agents on Unix sockets": [_on_sockets(target, mesh) for target, (mesh, _) in found.items()],
+        "routes": ["inserted" if _inserts(each) else "merged into a VirtualService" for _, each in found.values()],
+    }
+    return [
+        "## Places in a mesh",
+        "",
+        "The features depend on the release of Istio, and not on the place. The EnvoyFilters differ as follows.",
+        "",
+        "| | " + " | ".join(f"`{target}`" for target in found) + " |",
+        "|---|" + "---|" * len(found),
+        *(f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()),
+    ]
+
+
+def _mesh_config(more: str = "tcp: {address: 127.0.0.1, hosts: [agents.llm.svc], allow_plaintext: true}") -> Config:
+    return _least("istio", releases("istio")[0], agent=more)
+
+
+def _on_sockets(target: render_istio.Target, mesh: render_istio.MeshResources) -> str:
+    try:
+        render_istio.envoy_filter(_mesh_config(""), target, mesh)
+    except ConfigError:
+        return "no"
+    return "yes"
+
+
+def _inserts(found: dict[str, Any]) -> bool:
+    patches = [each["patch"] for each in found["spec"]["configPatches"] if each["applyTo"] == "HTTP_ROUTE"]
+    return any(each["operation"] != "MERGE" for each in patches)
+
+
+def _custom_lines() -> list[str]:
+    """The capabilities of a proxy that is no listed target."""
+    rows = []
+    for each in sorted(CAPABILITIES[f"envoy-{releases('envoy')[-1]}"] | EXTENSIONS.keys()):
+        first = next(release for release in releases("envoy") if each in CAPABILITIES[f"envoy-{release}"])
+        names = " and ".join(f"`{name}`" for name in sorted(EXTENSIONS.get(each, ())))
+        rows.append(f"| `{each}` | {names} | {first} |")
+    return [
+        "## A proxy of another build",
+        "",
+        "`render --target custom --capabilities FILE` reads the extensions of a proxy from its `/server_info` or",
+        "`/config_dump` (JSON), or from a list of names, one a line. A proxy has a capability if it has its",
+        "extensions, and at least this version of Envoy. A list has no version: `--envoy-version` gives it, or the",
+        "lowest version with these extensions applies. The agent needs the same in `envoy.capabilities`.",
+        "",
+        "| capability | extensions | from Envoy |",
+        "|---|---|---|",
+        *rows,
+    ]
 
 
 FAMILIES: tuple[Literal["envoy", "istio"], ...] = ("envoy", "istio")
 _ORDERS = {"priority_group": "priority groups", "composite": "composite clusters", "aggregate": "aggregate clusters"}
 
 
-def _least(family: str, release: str, *, workers: int = 1, more: str = "") -> Config:
+def _least(family: str, release: str, *, workers: int = 1, more: str = "", agent: str = "") -> Config:
     key = "version" if family == "envoy" else "istio"
     text = (
-        f'envoy: {{{key}: "{release}"}}\nagent: {{workers: {workers}}}\nauth: {{pepper: a-pepper-for-a-table}}\n'
+        f'envoy: {{{key}: "{release}"}}\nagent: {{workers: {workers}, {agent}}}\n'
+        "auth: {pepper: a-pepper-for-a-table}\n"
         "callers: [{tenant: t, keys: [{id: k, key: edge-key-for-a-table}]}]\n"
         "providers: {a: {kind: openai, api_key: x}, b: {kind: openai, api_key: x}}\n"
         f"models: {{m: {{candidates: [{{provider: a}}, {{provider: b}}], {more}}}, n: [{{provider: a}}]}}\n"

@@ -81,7 +81,7 @@ class RunningEnvoy:
                 what = f"is not live after {START_SECONDS} s" if code is None else f"ended with {code}"
                 raise RuntimeError(f"Envoy {what}:\n{self.logs()[-4000:]}")
             time.sleep(0.02)
-        for status in json.loads(self.admin("/listeners?format=json"))["listener_statuses"]:
+        for status in json.loads(self.admin("/listeners?format=json")).get("listener_statuses", ()):
             address = status["local_address"].get("socket_address", {})
             self._ports[status["name"]] = address.get("port_value", 0)
 

@@ -142,7 +142,7 @@ def _envoy(config: Config) -> Iterator[Diagnosis]:
         yield Diagnosis("fail", "envoy", error.message if isinstance(error, EdgeError) else type(error).__name__)
         return
     have = version[1] if version is not None else "an unknown version"
-    if config.envoy.istio is None and have != config.envoy.version:
+    if config.envoy.istio is None and config.envoy.capabilities is None and have != config.envoy.version:
         text = f"{binary} is {have}, and the configuration is rendered for {config.envoy.version}: set envoy.version"
         yield Diagnosis("warn", "envoy", text)
     else:

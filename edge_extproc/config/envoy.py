@@ -228,6 +228,9 @@ class EnvoyConfig(ConfigSection):
     istio: Text | None = None
     """The release of Istio, such as "1.30", instead of `version`, if the proxy is Istio's. Istio builds its own Envoy,
     which has fewer capabilities than the same version."""
+    capabilities: tuple[Text, ...] | None = None
+    """The capabilities of a proxy of your own build, instead of `version`. `edge-extproc render --target custom
+    --capabilities FILE` prints them."""
     concurrency: Annotated[
         Count,
         automatic(max(1, cores() // 2)),
@@ -255,4 +258,6 @@ class EnvoyConfig(ConfigSection):
     def _one_proxy(self) -> EnvoyConfig:
         if self.istio is not None and "version" in self.model_fields_set:
             raise wrong("both version and istio are given", "leave one of them out", key="istio")
+        if self.capabilities is not None and (self.istio is not None or "version" in self.model_fields_set):
+            raise wrong("both capabilities and a release are given", "leave one of them out", key="capabilities")
         return self

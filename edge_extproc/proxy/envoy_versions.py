@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import combinations
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ..config.schema import Config
 from ..errors import ConfigError
@@ -31,6 +31,8 @@ _MOST_CHAINS = 500
 def capabilities_of(config: Config) -> frozenset[Capability]:
     """Raises ConfigError if the version is not supported."""
     envoy = config.envoy
+    if envoy.capabilities is not None:
+        return _given(envoy.capabilities)
     target = f"envoy-{envoy.version}" if envoy.istio is None else f"istio-{envoy.istio}"
     capabilities = CAPABILITIES.get(target)
     if capabilities is None and envoy.istio is not None:
@@ -39,6 +41,16 @@ def capabilities_of(config: Config) -> frozenset[Capability]:
     if capabilities is None:
         raise ConfigError(f"envoy.version: {envoy.version!r} cannot be rendered for; have {', '.join(VERSIONS)}")
     return capabilities
+
+
+def _given(names: tuple[str, ...]) -> frozenset[Capability]:
+    known = frozenset[Capability]().union(*CAPABILITIES.values())
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(f"envoy.capabilities: {unknown[0]!r} is not a capability; have {', '.join(sorted(known))}")
+    if not set(_ORDERS) & set(names):
+        raise ConfigError(f"envoy.capabilities: one of {', '.join(_ORDERS)} is needed, for the order of providers")
+    return frozenset(each for each in known if each in names)
 
 
 def can(config: Config, capability: Capability) -> bool:
@@ -60,21 +72,33 @@ def can_guard(config: Config) -> bool:
 
 def proxy_name(config: Config) -> str:
     """The proxy's name in messages."""
+    if config.envoy.capabilities is not None:
+        return "the custom proxy"
     return f"Envoy {config.envoy.version}" if config.envoy.istio is None else f"the proxy of Istio {config.envoy.istio}"
+
+
+_ONE: dict[str, Any] = {"istio": None, "capabilities": None}
 
 
 def at_version(config: Config, version: str | None) -> Config:
     """The configuration for another release of Envoy; None changes nothing."""
     if version is None:
         return config
-    return config.model_copy(update={"envoy": config.envoy.model_copy(update={"version": version, "istio": None})})
+    return config.model_copy(update={"envoy": config.envoy.model_copy(update=_ONE | {"version": version})})
 
 
 def at_istio(config: Config, version: str | None) -> Config:
     """The configuration for the proxy of another Istio; None changes nothing."""
     if version is None:
         return config
-    return config.model_copy(update={"envoy": config.envoy.model_copy(update={"istio": version})})
+    return config.model_copy(update={"envoy": config.envoy.model_copy(update=_ONE | {"istio": version})})
+
+
+def at_capabilities(config: Config, capabilities: tuple[Capability, ...]) -> Config:
+    """The configuration for a proxy with these capabilities."""
+    return config.model_copy(
+        update={"envoy": config.envoy.model_copy(update=_ONE | {"capabilities": tuple(capabilities)})}
+    )
 
 
 def plans_alike(one: Config, other: Config) -> bool:

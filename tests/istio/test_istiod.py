@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import json
 import ssl
 import tempfile
@@ -24,6 +25,7 @@ from cryptography import x509
 from istio_kit import HOST, lacking
 from istiod_kit import Manifest
 from mesh_calls import KEY, CallsThroughAMesh, Proxy, config, free_ports, serving
+from replaying import Replaying
 from running_envoy import RunningEnvoy
 from running_valkey import RunningValkey
 
@@ -158,50 +160,106 @@ def contains(whole: Any, part: Any) -> bool:
     return bool(whole == part)
 
 
-# --- the admin port
+# --- the admin port and identity headers
 
 
-@pytest.mark.parametrize(
-    ("namespace", "path", "status"),
-    [("monitoring", "/metrics", 200), ("monitoring", "/config", 403), ("istio-ingress", "/metrics", 403)],
-)
+ADMITTED = [("monitoring", "/metrics", 200), ("monitoring", "/config", 403), ("istio-ingress", "/metrics", 403)]
+
+
+@pytest.mark.parametrize(("namespace", "path", "status"), ADMITTED)
 def test_the_agents_sidecar_admits_monitoring_to_the_metrics_and_nobody_else(
-    agents: AgentsSidecar, namespace: str, path: str, status: int
+    agents: Pod, namespace: str, path: str, status: int
 ) -> None:
-    with httpx.Client(verify=agents.trust(namespace)) as http:
-        came = http.get(f"https://{AGENTS}:{agents.admin}{path}", extensions={"sni_hostname": "agents"})
-
-    assert status == came.status_code
+    assert status == agents.get(path, namespace)
 
 
-def test_the_agents_sidecar_admits_nobody_without_a_certificate(agents: AgentsSidecar) -> None:
+def test_the_agents_sidecar_admits_nobody_without_a_certificate(agents: Pod) -> None:
     with httpx.Client() as http, pytest.raises(httpx.TransportError):
-        http.get(f"http://{AGENTS}:{agents.admin}/metrics")
+        http.get(f"http://{AGENTS}:{agents.port}/metrics")
+
+
+@pytest.mark.parametrize(("namespace", "path", "status"), ADMITTED)
+def test_the_sidecar_of_an_application_with_an_agent_admits_the_same(
+    application: Pod, namespace: str, path: str, status: int
+) -> None:
+    assert status == application.get(path, namespace)
+
+
+def test_the_sidecar_of_an_application_with_an_agent_refuses_who_has_no_certificate(application: Pod) -> None:
+    with httpx.Client() as http:
+        assert 403 == http.get(f"http://{AGENTS}:{application.port}/metrics").status_code
+
+
+def test_identity_headers_are_removed_where_ext_authz_is_not_asked(api: Pod) -> None:
+    forged = {f"x-edge-{each}": "forged" for each in ("tenant", "team", "user", "key")}
+    status = api.get("/healthz", "monitoring", {**forged, "x-other": "kept"})
+    headers = api.server.asked[-1].headers
+
+    assert 200 == status
+    assert "kept" == headers["x-other"]
+    assert not forged.keys() & headers.keys()
+
+
+def test_where_ext_authz_cannot_be_asked_the_application_gets_nothing(api: Pod) -> None:
+    """The mesh configuration here has no provider, which istiod turns into a refusal."""
+    before = len(api.server.asked)
+
+    assert 403 == api.get("/", "monitoring")
+    assert before == len(api.server.asked)
 
 
 @dataclass(frozen=True, slots=True)
-class AgentsSidecar:
-    admin: int
-    authority: istiod_kit.MeshAuthority
+class Pod:
+    """A sidecar that istiod configures, at the address of AGENTS, and a server behind it."""
 
-    def trust(self, namespace: str) -> ssl.SSLContext:
+    port: int
+    authority: istiod_kit.MeshAuthority
+    server: Replaying
+
+    def get(self, path: str, namespace: str, headers: dict[str, str] | None = None) -> int:
+        """The status for a workload of this namespace."""
         context = ssl.create_default_context(cafile=str(self.authority.pem))
         # The identity of the server is a SPIFFE id.
         context.check_hostname = False
         context.load_cert_chain(self.authority.of_workload(namespace, "prometheus"))
-        return context
+        # By this, istiod tells the mesh's own connections from other TLS, where plain text is allowed too.
+        context.set_alpn_protocols(["istio-http/1.1", "http/1.1"])
+        with contextlib.closing(http.client.HTTPSConnection(AGENTS, self.port, context=context, timeout=30)) as mesh:
+            mesh.request("GET", path, headers=headers or {})
+            return mesh.getresponse().status
+
+
+@contextlib.contextmanager
+def pod(directory: str, namespace: str, account: str, app: str) -> Iterator[Pod]:
+    server = Replaying()
+    server.start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="edge-") as short:
+            authority, first = istiod_kit.MeshAuthority(Path(short)), free_ports(2)
+            manifests = [*shipped(directory), *around_a_pod(namespace, app, first, server.port)]
+            with istiod_kit.istiod(at_ports(manifests, first, server.port), Path(short)) as ports:
+                with sidecar(ports, Path(short), namespace, account, app):
+                    yield Pod(server.port, authority, server)
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="module")
-def agents() -> Iterator[AgentsSidecar]:
-    with fault_player.fault_player() as application, tempfile.TemporaryDirectory(prefix="edge-") as short:
-        directory = Path(short)
-        authority = istiod_kit.MeshAuthority(directory)
-        first = free_ports(2)
-        manifests = [*shipped("gateway"), *around_the_agents(first, application.port)]
-        with istiod_kit.istiod(at_ports(manifests, first, application.port), directory) as ports:
-            with agents_sidecar(ports, directory):
-                yield AgentsSidecar(application.port, authority)
+def agents() -> Iterator[Pod]:
+    with pod("gateway", "llm", "llm-edge-agent", "llm-edge-agent") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def application() -> Iterator[Pod]:
+    with pod("sidecar", "search", "default", "search") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Pod]:
+    with pod("authz", "internal", "default", "internal-api") as found:
+        yield found
 
 
 # --- what stands in for a cluster
@@ -236,13 +294,17 @@ def running(target: render_istio.Target, *, filtered: bool) -> Iterator[IstioPro
         )
         ours = render_istio.envoy_filter(load.load(path), target, place)
         manifests = [each for each in shipped(*DIRECTORIES[target]) if each["kind"] != "EnvoyFilter"]
-        manifests += [*([ours] if filtered else []), *around(target, authority, port), *around_the_agents(first, admin)]
+        manifests += [
+            *([ours] if filtered else []),
+            *around(target, authority, port),
+            *around_a_pod("llm", "llm-edge-agent", first, admin),
+        ]
         manifests = at_ports(manifests, first, admin, port)
         (admitted,) = istiod_kit.run("validate", [ours], directory)
         assert [] == admitted["errors"]
         ports = stack.enter_context(istiod_kit.istiod(manifests, directory))
         if target != "istio-sidecar":
-            stack.enter_context(agents_sidecar(ports, directory))
+            stack.enter_context(sidecar(ports, directory, "llm", "llm-edge-agent", "llm-edge-agent"))
         kind, namespace, account, labels = {
             "istio-gateway": ("router", "istio-ingress", "istio-ingress", {"istio": "ingress"}),
             "istio-sidecar": ("sidecar", "search", "default", {"app": "search"}),
@@ -281,10 +343,9 @@ def subdirectory(directory: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def agents_sidecar(ports: Any, directory: Path) -> Iterator[None]:
-    labels = {"app": "llm-edge-agent"}
-    bootstrap = istiod_kit.bootstrap(ports, "sidecar", "llm", "llm-edge-agent", labels, ip=AGENTS)
-    envoy = RunningEnvoy(bootstrap, subdirectory(directory, "agents"), log_level="warning", without=lacking())
+def sidecar(ports: Any, directory: Path, namespace: str, account: str, app: str) -> Iterator[None]:
+    bootstrap = istiod_kit.bootstrap(ports, "sidecar", namespace, account, {"app": app}, ip=AGENTS)
+    envoy = RunningEnvoy(bootstrap, subdirectory(directory, "pod"), log_level="warning", without=lacking())
     envoy.start()
     try:
         yield
@@ -360,9 +421,9 @@ def at_ports(manifests: list[Manifest], first: int, admin: int, port: int | None
 _OF_KUBERNETES = frozenset({"ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget"})
 
 
-def around_the_agents(first: int, admin: int) -> list[Manifest]:
-    """The agents' pods are one, at an address of this machine. Without iptables, their sidecar listens at that address,
-    and the agents at another."""
+def around_a_pod(namespace: str, app: str, first: int, admin: int) -> list[Manifest]:
+    """The pods of a Deployment are one, at an address of this machine. Without iptables, their sidecar listens at that
+    address, and what is behind it at another."""
     ports = [
         ("grpc-worker-0", first, "GRPC"),
         ("grpc-worker-1", first + 1, "GRPC"),
@@ -377,12 +438,12 @@ def around_the_agents(first: int, admin: int) -> list[Manifest]:
         }
         for name, number, protocol in ports
     ]
-    spec = {"workloadSelector": {"labels": {"app": "llm-edge-agent"}}, "ingress": ingress}
+    spec = {"workloadSelector": {"labels": {"app": app}}, "ingress": ingress}
     return [
         {
             "apiVersion": "networking.istio.io/v1",
             "kind": "Sidecar",
-            "metadata": {"name": "agents", "namespace": "llm"},
+            "metadata": {"name": app, "namespace": namespace},
             "spec": spec,
         },
         *(
