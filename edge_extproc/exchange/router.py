@@ -76,7 +76,7 @@ from .phases import (
     Sent,
 )
 from .ports import Gateway
-from .prompt_size import read_prompt
+from .prompt_for_bill import with_prompt
 from .read_call import read_call
 from .repeating import cached_reply, store_reply
 from .request_ids import with_ids_of_response, with_request_id
@@ -155,6 +155,8 @@ class RouterExchange:
                 await self._collector.note(event, command, self._response)
             if self._recorder is not None:
                 await self._recorder.note(event, command, self._response)
+            if event.end and self._gateway.adds_access_log_facts and type(event) is ResponseBody:
+                await self.before_close()
             return self._annotated(event, command)
         except PeerError:
             raise
@@ -387,12 +389,10 @@ class RouterExchange:
             headers = (("content-type", "application/json"), ("x-edge-estimated", "tokens"))
             return self._own_reply(headers, estimate, "edge_estimated_count")
         plan, adapted = await self._work(read.large, first_able, parsed, plan, gateway)
-        # A settlement cannot wait for work off the event loop, so it is done here.
-        prompt = await self._work(True, read_prompt, call, gateway.wire_names) if read.large else None
         opened = OpenExchange(parsed, plan, gateway, large=read.large)
         opened.journal.began[1] = gateway.clock.monotonic()
         opened.journal.encoded(plan.at(1), adapted)
-        sent = self._request = Sent(admitted, opened, prompt)
+        sent = self._request = Sent(admitted, opened)
         self._open_exchanges.add(self.id, opened)
         return first_request(gateway, self.id, self._worker, sent, adapted)
 
@@ -559,6 +559,11 @@ class RouterExchange:
         self._response = RefusedResponse(before, fault, by_gateway, status, length)
 
     # --- 5. the end
+
+    async def before_close(self) -> None:
+        """Reads off the event loop what the bill needs of a large body."""
+        if not self._settled and self._record is None:
+            self._request = await with_prompt(self._gateway, self._request, self._response)
 
     def closed(self, why: Closing) -> None:
         """Settles the exchange at the first call; later calls do nothing."""

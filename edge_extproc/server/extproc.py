@@ -82,7 +82,10 @@ class ExtProcService:
             # The stream was reset before the answer was sent.
             why = self._cut()
         finally:
-            handler.closed(why)
+            try:
+                await handler.before_close()
+            finally:
+                handler.closed(why)
 
     def _cut(self) -> Closing:
         return "stopping" if self._stopping else "cancelled"
