@@ -37,7 +37,8 @@ class Handler(Protocol):
         ...
 
     async def before_close(self) -> None:
-        """Does work that the end needs and the event loop must not do. May be cancelled."""
+        """Does work that the end needs and the event loop must not do. May be cancelled; left out when the worker
+        stops."""
         ...
 
     def closed(self, why: Closing) -> None:

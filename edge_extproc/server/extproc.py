@@ -83,7 +83,8 @@ class ExtProcService:
             why = self._cut()
         finally:
             try:
-                await handler.before_close()
+                if why != "stopping":  # then the process may end before what waits
+                    await handler.before_close()
             finally:
                 handler.closed(why)
 
