@@ -87,6 +87,7 @@ from .response_slices import SLICED, take_in_slices
 from .rights import permitted
 from .runs import limits_of
 from .settling import ExchangeRecord, access_log_facts, keeps_transcript, settlement_of
+from .slots import check_slots
 from .states import ROUTER, State, StreamOrder
 from .stored import ReplyRecorder, serve_stored, with_context
 from .verdicts import is_failing, is_of_the_provider
@@ -248,7 +249,10 @@ class RouterExchange:
         encoding = received.values.get("content-encoding")
         if encoding not in (None, "", "identity"):
             raise BadRequest(f"a body with content-encoding {encoding!r} is not supported; send it as plain JSON")
-        return await self._request_body(identified, b"") if event.end else CONTINUE
+        if event.end:
+            return await self._request_body(identified, b"")
+        await check_slots(gateway, identified)
+        return CONTINUE
 
     def _received_headers(self, event: RequestHeaders) -> Received:
         gateway, values = self._gateway, firsts(event.headers)
