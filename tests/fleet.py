@@ -26,7 +26,7 @@ from urllib.request import urlopen
 import gateway as gateways
 import httpx2 as httpx
 from fault_player import ANTHROPIC, OPENAI
-from gateway import RunningGateway
+from gateway import RunningGateway, with_prices
 from running_envoy import ask_admin, envoy_binary
 from two_levels import JSON, SSE_HEAD, Provider, Seen, answer, chunk
 from valkeys import Valkey
@@ -237,7 +237,7 @@ class Agent(RunningGateway):
 
     def start(self) -> None:
         """Returns when it serves."""
-        self._with_prices()
+        with_prices(self.directory / ".edge")
         self.launch()
         gateways.until(self.serves, PATIENCE)
 

@@ -151,6 +151,9 @@ class Talk:
         self.events.append(event)
         return await self.play(self, event)
 
+    async def before_close(self) -> None:
+        pass
+
     def closed(self, why: Closing) -> None:
         self.closing = why
         self.over.set()

@@ -159,7 +159,8 @@ class TimeoutsConfig(ConfigSection):
     receive: PositiveDuration = timedelta(seconds=60)
     """The longest time in which a caller must have sent its request."""
     receive_headers: PositiveDuration = timedelta(seconds=10)
-    """The longest time in which a caller must have sent its request headers, and that of a TLS handshake."""
+    """The longest time in which a caller must have sent its request headers. Also that of a TLS handshake or, without
+    TLS, of the first request line."""
     client_idle: PositiveDuration = timedelta(minutes=15)
     """How long a caller's connection may be idle."""
 

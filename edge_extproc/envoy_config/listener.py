@@ -39,6 +39,9 @@ _CONNECTION_WINDOW = 1 << 20
 LISTENER = "edge"
 """The name of the first listener and of its routes. The others have a number after it."""
 
+_HTTP_INSPECTOR = "envoy.filters.listener.http_inspector"
+_HTTP_INSPECTOR_TYPE = "type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"
+
 # --- the listeners
 
 
@@ -63,7 +66,13 @@ def _listener(config: Config, name: str, passes_over: bool) -> Json:
         chain["transport_socket"] = socket
         # The time limit of the headers begins with a request, so it does not bound the handshake.
         chain |= fields(listener_v3.FilterChain(transport_socket_connect_timeout=config.timeouts.receive_headers))
+    first_byte: Json = {}
+    if socket is None:
+        # A plain connection has no handshake. This filter waits for the first line of a request, with a time limit.
+        first_byte = fields(listener_v3.Listener(listener_filters_timeout=config.timeouts.receive_headers))
+        first_byte["listener_filters"] = [{"name": _HTTP_INSPECTOR, "typed_config": {"@type": _HTTP_INSPECTOR_TYPE}}]
     return {
+        **first_byte,
         **fields(
             listener_v3.Listener(
                 name=name,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..limits.base import CallerLimits, ReservationRequest
 from ..model.plan import Candidate, Fallback
+from ..model.settlement import Settlement
 from .batches import BatchAccess
 from .commands import Command
 from .events import ResponseBody
@@ -40,6 +42,11 @@ class AccountAccess:
             fallback = self.objects.permitted(fallback)
         return fallback if self.reasoning is None else self.reasoning.permitted(fallback)
 
+    def reservation(self, limits: CallerLimits) -> ReservationRequest | None:
+        """The most that a new batch can cost. None: this exchange creates none. Raises Forbidden if that is not known
+        and a budget needs it."""
+        return None if self.batch is None else self.batch.reservation(limits)
+
     async def respond(
         self, event: ResponseBody, command: Command, phase: ResponsePhase | None, exchange_id: str
     ) -> Command:
@@ -49,6 +56,11 @@ class AccountAccess:
         if self.reasoning is not None:
             await self.reasoning.note(event, command, phase)
         return command if self.objects is None else await self.objects.respond(event, command, phase)
+
+    def closed(self, settlement: Settlement) -> None:
+        """The exchange has ended."""
+        if self.batch is not None:
+            self.batch.closed(settlement)
 
 
 async def account_access(

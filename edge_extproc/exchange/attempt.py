@@ -51,6 +51,9 @@ class AttemptExchange:
             case _:
                 assert_never(event)
 
+    async def before_close(self) -> None:
+        """Does nothing."""
+
     def closed(self, why: Closing) -> None:
         """Nothing to settle: the router exchange does."""
 

@@ -23,6 +23,7 @@ from .ports import Gateway
 from .prompt_size import PromptEstimate, estimate_prompt, read_prompt
 from .relay import Tally
 from .response import ResponseFacts
+from .response_bodies import BodyReader
 
 _FREE = Decimal(0)
 # The tokens that a provider can add to a request's bytes (files, stored conversations, repeated searches), and the
@@ -109,6 +110,14 @@ def _completed(
         estimated = estimated or length > 0
         usage = replace(usage, output=usage.output + max(0, tokens_of_length(length) - usage.completion))
     return usage, estimated
+
+
+def reported_usage(call: Call, body: BodyReader) -> Usage | None:
+    """The final usage that a complete reply of a chat reports, without implausible counts; None if there is none."""
+    usage = body.summary.usage if body.summary is not None else None
+    if body.tally is not None and (body.tally.ended or body.tally.finish is not None):
+        usage = body.tally.usage
+    return _plausible(usage, call) if usage is not None else None
 
 
 def _plausible(usage: Usage, call: Call) -> Usage:

@@ -92,6 +92,10 @@ class ConsumerExchange:
             case RequestBody() | RequestTrailers():
                 return await self._handler(_CLOSED).handle(event)
 
+    async def before_close(self) -> None:
+        if self._exchange is not None:
+            await self._exchange.before_close()
+
     def closed(self, why: Closing) -> None:
         if self._exchange is not None:
             self._exchange.closed(why)

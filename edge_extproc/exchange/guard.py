@@ -91,6 +91,9 @@ class GuardExchange:
             case RequestBody() | RequestTrailers():  # pragma: no cover - not in GUARD
                 raise PeerError(f"{type(event).__name__} at the guard")
 
+    async def before_close(self) -> None:
+        """Does nothing."""
+
     def closed(self, why: Closing) -> None:
         """Nothing to settle: the router exchange does."""
 

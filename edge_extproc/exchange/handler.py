@@ -26,14 +26,19 @@ async def no_more_time(seconds: float) -> None:
 
 
 class Handler(Protocol):
-    """Handles one stream. Calls come one after the other. `closed` is called once and last, however the stream
-    ended."""
+    """Handles one stream. Calls come one after the other. `before_close` and then `closed` are called once and
+    last, however the stream ended."""
 
     more_time: MoreTime
     """Set by the server before the first message."""
 
     async def handle(self, event: Event) -> Command:
         """The command for an event. May be cancelled while it waits, when a caller disconnects."""
+        ...
+
+    async def before_close(self) -> None:
+        """Does work that the end needs and the event loop must not do. May be cancelled; left out when the worker
+        stops."""
         ...
 
     def closed(self, why: Closing) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
+from ..errors import BadRequest
 from ..model.envoy_names import AGAIN, ONCE, RESERVED_RESPONSE_PREFIXES, ROUTE
 from ..model.plan import NO_FALLBACK, Plan
 from ..telemetry.redaction import redact
@@ -179,6 +180,13 @@ def status_of(value: str | None) -> int:
     """The status of a response: NO_STATUS for a number that is not a status of HTTP, 0 if there is none."""
     status = int(value or 0)
     return status if status in _STATUSES or not status else NO_STATUS
+
+
+def check_encoding(values: Mapping[str, str]) -> None:
+    """Raises BadRequest for a request body that would have to be decoded."""
+    encoding = values.get("content-encoding")
+    if encoding not in (None, "", "identity"):
+        raise BadRequest(f"a body with content-encoding {encoding!r} is not supported; send it as plain JSON")
 
 
 def content_length(values: Mapping[str, str]) -> int:

@@ -23,11 +23,19 @@ class WorkRunner(Protocol):
         raises."""
         ...
 
+    async def run_in_turn(self, function: Callable[..., T], *arguments: object) -> T:
+        """The same for the end of an exchange, which must not be refused: such calls run one at a time, and each waits
+        for the ones before it."""
+        ...
+
 
 class InlineRunner:
     """Runs the function at once, for a process without other exchanges."""
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
+        return function(*arguments)
+
+    async def run_in_turn(self, function: Callable[..., T], *arguments: object) -> T:
         return function(*arguments)
 
 

@@ -105,8 +105,8 @@ class Sent:
     admitted: Admitted
     open: OpenExchange
     """Attempts read it, and write their log into it."""
-    prompt: PromptParts | None
-    """The size of the prompt, read in advance if the body is large."""
+    prompt: PromptParts | None = None
+    """The size of the prompt, read before the end if the body is large and the bill needs it."""
 
 
 RequestPhase: TypeAlias = Received | Authenticated | Identified | ReadCall | Admitted | Planned | Sent

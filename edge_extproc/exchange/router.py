@@ -31,10 +31,8 @@ from ..errors import (
     UpstreamError,
 )
 from ..limits.base import CallerLimits, Limiter, Reservation
-from ..model.envoy_names import CALLERS_ID
 from ..model.fault import Fault
 from ..model.plan import NO_FALLBACK, Candidate, Plan
-from ..model.trace import read_traceparent
 from ..records.repeats import IdempotentReply
 from . import headers as header_rules
 from . import idempotency
@@ -42,7 +40,7 @@ from .account_access import AccountAccess, account_access
 from .adapt import dialect_of, first_able
 from .batches import BatchAccess, batch_access
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
-from .caller import authenticate
+from .caller import authenticate, received_headers
 from .candidates import find_candidates, most_of, of_provider, routing_request
 from .commands import CONTINUE, Command, Continue, ImmediateResponse, Pairs
 from .consumer_routes import ConsumerRoute
@@ -60,7 +58,6 @@ from .events import (
 from .first_request import first_request
 from .guard import REFUSED
 from .handler import Closing, MoreTime, no_more_time
-from .headers import firsts
 from .large_bodies import is_large
 from .listing import list_models
 from .notes import notes_of
@@ -77,7 +74,7 @@ from .phases import (
     Sent,
 )
 from .ports import Gateway
-from .prompt_size import read_prompt
+from .prompt_for_bill import with_prompt
 from .read_call import read_call
 from .repeating import cached_reply, store_reply
 from .request_ids import with_ids_of_response, with_request_id
@@ -88,6 +85,7 @@ from .response_slices import SLICED, take_in_slices
 from .rights import permitted
 from .runs import limits_of
 from .settling import ExchangeRecord, access_log_facts, keeps_transcript, send, settlement_of
+from .slots import check_slots
 from .states import ROUTER, State, StreamOrder
 from .stored import ReplyRecorder, serve_stored, with_context
 from .verdicts import is_failing, is_of_the_provider
@@ -166,6 +164,8 @@ class RouterExchange:
                 await self._collector.note(event, command, self._response)
             if self._recorder is not None:
                 await self._recorder.note(event, command, self._response)
+            if event.end and self._gateway.adds_access_log_facts and type(event) is ResponseBody:
+                await self.before_close()
             return self._annotated(event, command)
         except PeerError:
             raise
@@ -257,27 +257,16 @@ class RouterExchange:
         if event.end and route.operation not in ("passed", "stored"):
             raise BadRequest(f"{received.method} {received.path} needs a JSON body, and none was sent")
         gateway.body_limits.check_request(header_rules.content_length(received.values))
-        encoding = received.values.get("content-encoding")
-        if encoding not in (None, "", "identity"):
-            raise BadRequest(f"a body with content-encoding {encoding!r} is not supported; send it as plain JSON")
-        return await self._request_body(identified, b"") if event.end else CONTINUE
+        header_rules.check_encoding(received.values)
+        if event.end:
+            return await self._request_body(identified, b"")
+        await check_slots(gateway, identified)
+        return CONTINUE
 
     def _received_headers(self, event: RequestHeaders) -> Received:
-        gateway, values = self._gateway, firsts(event.headers)
-        path = gateway.routes.canonical(values.get(":path", "").partition("?")[0])
-        callers_id = values.get(CALLERS_ID)
-        parent = read_traceparent(self._traceparent or values.get("traceparent"))
-        self._caller_dialect = gateway.routes.caller_dialect(path, event.headers) or self._caller_dialect
-        received = self._received = self._request = Received(
-            event.headers,
-            values,
-            callers_id if callers_id and header_rules.is_request_id(callers_id) else values.get("x-request-id"),
-            values.get(":method", ""),
-            path,
-            self._caller_dialect,
-            parent,
-            gateway.tracer.begin(parent) if gateway.tracer is not None else None,
-        )
+        received = received_headers(self._gateway, event.headers, self._traceparent, self._caller_dialect)
+        self._received = self._request = received
+        self._caller_dialect = received.caller_dialect
         return received
 
     # --- 2. request body: read the call, and find its candidates
@@ -389,8 +378,7 @@ class RouterExchange:
         self, read: ReadCall, candidates: Sequence[Candidate], limiter: Limiter, limits: CallerLimits
     ) -> Reservation:
         """Reserves the most that this call can cost in all limits of its caller, in one step. `closed` settles it."""
-        batch_access = self._account.batch if self._account is not None else None
-        batch = batch_access.reservation(limits) if batch_access is not None else None
+        batch = self._account.reservation(limits) if self._account is not None else None
         if batch is not None:
             return await limiter.admit(self.id, limits, batch)
         priced = limits.count_dollars
@@ -408,12 +396,10 @@ class RouterExchange:
             headers = (("content-type", "application/json"), ("x-edge-estimated", "tokens"))
             return self._own_reply(headers, estimate, "edge_estimated_count")
         plan, adapted = await self._work(read.large, first_able, parsed, plan, gateway)
-        # A settlement cannot wait for work off the event loop, so it is done here.
-        prompt = await self._work(True, read_prompt, call, gateway.wire_names) if read.large else None
         opened = OpenExchange(parsed, plan, gateway, large=read.large)
         opened.journal.began[1] = gateway.clock.monotonic()
         opened.journal.encoded(plan.at(1), adapted)
-        sent = self._request = Sent(admitted, opened, prompt)
+        sent = self._request = Sent(admitted, opened)
         self._open_exchanges.add(self.id, opened)
         return first_request(gateway, self.id, self._worker, sent, adapted, self._route)
 
@@ -582,6 +568,11 @@ class RouterExchange:
 
     # --- 5. the end
 
+    async def before_close(self) -> None:
+        """Reads off the event loop what the bill needs of a large body."""
+        if not self._settled and self._record is None:
+            self._request = await with_prompt(self._gateway, self._request, self._response)
+
     def closed(self, why: Closing) -> None:
         """Settles the exchange at the first call; later calls do nothing."""
         if self._settled:
@@ -596,8 +587,8 @@ class RouterExchange:
         if lookup is not None and call is not None:
             store_reply(gateway, call, record.response, lookup, settlement.cost, keep=not self._bug)
         send(gateway, settlement)
-        if self._account is not None and self._account.batch is not None:
-            self._account.batch.closed(settlement)
+        if self._account is not None:
+            self._account.closed(settlement)
         if self._collector is not None:  # last, so that it cannot prevent the settlement
             self._collector.close()
 

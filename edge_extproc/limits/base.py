@@ -168,6 +168,11 @@ class Limiter(Protocol):
         """Raises LimitReached if an earlier refusal says, without a query to the store, that this caller must wait."""
         ...
 
+    async def raise_if_full(self, rules: CallerLimits) -> None:
+        """Raises LimitReached if the calls in progress in this worker alone fill a concurrency limit of this caller. It
+        counts nothing."""
+        ...
+
     async def admit(self, exchange_id: str, rules: CallerLimits, request: ReservationRequest) -> Reservation:
         """Reserves the most that the call can use. Call it once for each exchange. Raises LimitReached, or
         PolicyUnavailable if the store is down and a rule is not `local`."""

@@ -65,6 +65,7 @@ from .rate_limit_headers import amount_text, limit_headers
 from .refusals import exceeds, never_fits, only_slots, reached, wait_for
 from .rule_table import RuleTable, counter_key
 from .runs import chain_of, exceeded_run, run_headers, run_reached
+from .slots import full_rule, reserved_by
 from .spending import spent_by
 from .uses import uses_of
 from .windows import Windows
@@ -196,6 +197,12 @@ class PolicyLimiter:
         self._listener.refused(rule)
         raise reached(rule, wait, ())
 
+    async def raise_if_full(self, rules: CallerLimits) -> None:
+        full = await full_rule(rules, self._reserved, _SLOT_RETRY_DELAYS)
+        if full is not None:
+            self._listener.refused(full)
+            raise reached(full, 1.0, ())
+
     async def admit(self, exchange_id: str, rules: CallerLimits, request: ReservationRequest) -> Reservation:
         now = self._clock()
         frame = self._frames.get(id(rules))
@@ -281,12 +288,7 @@ class PolicyLimiter:
         return await uses_of(rules.values(), store.read, self._reserved(), self._clock())
 
     def _reserved(self) -> dict[str, int]:
-        """By counter: what calls in progress have reserved."""
-        reserved: dict[str, int] = {}
-        for reservation in list(self._open.values()):  # a copy, because a scrape may run in another thread
-            for counter, amount in zip(reservation.frame.counters.items, reservation.amounts, strict=True):
-                reserved[counter.key] = reserved.get(counter.key, 0) + amount
-        return reserved
+        return reserved_by(list(self._open.values()))  # a copy, because a scrape may run in another thread
 
     # --- for metrics
 

@@ -82,7 +82,11 @@ class ExtProcService:
             # The stream was reset before the answer was sent.
             why = self._cut()
         finally:
-            handler.closed(why)
+            try:
+                if why != "stopping":  # then the process may end before what waits
+                    await handler.before_close()
+            finally:
+                handler.closed(why)
 
     def _cut(self) -> Closing:
         return "stopping" if self._stopping else "cancelled"

@@ -25,6 +25,7 @@ class ThreadRunner:
     def __init__(self, most_waiting: int = MOST_WAITING) -> None:
         self._most = most_waiting
         self._waiting = 0
+        self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "large-bodies")
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
@@ -36,3 +37,9 @@ class ThreadRunner:
             return await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *arguments))
         finally:
             self._waiting -= 1
+
+    async def run_in_turn(self, function: Callable[..., T], *arguments: object) -> T:
+        # One at a time, so that the ends of many exchanges do not hold the thread: between two of them, it does what
+        # other exchanges wait for.
+        async with self._turn:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *arguments))

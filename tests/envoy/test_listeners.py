@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -97,3 +98,13 @@ def test_a_connection_without_a_handshake_is_closed(two: TwoListeners) -> None:
         assert connection.recv(1) == b""  # raises TimeoutError if it stays open
 
     assert 200 == two.ask("POST", f"{two.addresses[2]}/v1/chat/completions", json=ASKED, headers=GOOD).status_code
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/chat"])
+def test_a_plain_connection_without_a_request_line_is_closed(two: TwoListeners, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", two.port), timeout=PATIENCE) as connection:
+        connection.sendall(sent)
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""  # raises TimeoutError if it stays open
+
+    assert 200 == two.ask("POST", f"{two.addresses[0]}/v1/chat/completions", json=ASKED, headers=GOOD).status_code

@@ -181,6 +181,9 @@ class Talk:
         self.events.append(event)
         return self.answer(self.role, event)
 
+    async def before_close(self) -> None:
+        pass
+
     def closed(self, why: Closing) -> None:
         pass
 

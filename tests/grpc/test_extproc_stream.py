@@ -38,13 +38,19 @@ class Script:
     closings: list[Closing] = field(default_factory=list)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     fail_on_close: bool = False
+    began_to_end: bool = False
     more_time: MoreTime = no_more_time
 
     async def handle(self, event: Event) -> Command:
         self.events.append(event)
         return await self.answer(event)
 
+    async def before_close(self) -> None:
+        self.began_to_end = True
+        await asyncio.sleep(0)  # grpcio cancels it here after a reset
+
     def closed(self, why: Closing) -> None:
+        assert self.began_to_end is (why != "stopping")
         self.closings.append(why)
         self.over.set()
         if self.fail_on_close:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from limits_kit import Now, RecordingListener, dollars, rule
 from player import ADollarPerToken, Stage, answered, body, chunks, headers, talk, whole
 
 from edge_extproc.exchange.commands import Continue, ImmediateResponse
+from edge_extproc.exchange.large_bodies import LARGE
 from edge_extproc.exchange.worst_case import OutputBounds
 from edge_extproc.limits.base import LimitRule
 from edge_extproc.limits.limiter import PolicyLimiter
@@ -96,6 +98,47 @@ def test_a_known_refusal_comes_before_the_body() -> None:
 
     assert isinstance(commands[0], ImmediateResponse)
     assert 429 == commands[0].status
+
+
+LENGTHS = [(("content-length", str(LARGE)),), (("transfer-encoding", "chunked"),)]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_large_body_of_a_caller_without_a_free_slot_is_refused_at_its_headers(length: Any) -> None:
+    stage = limited(rule("concurrent", 1), rule("requests", 2))
+    first = stage.exchange()
+    talk(first, headers(), body({"model": "chat", "messages": HELLO}))
+    commands = talk(stage.exchange(), headers("/v1/chat/completions", *length))
+
+    assert isinstance(commands[0], ImmediateResponse)
+    assert 429 == commands[0].status
+    assert b"concurrent requests at one time of tenant acme is limited to 1" in commands[0].body
+
+    talk(first, answered(), whole(REPLY))
+    first.closed("done")
+    again = stage.exchange()  # the refused one has counted nothing
+    commands = talk(again, headers("/v1/chat/completions", *length), body({"model": "chat", "messages": HELLO}))
+    assert [True, True] == [isinstance(command, Continue) for command in commands]
+
+
+def test_a_slot_that_becomes_free_at_once_is_waited_for_at_the_headers() -> None:
+    stage = limited(rule("concurrent", 1))
+    first = stage.exchange()
+    talk(first, headers(), body({"model": "chat", "messages": HELLO}))
+
+    async def both() -> Any:
+        asyncio.get_running_loop().call_later(0.01, first.closed, "done")
+        return await stage.exchange().handle(headers("/v1/chat/completions", *LENGTHS[0]))
+
+    assert isinstance(asyncio.run(both()), Continue)
+
+
+def test_a_small_body_is_read_because_the_cache_may_answer_it() -> None:
+    stage = limited(rule("concurrent", 1))
+    talk(stage.exchange(), headers(), body({"model": "chat", "messages": HELLO}))
+    commands = talk(stage.exchange(), headers("/v1/chat/completions", ("content-length", "100")))
+
+    assert isinstance(commands[0], Continue)
 
 
 def test_who_has_no_limit_is_not_told_of_any() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from every_dialect import EVERY_NAME
-from player import Stage, answered, body, headers, talk, tried
+from player import Stage, answered, body, headers, talk, tried, whole
 
 from edge_extproc.errors import PolicyUnavailable, TooLarge
 from edge_extproc.exchange.body_shape import ShapeBounds, check_shape
@@ -122,14 +123,16 @@ class Counting:
         self.ran.append(getattr(getattr(function, "func", function), "__name__", "?"))
         return function(*arguments)
 
+    run_in_turn = run
+
 
 @pytest.mark.parametrize(
     ("asked", "steps"),
     [
         ({"messages": [SAY] * 100}, []),
         ({"messages": [{"role": "user", "content": "x" * 20_000}]}, []),
-        ({"messages": [SAY] * 600}, ["read_call", "first_able", "read_prompt"]),
-        ({"messages": [{"role": "user", "content": "x" * 300_000}]}, ["read_call", "first_able", "read_prompt"]),
+        ({"messages": [SAY] * 600}, ["read_call", "first_able"]),
+        ({"messages": [{"role": "user", "content": "x" * 300_000}]}, ["read_call", "first_able"]),
     ],
 )
 def test_work_on_a_large_body_is_done_apart(asked: Any, steps: list[str]) -> None:
@@ -194,7 +197,7 @@ def test_a_second_try_of_a_large_body_is_written_apart(level: str) -> None:
 
 
 def test_a_second_try_of_a_large_body_is_refused_where_too_many_wait() -> None:
-    stage = Stage().having(large_body_runner=Full(3))
+    stage = Stage().having(large_body_runner=Full(2))
     talk(stage.exchange(), headers(), body({"model": "both", "messages": [SAY] * 600}))
     refusal = talk(stage.attempt(), tried(2))[0]
 
@@ -202,13 +205,66 @@ def test_a_second_try_of_a_large_body_is_refused_where_too_many_wait() -> None:
     assert 503 == refusal.status
 
 
-def test_a_large_body_that_its_caller_leaves_is_billed_by_what_was_read_in_advance() -> None:
+LONG = {"model": "chat", "stream": True, "messages": [SAY] * 600}
+
+
+async def the_end(found: Any) -> None:
+    await found.before_close()
+    found.closed("cancelled")
+
+
+def test_a_large_body_that_its_caller_leaves_is_read_apart_for_its_bill() -> None:
     apart = Counting()
     stage = Stage().having(large_body_runner=apart)
     found = stage.exchange()
-    talk(found, headers(), body({"model": "chat", "stream": True, "messages": [SAY] * 600}))
+    talk(found, headers(), body(LONG))
     talk(found, answered(content_type="text/event-stream"))
-    found.closed("cancelled")
+    asyncio.run(the_end(found))
+
+    assert ["read_call", "first_able", "read_prompt"] == apart.ran
+    assert stage.settled[-1].usage is not None
+    assert stage.settled[-1].usage.prompt >= 600 * 4
+
+
+def test_a_large_body_whose_caller_leaves_at_the_stop_of_the_worker_is_billed_the_same() -> None:
+    stage = Stage()
+    found = stage.exchange()
+    talk(found, headers(), body(LONG))
+    found.closed("stopping")
 
     assert stage.settled[-1].usage is not None
     assert stage.settled[-1].usage.prompt >= 600 * 4
+
+
+REPLY = {
+    "id": "r",
+    "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}],
+}
+USAGE = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
+
+
+@pytest.mark.parametrize(("facts", "usage"), [(True, True), (False, True), (True, False), (False, False)])
+def test_a_large_body_is_read_for_the_bill_only_if_the_reply_has_no_usage(facts: bool, usage: bool) -> None:
+    apart = Counting()
+    stage = Stage().having(large_body_runner=apart, adds_access_log_facts=facts)
+    found = stage.exchange()
+    talk(found, headers(), body({**LONG, "stream": False}))
+    talk(found, answered(), whole({**REPLY, **({"usage": USAGE} if usage else {})}))
+    asyncio.run(the_end(found))
+
+    assert apart.ran.count("read_prompt") == int(not usage)
+    assert stage.settled[-1].usage is not None
+    assert (7 == stage.settled[-1].usage.prompt) is usage
+
+
+def test_an_error_of_a_provider_does_not_read_the_body_for_a_bill() -> None:
+    apart = Counting()
+    stage = Stage().having(large_body_runner=apart)
+    found = stage.exchange()
+    talk(found, headers(), body(LONG))
+    talk(found, answered(status=400), whole({"error": {"message": "no"}}))
+    asyncio.run(the_end(found))
+
+    assert "read_prompt" not in apart.ran
+    assert stage.settled[-1].usage is None

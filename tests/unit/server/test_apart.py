@@ -60,3 +60,21 @@ async def test_one_whose_caller_has_left_is_not_begun() -> None:
     await apart.run(int)
 
     assert [] == ran
+
+
+async def test_the_ends_of_exchanges_are_never_refused_and_leave_the_thread_to_others_between_two() -> None:
+    apart, go, order = ThreadRunner(most_waiting=1), threading.Event(), list[str]()
+
+    def first() -> None:
+        go.wait(20)
+        order.append("end 0")
+
+    ends = [asyncio.create_task(apart.run_in_turn(first))]
+    ends += [asyncio.create_task(apart.run_in_turn(order.append, f"end {n}")) for n in range(1, 4)]
+    await asyncio.sleep(0)
+    other = asyncio.create_task(apart.run(order.append, "other"))
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(other, *ends)
+
+    assert ["end 0", "other", "end 1", "end 2", "end 3"] == order
