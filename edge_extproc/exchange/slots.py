@@ -13,9 +13,10 @@ from .ports import Gateway
 
 
 async def check_slots(gateway: Gateway, identified: Identified) -> None:
-    """Raises LimitReached. A body without a declared length counts as large."""
+    """Raises LimitReached. A body without a declared length counts as large if there is no cache."""
     limiter, limits, values = gateway.limiter, identified.limits, identified.received.values
     if limiter is None or limits is None or identified.route.operation == "stored":
         return
-    if "content-length" not in values or header_rules.content_length(values) >= LARGE:
+    unbounded = "content-length" not in values and gateway.cache is None
+    if unbounded or header_rules.content_length(values) >= LARGE:
         await limiter.raise_if_full(limits)
