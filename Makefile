@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # `LOCK=` installs the newest versions that pyproject.toml allows, not those of requirements/. Use it with a VENV of its own.
 LOCK ?= requirements
 
-.PHONY: up test test-long test-clients test-istio lock-clients attacks soak check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages helm
+.PHONY: up test test-long test-clients test-istio test-fleet lock-clients attacks soak check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages helm
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
@@ -18,11 +18,11 @@ TESTS = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadgroup --progress-
 
 # Linters, types, layers, and all tests but those that need a real provider's key, and the whole ring of clients.
 test check: lint
-	$(TESTS) -m "not live and not clients and not istio"
+	$(TESTS) -m "not live and not clients and not istio and not fleet"
 
 # The same with four times the examples, as CI runs it each week.
 test-long: lint
-	$(TESTS) -m "not live and not clients and not istio" --long
+	$(TESTS) -m "not live and not clients and not istio and not fleet" --long
 
 # Clients from npm, PyPI and Go modules at each kind of provider. They are installed into the user's cache, about 3 GB;
 # those that cannot be installed are skipped with the reason. WRITE_CLIENTS=1 writes the results for docs/clients.md.
@@ -35,9 +35,14 @@ test-clients: $(VENV)/.dev
 test-istio: $(VENV)/.dev
 	$(BIN)/pytest -m istio tests/istio
 
+# Several agents and Envoys under load, of which some are replaced, killed or stopped (docs/fleet.md). Not in `make test`,
+# because it takes minutes.
+test-fleet: $(VENV)/.dev
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -m fleet
+
 # Which branches of the core rooms no test takes. It doubles the time of the tests, so it is a door of its own.
 coverage: $(VENV)/.dev
-	$(TESTS) --cov --cov-report=term:skip-covered -m "not live and not envoy and not clients and not istio"
+	$(TESTS) --cov --cov-report=term:skip-covered -m "not live and not envoy and not clients and not istio and not fleet"
 	$(BIN)/python tests/coverage_floor.py
 
 # What recordings of real providers (../shared/recordings) show, and the exchanges in tests/data do not.

@@ -19,7 +19,7 @@ import thoroughness
 from fleet import CHAT, MESSAGES, Agent, Fleet, Outcome, until
 from valkeys import Valkey
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, pytest.mark.fleet]
 
 AGENTS = 2
 
