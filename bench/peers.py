@@ -14,6 +14,8 @@ from pathlib import Path
 
 from . import proc, stand
 
+PATIENCE = 180.0
+"""Seconds. LiteLLM alone needs half a minute to start."""
 HOME = Path(__file__).parent / "peers"
 Started = tuple[str, tuple[int, ...], tuple[tuple[str, str], ...]]
 """The URL, the processes, and headers that its requests need."""
@@ -43,8 +45,11 @@ PEERS = {
                 }
             ]
         },
-        # Its price list is otherwise fetched from the internet at each start.
-        environment=(("LITELLM_LOCAL_MODEL_COST_MAP", "True"),),
+        # Its price list is otherwise fetched from the internet at each start. It refuses to start without a key.
+        environment=(
+            ("LITELLM_LOCAL_MODEL_COST_MAP", "True"),
+            ("LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY", "true"),
+        ),
     ),
     "portkey": Peer(
         install=(("npm", "install", "--silent", "--no-audit", "--no-fund", "@portkey-ai/gateway"),),
@@ -73,7 +78,7 @@ def running(name: str, provider: str, directory: Path) -> Iterator[Started]:
     values = {"home": str(home), "port": str(port), "config": str(config), "provider": provider}
     command = [word.format(**values) for word in peer.command]
     with stand._process(command, directory / f"{name}.log", {**os.environ, **dict(peer.environment)}) as process:
-        stand._until_open(port, process)
+        stand._until_open(port, process, PATIENCE)
         headers = tuple((header, value.format(**values)) for header, value in peer.headers)
         yield f"http://127.0.0.1:{port}", proc.tree(process.pid), headers
 

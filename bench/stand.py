@@ -217,8 +217,8 @@ def _process(
             process.wait()
 
 
-def _until_open(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def _until_open(port: int, process: subprocess.Popen[bytes] | None = None, patience: float = START_SECONDS) -> None:
+    deadline = time.monotonic() + patience
     while True:
         with socket.socket() as sock:
             if sock.connect_ex(("127.0.0.1", port)) == 0:
