@@ -15,12 +15,17 @@ from urllib.request import urlopen
 import gateway as gateways
 import httpx2 as httpx
 import pytest
+import thoroughness
 from gateway import KEY, RunningGateway, until
 from valkeys import Valkey
 
 import edge_extproc
 
-pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("limits")]
+pytestmark = [
+    pytest.mark.envoy,
+    pytest.mark.xdist_group("limits"),
+    pytest.mark.skipif(not thoroughness.is_long(), reason="it takes most of a minute: make test-long runs it"),
+]
 
 # Tasks that run only in a state of another part. Their own tests put faults into them.
 CONDITIONAL = {

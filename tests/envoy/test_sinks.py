@@ -94,7 +94,9 @@ def send(gateway: RunningGateway) -> int:
     """How many requests came to their end, one way or another."""
     sent = 0
     chat = {"model": "chat", "messages": [{"role": "user", "content": ALL}]}
-    with httpx.Client(base_url=gateway.url, timeout=30) as client:
+    # A connection for each: on one that Envoy has just closed, a request would be lost without a line.
+    one_each = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(base_url=gateway.url, timeout=30, limits=one_each) as client:
 
         def post(path: str, **how: Any) -> None:
             nonlocal sent
