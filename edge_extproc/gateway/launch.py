@@ -218,12 +218,19 @@ class RunningGateway:
             await asyncio.sleep(max(_KEEP_SECONDS, _KEEP_SHARE * (loop.time() - began)))
 
     async def _scrape(self) -> None:
-        pids = [self.supervisor.processes.get(worker_name(n)) for n in range(len(self._workers))]
-        for pid, scraped in zip(pids, await asyncio.gather(*(c.metrics() for c in self._workers)), strict=True):
-            if pid is not None and scraped is not None:
+        before = self._pids()
+        counts = await asyncio.gather(*(client.metrics() for client in self._workers))
+        for pid, now, scraped in zip(before, self._pids(), counts, strict=True):
+            if pid is None:
+                continue
+            # If the worker was replaced meanwhile, the counts may be those of the new process.
+            if scraped is not None and pid == now:
                 self._totals.record(pid, scraped)
-            elif pid is not None:
+            else:
                 self._totals.mark_silent(pid)
+
+    def _pids(self) -> list[int | None]:
+        return [self.supervisor.processes.get(worker_name(n)) for n in range(len(self._workers))]
 
     async def limit_uses(self) -> Mapping[LimitKey, LimitUse]:
         """How much of each limit is used now, over all workers."""
