@@ -149,7 +149,8 @@ def _rehearsal(port: int) -> tuple[list[str], list[str]]:
     url = json.dumps(f"http://127.0.0.1:{port}/v1")
     providers = [
         # The rehearsal provider accepts any key, and requires one as real providers do.
-        f"rehearsal-openai: {{kind: openai, base_url: {url}, api_key: rehearsal}}",
+        # It stores no replies, which the real OpenAI does.
+        f"rehearsal-openai: {{kind: openai, base_url: {url}, api_key: rehearsal, profile: {{stores_replies: false}}}}",
         f"rehearsal-anthropic: {{kind: anthropic, base_url: {url}, api_key: rehearsal}}",
     ]
     models = {

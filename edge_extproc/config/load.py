@@ -152,6 +152,7 @@ def default_text(
             *(f"  {line}" for line in providers),
             "models:",
             *(f"  {line}" for line in models),
+            "conversations: {}",
             "",
         )
     )

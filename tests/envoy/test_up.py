@@ -157,6 +157,15 @@ def test_the_responses_api_works_with_the_sdk(up, model):
     assert Weather(city="city") == parsed.output_parsed
 
 
+def test_a_conversation_continues_by_the_id_of_its_last_reply(up):
+    key = (up.directory / ".edge" / "dev-key").read_text().strip()
+    with openai.OpenAI(base_url=f"{up.url}/v1", api_key=key, max_retries=0) as client:
+        first = client.responses.create(model="chat", input="My name is Ada.")
+        second = client.responses.create(model="chat", input="And now?", previous_response_id=first.id)
+
+    assert "3 messages" in second.output_text
+
+
 def test_the_models_are_listed_and_embedded(up):
     key = (up.directory / ".edge" / "dev-key").read_text().strip()
     with openai.OpenAI(base_url=f"{up.url}/v1", api_key=key, max_retries=0) as client:

@@ -799,6 +799,8 @@ def test_without_any_provider_the_rehearsal_answers_for_all_models(state: Path) 
         "claude-*": "rehearsal-anthropic",
         "*": "rehearsal-openai",
     } == {name: found.candidates[0].provider for name, found in config.models.items()}
+    assert config.conversations is not None
+    assert config.providers["rehearsal-openai"].profile.stores_replies is False
     (caller,) = config.callers
     assert ("dev", "dev", KEY) == (caller.tenant, caller.keys[0].id, caller.keys[0].key and caller.keys[0].key.reveal())
 
