@@ -192,6 +192,7 @@ class RequestWriter(Translation[Block]):
             choice = ToolChoice("auto")
         if choice is None:
             choice = ToolChoice("auto") if single else None
+        self._drop_field("parallel_tool_calls", single and choice is not None and choice.mode == "none")
         return None if choice is None else _choice(choice, False if single else None)
 
     # the conversation

@@ -556,7 +556,7 @@ def test_a_history_of_tool_calls_without_tools_gets_stubs_that_may_not_be_called
         (ToolChoice("auto"), True, {"type": "auto"}),
         (ToolChoice("required"), None, {"type": "any"}),
         (ToolChoice("required"), False, {"type": "any", "disable_parallel_tool_use": True}),
-        (ToolChoice("none"), False, {"type": "none"}),
+        (ToolChoice("none"), None, {"type": "none"}),
         (ToolChoice("tool", "weather"), None, {"type": "tool", "name": "weather"}),
     ],
 )
@@ -565,6 +565,13 @@ def test_a_tool_choice_is_mapped(choice: ToolChoice | None, parallel: bool | Non
 
     assert expected == body.get("tool_choice")
     assert () == dropped
+
+
+def test_parallel_calls_have_no_place_where_no_tool_may_be_called() -> None:
+    body, dropped = cross(tools=(WEATHER,), tool_choice=ToolChoice("none"), parallel_tool_calls=False)
+
+    assert {"type": "none"} == body["tool_choice"]
+    assert ("parallel_tool_calls",) == dropped
 
 
 def test_a_tool_choice_without_tools_is_dropped() -> None:
