@@ -243,6 +243,8 @@ def _for_custom_proxy(configured: Config, file: Path | None, version: str | None
     if file is None:
         if configured.envoy.capabilities is None:
             raise ConfigError("--target custom: give --capabilities FILE, or set envoy.capabilities")
+        if version is not None:
+            raise ConfigError("--envoy-version: envoy.capabilities need no version; give --capabilities FILE with it")
         return configured
     try:
         data = file.read_bytes()

@@ -7,7 +7,6 @@ its own path.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import json
 import re
@@ -344,23 +343,5 @@ class FaultPlayer:
 def fault_player() -> Iterator[FaultPlayer]:
     """Runs in its own thread, so that the tested code may block this one."""
     player = FaultPlayer()
-    ready = threading.Event()
-    stop = asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        async with player.server.listening() as player.port:
-            ready.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), name="fault player")
-    thread.start()
-    try:
-        ready.wait(10)
+    with player.server.in_thread(player.release) as player.port:
         yield player
-    finally:
-        player.release.set()
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
-        with contextlib.suppress(RuntimeError):
-            loop.close()

@@ -115,23 +115,8 @@ class PacedProvider:
 
     @contextmanager
     def running(self) -> Iterator[PacedProvider]:
-        ready, stop, loop = threading.Event(), asyncio.Event(), asyncio.new_event_loop()
-
-        async def serve() -> None:
-            async with self._server.listening() as self.port:
-                ready.set()
-                await stop.wait()
-
-        thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), name="paced provider")
-        thread.start()
-        try:
-            ready.wait(PATIENCE)
+        with self._server.in_thread(self.release) as self.port:
             yield self
-        finally:
-            self.release.set()
-            loop.call_soon_threadsafe(stop.set)
-            thread.join()
-            loop.close()
 
 
 # --- Envoy, which can be restarted while it serves

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import queue
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -105,6 +107,29 @@ class Provider:
                 task.cancel()
             if self._open:
                 await asyncio.wait(self._open)
+
+    @contextmanager
+    def in_thread(self, release: threading.Event) -> Iterator[int]:
+        """Listens in a thread of its own, so that the tested code may block this one. At the end `release` is set, so
+        that no reply waits for it."""
+        ports: queue.SimpleQueue[int] = queue.SimpleQueue()
+        stop, loop = asyncio.Event(), asyncio.new_event_loop()
+
+        async def serve() -> None:
+            async with self.listening() as port:
+                ports.put(port)
+                await stop.wait()
+
+        thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), name="provider")
+        thread.start()
+        try:
+            yield ports.get(timeout=PATIENCE)
+        finally:
+            release.set()
+            loop.call_soon_threadsafe(stop.set)
+            thread.join(10)
+            with contextlib.suppress(RuntimeError):
+                loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -66,10 +66,14 @@ class ConsumerExchange:
         """The answer to the response headers."""
         self._status_sent = ""
         self._replied = False
+        self._ended = False
+        """The response has an end, and Envoy may still send chunks of the provider's body (full duplex)."""
 
     async def handle(self, event: Event) -> Command:
         if self._replied and isinstance(event, RequestBody | RequestTrailers):
             return HOLD  # sent before Envoy had the response
+        if self._ended and isinstance(event, ResponseBody | ResponseTrailers):
+            return HOLD
         command = await self._handle(event)
         self._replied = self._replied or isinstance(command, ImmediateResponse)
         return command
@@ -110,7 +114,8 @@ class ConsumerExchange:
     async def _choose(self, event: Event) -> Command | None:
         """The answer of a stream that chooses a route. None: this one does not, or refuses the request."""
         if isinstance(event, RequestHeaders) and self._is_choice(event):
-            self._chooser, self._first = RouteChooser(self._gateway), event
+            self._chooser, self._first = RouteChooser(self._gateway, self.more_time), event
+            event = self._without_forged(event)
         if self._chooser is None or self._exchange is not None:
             return None
         try:
@@ -118,7 +123,7 @@ class ConsumerExchange:
         except EdgeError as error:
             if isinstance(error, PeerError) or self._first is None:
                 raise
-            return await self._refused(self._first, self._chooser.body)
+            return await self._refused(self._first, self._chooser.body, error)
 
     def _is_choice(self, event: RequestHeaders) -> bool:
         modes = self._routes.modes_of(event)
@@ -128,10 +133,11 @@ class ConsumerExchange:
             and (event.end or (modes is not None and modes.request in REQUEST_MODES))
         )
 
-    async def _refused(self, first: RequestHeaders, body: bytes) -> Command:
+    async def _refused(self, first: RequestHeaders, body: bytes, error: EdgeError) -> Command:
         """The error of a request without a route: from an exchange, so that it is settled and logged."""
-        first, internal = self._without_internal(first)
-        exchange = self._handler(ConsumerRoute(None, None, DUPLEX, internal))
+        exchange = self._handler(ConsumerRoute(None, None, DUPLEX, (), error))
+        exchange.more_time = no_more_time  # the choice may have extended the time limit of this message
+        first = self._without_forged(first)
         command = await exchange.handle(first)
         return (
             command
@@ -168,6 +174,11 @@ class ConsumerExchange:
         names = {name for name, _ in event.headers if name.startswith(EXTERNAL_PREFIXES)}
         return replace(event, headers=tuple(kept)), tuple(sorted(names))
 
+    def _without_forged(self, event: RequestHeaders) -> RequestHeaders:
+        """The event for the first filter: before it, nothing of this project seals an identity."""
+        event, _ = self._without_internal(event)
+        return replace(event, headers=tuple(pair for pair in event.headers if pair[0] != IDENTITY))
+
     async def _streamed_request(self, event: RequestBody | RequestTrailers, exchange: RouterExchange) -> Command:
         trailers = isinstance(event, RequestTrailers)
         if isinstance(event, RequestBody):
@@ -199,7 +210,7 @@ class ConsumerExchange:
     async def _response_headers(self, event: ResponseHeaders) -> Command:
         if self._exchange is None:
             # An earlier filter refused a request that this stream has not seen.
-            self._route = replace(_CLOSED, modes=event.modes)
+            self._route = replace(_CLOSED, modes=self._routes.modes_of(event))
             return CONTINUE
         command = await self._exchange.handle(event)
         if not isinstance(command, Continue) or event.end:
@@ -268,7 +279,7 @@ class ConsumerExchange:
             return command
         whole = body if command.body is None else command.body
         if self._in_full_duplex:
-            answer = self._answer
+            answer, self._ended = self._answer, True
             return Release(
                 (*answer.set_headers, *(pair for pair in command.set_headers if pair[0] != "content-length")),
                 tuple(dict.fromkeys((*answer.remove_headers, *command.remove_headers, "content-length"))),

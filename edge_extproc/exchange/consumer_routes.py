@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from ..errors import ProxyMisconfigured
-from .events import BodyModes, RequestHeaders
+from ..errors import EdgeError, ProxyMisconfigured
+from .events import BodyModes, RequestHeaders, ResponseHeaders
 
 _ATTRIBUTES = ("xds.cluster_name", "xds.route_name")
 """Envoy's attributes that show where a request goes. Envoy Gateway can send only the name of the route."""
@@ -50,7 +50,7 @@ class ConsumerRoutes:
     def chooses_for(self, event: RequestHeaders) -> bool:
         return self.chooses and self.provider is None and destination_of(event) is None
 
-    def modes_of(self, event: RequestHeaders) -> BodyModes | None:
+    def modes_of(self, event: RequestHeaders | ResponseHeaders) -> BodyModes | None:
         return event.modes or (DUPLEX if self.full_duplex else None)
 
 
@@ -66,6 +66,8 @@ class ConsumerRoute:
     modes: BodyModes | None
     internal: tuple[str, ...]
     """The internal headers of the request, which do not go to the provider."""
+    refusal: EdgeError | None = None
+    """Why no route could be chosen for this request."""
 
     @property
     def full_duplex(self) -> bool:
@@ -90,7 +92,9 @@ class ConsumerRoute:
             )
 
     def check_provider(self) -> str:
-        """The provider. Raises ProxyMisconfigured without one."""
+        """The provider. Raises `refusal` if there is one, and ProxyMisconfigured if the provider is not known."""
+        if self.refusal is not None:
+            raise self.refusal
         if self.provider is not None:
             return self.provider
         if self.destination is None:

@@ -2,40 +2,54 @@
 
 The stream reads the call, sets a header with the provider, and lets the proxy select the route again. It writes no
 provider's credential, and it takes the caller's away: the next stream gets the caller's identity in a header that is
-sealed for this request and valid for a short time. If no next stream comes, the provider refuses the request, and no
-secret has left.
+sealed for this request and valid for a short time. If no next stream comes, the request reaches the provider without a
+key of the caller or of a provider. The provider then sees the sealed identity.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from typing import TypeVar
 
 from ..auth.api_key import CREDENTIAL_HEADERS
 from ..errors import PeerError
 from .caller import authenticate
 from .candidates import find_candidates, routing_request
-from .commands import CONTINUE, HOLD, Command, Continue, Release
-from .events import Event, Headers, RequestBody, RequestHeaders, RequestTrailers
-from .headers import firsts
+from .commands import CONTINUE, HOLD, Command, Continue, Pass, Release
+from .events import Event, RequestBody, RequestHeaders, RequestTrailers, ResponseBody
+from .handler import MoreTime
+from .headers import firsts, is_request_id
+from .large_bodies import is_large
 from .phases import Identified, Received
 from .ports import Gateway
 from .read_call import read_call
-from .route_identity import CERTIFICATE, IDENTITY, seal_identity
+from .route_identity import IDENTITY, seal_identity
 
 PROVIDER = "x-edge-provider"
 """The header by which the proxy selects a route."""
+_ID = "x-request-id"
+_LARGE_SECONDS = 30.0
+"""How long the proxy waits while a large body waits for a worker thread."""
+
+T = TypeVar("T")
 
 
 class RouteChooser:
     """One stream that chooses a route. It settles nothing: the stream that writes the request does."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, more_time: MoreTime) -> None:
         self._gateway = gateway
+        self._more_time = more_time
         self._routes = gateway.consumer
         self._event: RequestHeaders | None = None
         self._duplex = False
-        self.body = b""
+        self._response_duplex = False
+        self._body = bytearray()
+
+    @property
+    def body(self) -> bytes:
         """What has come of the request body."""
+        return bytes(self._body)
 
     async def handle(self, event: Event) -> Command:
         """Raises EdgeError for a request without a route."""
@@ -43,52 +57,61 @@ class RouteChooser:
             case RequestHeaders():
                 modes = self._routes.modes_of(event)
                 self._duplex = modes is not None and modes.request == "full_duplex_streamed"
+                self._response_duplex = modes is not None and modes.response == "full_duplex_streamed"
                 self._event = event
                 if event.end:
-                    return self._chosen(b"")
+                    return await self._chosen(b"")
                 return HOLD if self._duplex else CONTINUE
             case RequestBody():
-                self.body += event.body
+                self._body += event.body
                 longest = self._gateway.body_limits.request
-                if self._duplex and not event.end and len(self.body) <= longest:
+                if self._duplex and not event.end and len(self._body) <= longest:
                     return HOLD
-                return self._released(end=True)
+                return await self._released(end=True)
             case RequestTrailers() if self._duplex:
-                return self._released(end=False)
+                return await self._released(end=False)
+            case ResponseBody() if self._response_duplex:
+                return Pass(event.body, event.end)  # an answer without a body would remove these bytes
             case _:
                 return CONTINUE
 
-    def _released(self, *, end: bool) -> Command:
-        command = self._chosen(self.body)
+    async def _released(self, *, end: bool) -> Command:
+        body = self.body
+        command = await self._chosen(body)
+        self._body.clear()
         if not self._duplex:
             return command
         return Release(
-            command.set_headers, command.remove_headers, self.body, end=end, reroute=command.reroute, trailers=not end
+            command.set_headers, command.remove_headers, body, end=end, reroute=command.reroute, trailers=not end
         )
 
-    def _chosen(self, body: bytes) -> Continue:
+    async def _chosen(self, body: bytes) -> Continue:
         event = self._event
         if event is None:  # pragma: no cover - Envoy sends headers first
             raise PeerError("a request without headers")
-        provider, sealed = self._choice(event, body)
+        values = firsts(event.headers)
+        given = values.get(_ID, "")
+        # Without an id, the sealed identity would be valid for other requests.
+        request_id = given if is_request_id(given) else self._gateway.new_id()
+        provider, sealed = await self._choice(event, values, body, request_id)
         credentials = tuple(dict.fromkeys(name for name, _ in event.headers if name in CREDENTIAL_HEADERS))
-        return Continue(((PROVIDER, provider), (IDENTITY, sealed)), credentials, reroute=True)
+        of_id = () if request_id == given else ((_ID, request_id),)
+        return Continue(((PROVIDER, provider), (IDENTITY, sealed), *of_id), credentials, reroute=True)
 
-    def _choice(self, event: RequestHeaders, body: bytes) -> tuple[str, str]:
+    async def _choice(
+        self, event: RequestHeaders, values: dict[str, str], body: bytes, request_id: str
+    ) -> tuple[str, str]:
         gateway, seal = self._gateway, self._gateway.route_seal
         if seal is None:  # pragma: no cover - such a stream chooses no route
             raise PeerError("no seal")
-        headers: Headers = tuple(pair for pair in event.headers if pair[0] not in (IDENTITY, CERTIFICATE))
-        values = firsts(headers)
         path = gateway.routes.canonical(values.get(":path", "").partition("?")[0])
         dialect, route = gateway.routes.match(values.get(":method", ""), path)
-        received = Received(
-            headers, values, values.get("x-request-id"), values.get(":method", ""), path, dialect, None, None
-        )
-        principal = authenticate(gateway, received, replace(event, headers=headers))
+        received = Received(event.headers, values, request_id, values.get(":method", ""), path, dialect, None, None)
+        principal = authenticate(gateway, received, event)
         rights = gateway.access.of(principal) if gateway.access is not None else None
         gateway.body_limits.check_request(len(body))
-        identified, parsed = read_call(gateway, Identified(received, principal, rights, None, route, dialect), body)
+        identified = Identified(received, principal, rights, None, route, dialect)
+        identified, parsed = await self._work(body, lambda: read_call(gateway, identified, body))
         routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
         if rights is not None:
@@ -98,5 +121,11 @@ class RouteChooser:
             plan = gateway.planner.plan(routing, candidates)
             gateway.planner.record(parsed.call.model, plan, (), principal.tenant)  # the next stream plans again
             first = plan.at(1)
-        sealed = seal_identity(seal, principal, values.get("x-request-id", ""), gateway.clock.time())
-        return first.provider, sealed
+        return first.provider, seal_identity(seal, principal, request_id, gateway.clock.time())
+
+    async def _work(self, body: bytes, function: Callable[[], T]) -> T:
+        """Runs work whose time depends on the length of the body: off the event loop for a large body."""
+        if not is_large(body):
+            return function()
+        await self._more_time(_LARGE_SECONDS)
+        return await self._gateway.large_body_runner.run(function)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from config_kit import mistake, read
 
+from edge_extproc.cli import app
 from edge_extproc.envoy_config.bootstrap import bootstrap
-from edge_extproc.errors import ConfigError
+from edge_extproc.errors import ConfigError, exit_code
 from edge_extproc.proxy import extensions
 from edge_extproc.proxy.capabilities import CAPABILITIES
 from edge_extproc.proxy.envoy_versions import at_capabilities, check, lost
@@ -149,3 +151,29 @@ def test_capabilities_of_a_configuration_are_checked() -> None:
     for names, told in (("[agregate]", "'agregate' is not a capability"), ("[hash_policy]", "one of priority_group")):
         with pytest.raises(ConfigError, match=told):
             check(read(f"envoy: {{capabilities: {names}}}\n"))
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "told"),
+    [
+        ("", ("--target", "custom"), "give --capabilities FILE, or set envoy.capabilities"),
+        ("", ("--target", "custom", "--istio", "1.30"), "--istio: a custom proxy has no release of Istio"),
+        ("", ("--target", "custom", "--capabilities", "no-such-file"), "cannot read no-such-file"),
+        ("", ("--capabilities", "a-file"), "the capabilities of envoy depend on its release"),
+        ("[aggregate]", ("--target", "custom", "--envoy-version", "1.38"), "envoy.capabilities need no version"),
+    ],
+)
+def test_options_that_a_custom_proxy_does_not_have_are_refused(
+    given: str, options: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "edge.yaml"
+    config.write_text(
+        "auth: {pepper: pepper-pepper-pepper}\n"
+        "callers: [{tenant: t, keys: [{id: k, key: edge-0123456789abcdef0123456789}]}]\n"
+        "providers: {a: {kind: openai, api_key: x}}\nmodels: {m: [{provider: a}]}\n"
+        f"agent: {{state_dir: {tmp_path}}}\n" + (f"envoy: {{capabilities: {given}}}\n" if given else "")
+    )
+    told_by = ["render", "--config", str(config), *options]
+
+    assert 0 != exit_code(lambda: app(told_by, result_action="return_value"))
+    assert told in capsys.readouterr().err

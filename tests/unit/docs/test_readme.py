@@ -49,6 +49,14 @@ def test_its_make_targets_exist(page: str) -> None:
     assert asked <= {name for line in targets for name in line.split()}
 
 
+def test_the_commands_that_contributors_see_as_those_of_ci_are() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    marked = set(re.findall(r"^make ([a-z-]+) +# \(CI\b", text, re.MULTILINE))
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+
+    assert set(re.findall(r"\brun: make ([a-z-]+)", workflow)) == marked
+
+
 def test_its_verbs_exist() -> None:
     told = re.search(r"the command is `edge-extproc`: (.*?)\.\n", README, re.DOTALL)
     assert told is not None

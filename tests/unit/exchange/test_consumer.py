@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from player import KEY, Stage, body, headers, talk
+from player import KEY, Stage, answered, body, headers, talk
 
 from edge_extproc.auth.identity_seal import IdentitySeal
-from edge_extproc.errors import Unauthenticated
-from edge_extproc.exchange.commands import HOLD, Command, Continue, ImmediateResponse, Release
+from edge_extproc.errors import Forbidden, Unauthenticated
+from edge_extproc.exchange.body_limits import BodyLimits
+from edge_extproc.exchange.commands import HOLD, Command, Continue, ImmediateResponse, Pass, Release
 from edge_extproc.exchange.consumer import ConsumerExchange
 from edge_extproc.exchange.consumer_routes import ConsumerRoutes
-from edge_extproc.exchange.events import BodyModes, FilterBodyMode, RequestBody, RequestHeaders, RequestTrailers
+from edge_extproc.exchange.events import (
+    BodyModes,
+    FilterBodyMode,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+)
+from edge_extproc.exchange.large_bodies import LARGE, InlineRunner
 from edge_extproc.exchange.route_identity import seal_identity, sealed_principal
 from edge_extproc.model.principal import Principal
 from edge_extproc.worker.main import open_stream
+
+T = TypeVar("T")
 
 CLUSTERS = (("route/openai/*", "openai"), ("route/*", "anthropic"), ("route/openai/none", "google"))
 QUESTION = {"model": "both", "messages": [{"role": "user", "content": "Hello"}]}
@@ -139,3 +153,108 @@ def test_the_name_of_the_route_shows_the_provider_if_the_cluster_is_not_sent() -
     both = replace(first(None), attributes={"xds.route_name": "route/openai/1", "xds.cluster_name": "another"})
     assert credential(talk(begun(routes), by_route, body(QUESTION))[-1])
     assert "proxy_misconfigured" == refusal(talk(begun(routes), both, body(QUESTION))[-1])
+
+
+CHOOSING = ConsumerRoutes(destinations=CLUSTERS, chooses=True)
+SEAL = IdentitySeal(b"a pepper")
+DUPLEX: FilterBodyMode = "full_duplex_streamed"
+
+
+@pytest.mark.parametrize("given", [None, "not an id\x01"])
+def test_a_choice_without_a_request_id_gets_one_so_that_its_identity_is_for_this_request_alone(
+    given: str | None,
+) -> None:
+    came = first(None, "buffered", "none")
+    others = tuple(pair for pair in came.headers if pair[0] != "x-request-id")
+    of_id = (("x-request-id", given),) if given is not None else ()
+    chosen = talk(begun(CHOOSING, route_seal=SEAL), replace(came, headers=(*others, *of_id)), body(QUESTION))[-1]
+    assert isinstance(chosen, Continue)
+    to_set = dict(chosen.set_headers)
+    sealed, request_id = to_set["x-edge-identity"], to_set["x-request-id"]
+    now = float(sealed.partition(".")[0])
+    assert "acme" == sealed_principal(SEAL, sealed, request_id, now).tenant
+    for other in ("", given or ""):
+        with pytest.raises(Unauthenticated):
+            sealed_principal(SEAL, sealed, other, now)
+
+
+class NoModels:
+    """The rights of a caller whose roles allow no candidate."""
+
+    admin: frozenset[str] = frozenset()
+
+    def of(self, principal: Principal) -> NoModels:
+        del principal
+        return self
+
+    def may_do(self, operation: str) -> None:
+        """Every operation."""
+
+    def narrow(self, call: object, candidates: object) -> None:
+        del call, candidates
+        raise Forbidden("no role of this key allows this model")
+
+
+def test_a_request_without_a_route_has_the_error_of_its_choice() -> None:
+    came = talk(begun(CHOOSING, route_seal=SEAL, access=NoModels()), first(None), body(QUESTION))[-1]
+    assert isinstance(came, ImmediateResponse)
+    assert (403, "permission_denied") == (came.status, refusal(came))
+
+
+def test_a_forged_identity_does_not_change_the_error_of_a_choice() -> None:
+    asked = first(None)
+    forged = replace(asked, headers=(*asked.headers, ("x-edge-identity", "9999999999.00.e30=")))
+    came = talk(begun(CHOOSING, route_seal=SEAL), forged, body({**QUESTION, "model": "unknown"}))[-1]
+    assert isinstance(came, ImmediateResponse)
+    assert (404, "model_not_found") == (came.status, refusal(came))
+
+
+def test_a_large_request_is_read_off_the_event_loop_also_before_its_route_is_known() -> None:
+    ran: list[object] = []
+
+    class Runner(InlineRunner):
+        async def run(self, function: Callable[..., T], *arguments: object) -> T:
+            ran.append(function)
+            return await asyncio.to_thread(function, *arguments)
+
+    extended: list[float] = []
+
+    async def more_time(seconds: float) -> None:
+        extended.append(seconds)
+
+    large = {**QUESTION, "messages": [{"role": "user", "content": "x" * LARGE}]}
+    exchange = begun(CHOOSING, route_seal=SEAL, large_body_runner=Runner())
+    exchange.more_time = more_time
+    chosen = talk(exchange, first(None), body(large))[-1]
+    assert isinstance(chosen, Continue)
+    assert chosen.reroute
+    assert 1 == len(ran)
+    assert 1 == len(extended)
+
+
+def test_a_choice_in_full_duplex_releases_the_whole_body_after_an_empty_last_chunk_and_passes_the_reply() -> None:
+    sent = json.dumps(QUESTION).encode()
+    chunks = (RequestBody(sent[:9], False), RequestBody(sent[9:], False), RequestBody(b"", True))
+    reply = (ResponseHeaders(((":status", "200"),), False), ResponseBody(b"abc", False), ResponseBody(b"", True))
+    came = talk(begun(CHOOSING, route_seal=SEAL), first(None, DUPLEX, DUPLEX), *chunks, *reply)
+    assert [HOLD, HOLD, HOLD] == came[:3]
+    released = came[3]
+    assert isinstance(released, Release)
+    assert (sent, True, True) == (released.body, released.end, released.reroute)
+    assert [Pass(b"abc", False), Pass(b"", True)] == came[5:]
+
+
+def test_a_response_of_an_earlier_filter_passes_whole_if_full_duplex_is_configured() -> None:
+    refused = (ResponseHeaders(((":status", "403"),), False), ResponseBody(b"no", True))
+    assert Pass(b"no", True) == talk(begun(ConsumerRoutes("openai", full_duplex=True)), *refused)[-1]
+
+
+def test_after_the_error_of_a_reply_that_is_too_long_its_other_chunks_are_ignored() -> None:
+    exchange = begun(ConsumerRoutes("openai"), body_limits=BodyLimits(1 << 20, 10))
+    chunks = (ResponseBody(b"x" * 20, False), ResponseBody(b"x" * 20, False), ResponseBody(b"", True))
+    came = talk(exchange, first(None, "buffered", DUPLEX), body(QUESTION), answered(), *chunks)
+    replaced = came[-3]
+    assert isinstance(replaced, Release)
+    assert replaced.end
+    assert "502" == dict(replaced.set_headers)[":status"]
+    assert [HOLD, HOLD] == came[-2:]
