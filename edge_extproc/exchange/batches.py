@@ -196,9 +196,9 @@ class BatchAccess:
         charged = limiter.charge(exchange_id) if limiter is not None else ()
         charges = tuple(Charge(*each) for each in charged)
         batch = msgspec.structs.replace(self._new(id or exchange_id), charges=charges)
+        _book_charge(gateway, batch)  # first: without the record the charge stays, but a record alone would be a credit
         if id is not None:
             await self._batches.add(batch)
-        _book_charge(gateway, batch)
 
     def closed(self, settlement: Settlement) -> None:
         """The exchange has ended. If its reply was not seen, a batch may exist, and its limits keep the reservation."""

@@ -315,6 +315,78 @@ def test_a_caller_that_leaves_before_the_reply_is_charged_for_the_batch() -> Non
     assert {"dollars:day": int(charge.cost * MICRO)} == counted(on)
 
 
+class SlowRecords(MemoryRecords):
+    """Records whose writes wait, so that a caller can leave meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+
+    async def _wait(self) -> None:
+        self.waits.set()
+        await self.may_go_on.wait()
+
+    async def add(self, names: Sequence[bytes], value: bytes, seconds: float | None) -> None:
+        await self._wait()
+        await super().add(names, value, seconds)
+
+    async def replace(self, name: bytes, before: bytes, value: bytes, seconds: float) -> bool:
+        replaced = await super().replace(name, before, value, seconds)
+        await self._wait()
+        return replaced
+
+
+def leave(on: Stage, *events: Event) -> None:
+    """The caller leaves while the records of a batch are written."""
+    assert on.gateway.batches is not None
+    before, slow = on.gateway.batches, SlowRecords()
+    slow._records = before._store._records  # type: ignore[attr-defined]
+    on.having(batches=Batches(slow, {}))
+
+    async def run() -> None:
+        exchange = on.exchange()
+        for event in events[:-1]:
+            await exchange.handle(event)
+        last = asyncio.ensure_future(exchange.handle(events[-1]))
+        await slow.waits.wait()
+        last.cancel()
+        slow.may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await last
+        exchange.closed("cancelled")
+
+    asyncio.run(run())
+    on.having(batches=before)
+    assert [] == on.bugs
+
+
+def test_a_caller_that_leaves_while_its_batch_is_recorded_is_charged_once_and_corrected() -> None:
+    on = stage(dollars(10_000))
+    upload(on, [line()])
+    asked = headers("/v1/batches", JSON)
+    leave(on, asked, body({"input_file_id": "file-1"}), answered(), whole({"id": "batch_1", "object": "batch"}))
+
+    (charge,) = booked(on)
+    assert charge.cost is not None
+    assert {"dollars:day": int(charge.cost * MICRO)} == counted(on)
+    status(on, **USED)
+    assert Decimal(4) == charged(on)
+    assert {"dollars:day": 4 * MICRO} == counted(on)
+
+
+def test_a_caller_that_leaves_while_its_batch_is_settled_gets_the_rest_back() -> None:
+    on = stage(dollars(10_000))
+    upload(on, [line()])
+    create(on)
+    reply = {"id": "batch_1", "object": "batch", "status": "completed", **USED}
+    leave(on, headers("/v1/batches/batch_1", method="GET", end=True), answered(), whole(reply))
+
+    assert ["charge", "credit", "usage"] == [each.booking for each in booked(on)]
+    assert Decimal(4) == charged(on)
+    assert {"dollars:day": 4 * MICRO} == counted(on)
+
+
 def test_another_tenant_can_neither_use_nor_settle_a_batch() -> None:
     on = stage(dollars(10_000))
     upload(on, [line()])
