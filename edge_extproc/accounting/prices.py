@@ -335,8 +335,8 @@ class PriceTable:
     def _factor(self, model: str, host: str, tiers: Iterable[str]) -> Decimal:
         row = self._override(model, host)
         # A call alone is not cheaper because its tier has the name of the factor of a batch.
-        asked = [tier for tier in tiers if tier != BATCH_TIER]
-        return factor_of(asked, row.tiers) if row is not None else factor_of(asked)
+        requested = [tier for tier in tiers if tier != BATCH_TIER]
+        return factor_of(requested, row.tiers) if row is not None else factor_of(requested)
 
     def _override(self, model: str, host: str) -> Override | None:
         return next((row for row in self._overrides if row.provider == host and fnmatchcase(model, row.model)), None)

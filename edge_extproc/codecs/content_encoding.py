@@ -39,6 +39,16 @@ class Inflater:
             raise UpstreamError(f"the provider sent content-encoding {name!r}, which was not requested")
         return cls(bits, limit)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the compressed data has ended. Bytes after its end are not decoded."""
+        return self._decoder.eof
+
+    @property
+    def has_surplus(self) -> bool:
+        """Whether bytes came after the end of the compressed data."""
+        return bool(self._decoder.unused_data)
+
     def feed(self, data: bytes) -> bytes:
         """The decoded bytes of `data`."""
         try:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..limits.base import CallerLimits, ReservationRequest
 from ..model.plan import Candidate, Fallback
 from ..model.settlement import Settlement
+from ..records.completion import to_end
 from .batches import BatchAccess
 from .commands import Command
 from .events import ResponseBody
@@ -50,7 +51,14 @@ class AccountAccess:
     async def respond(
         self, event: ResponseBody, command: Command, phase: ResponsePhase | None, exchange_id: str
     ) -> Command:
-        """The command for a part of the response body, after the state that it shows is recorded."""
+        """The command for a part of the response body, after the state that it contains is recorded. What a batch costs
+        is recorded as a whole, also if the caller leaves meanwhile."""
+        recorded = self._recorded(event, command, phase, exchange_id)
+        return await (to_end(recorded) if self.batch is not None and event.end else recorded)
+
+    async def _recorded(
+        self, event: ResponseBody, command: Command, phase: ResponsePhase | None, exchange_id: str
+    ) -> Command:
         if self.batch is not None:
             await self.batch.respond(event, command, phase, exchange_id)
         if self.reasoning is not None:

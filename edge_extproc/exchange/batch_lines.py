@@ -20,7 +20,7 @@ from ..errors import BadRequest, CallerError, Forbidden, NoSuchModel
 from ..model.call import Call
 from ..model.globs import allows
 from ..model.plan import Candidate
-from ..records.batches import BatchCost
+from ..records.batches import MOST_MODELS, BatchCost
 from .candidates import may_use
 from .phases import Identified
 from .ports import Gateway
@@ -28,7 +28,6 @@ from .worst_case import reservation_request
 
 # Requests that are read before other work on large bodies has its turn.
 _SLICE = 256
-_MOST_MODELS = 64
 _TEXT, _FILE = frozenset({"purpose"}), frozenset({"file"})
 
 
@@ -142,7 +141,7 @@ class BatchReading:
         self._assumed += most.assumed if micro is None else micro
         self._tokens += most.tokens
         self._size += len(call.raw)
-        if len(self._models) < _MOST_MODELS:
+        if len(self._models) < MOST_MODELS:
             self._models[call.model] = None
         self._urls[url] = None
 

@@ -22,10 +22,17 @@ from .response_bodies import BodyReader
 
 MESSAGES = "/messages/batches"
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+# Results of Anthropic without a reply, which cost nothing.
+_WITHOUT_REPLY = frozenset({"errored", "canceled", "expired"})
+_GOOD = range(200, 300)
 # Tokens of the longest plausible prompt and reply of one request, beside what its bytes can make.
 _MOST_ADDED = 10_000_000
 # Requests of a batch that was not read. Providers take at most 100,000.
 _MOST_REQUESTS = 100_000
+# Models that the replies of one batch may name.
+_MOST_MODELS = 256
+# Characters of an id or a model's name.
+_LONGEST_NAME = 512
 # Bytes. A longer line cannot be read. The results of a whole batch are bounded too, if they are compressed.
 _LONGEST_LINE, _MOST_DECODED = 32 << 20, 4 << 30
 
@@ -56,6 +63,7 @@ class _Reply(msgspec.Struct):
 class _Result(msgspec.Struct):
     response: _Reply | None = None
     result: _Reply | None = None
+    error: Any = None
 
 
 _result = msgspec.json.Decoder(_Result).decode
@@ -70,18 +78,33 @@ def read_end(batch: OpenBatch, reply: Json) -> BatchEnd | None:
     if batch.path == MESSAGES:
         if reply.get("processing_status") != "ended":
             return None
-        return BatchEnd(None, BatchUsage({}) if counts.get("succeeded") == 0 else None)
+        return BatchEnd(None, BatchUsage({}) if _is_zero(counts.get("succeeded")) else None)
     if reply.get("status") not in _ENDED:
         return None
-    output, model = reply.get("output_file_id"), reply.get("model")
-    output = output if isinstance(output, str) and output else None
+    output, model = name_in(reply.get("output_file_id")), name_in(reply.get("model")) or ""
     usage = usage_of(reply)
     models = batch.cost.models if batch.cost is not None else ()
     if usage is not None and usage.total > 0 and len(models) <= 1 and _is_plausible(batch, usage):
-        return BatchEnd(output, BatchUsage({model if isinstance(model, str) else "": usage}))
-    if output is None and not counts.get("completed"):
+        return BatchEnd(output, BatchUsage({model: usage}))
+    if output is None and not reply.get("output_file_id") and _is_zero(counts.get("completed")):
         return BatchEnd(None, BatchUsage({}))
     return BatchEnd(output, None)
+
+
+def name_in(value: object) -> str | None:
+    """An id or a model's name. None: the value is no text that can be written as UTF-8, or is too long."""
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME:
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # an unpaired surrogate
+        return None
+    return value
+
+
+def _is_zero(count: object) -> bool:
+    """Whether a count is given and 0. A missing count says nothing."""
+    return type(count) is int and count == 0
 
 
 def _is_plausible(batch: OpenBatch, usage: Usage) -> bool:
@@ -100,7 +123,7 @@ class ResultLines:
         self._gateway = gateway
         self._batch = batch
         self._begun = bytearray()
-        self._lines = 0
+        self._lines = self._replies = 0
         self._by_model: dict[str, Usage] = {}
         self._unknown = False
         url = batch.cost.url if batch.cost is not None else ""
@@ -116,11 +139,16 @@ class ResultLines:
             self.lose()
             self._begun.clear()
 
-    def close(self) -> BatchUsage:
+    def close(self) -> BatchUsage | None:
+        """The usage of all results. None: some are missing."""
         self._take(bytes(self._begun))
         self._begun.clear()
-        unknown = self._unknown or self._lines > (self._batch.cost.requests if self._batch.cost else _MOST_REQUESTS)
-        return BatchUsage(self._by_model, unknown)
+        cost = self._batch.cost
+        # Anthropic's results have a line for each request, OpenAI's for each that succeeded.
+        least = cost.requests if cost is not None and self._batch.path == MESSAGES else 1
+        if not self._unknown and self._lines < least:
+            return None
+        return BatchUsage(self._by_model, self._unknown or self._replies > (cost.requests if cost else _MOST_REQUESTS))
 
     def lose(self) -> None:
         """A part of the results cannot be read."""
@@ -130,25 +158,21 @@ class ResultLines:
         if self._unknown or not line.strip():
             return
         try:
-            result = _result(line)
-            raw = b""
-            if result.result is not None and result.result.type == "succeeded":
-                raw = bytes(result.result.message)
-            elif result.response is not None and result.response.status_code in (200, None):
-                raw = bytes(result.response.body)
-            if not raw or raw == b"null":
+            raw = _reply_in(_result(line))
+            self._lines += 1
+            if raw == b"":
                 return
-            model, usage = self._usage(raw)
+            model, usage = self._usage(raw) if raw is not None else ("", None)
         except (*UNREADABLE, EdgeError):
             self.lose()
             return
-        self._lines += 1
+        self._replies += 1
         if usage is None or not self._is_plausible(usage):
             self.lose()
             return
         before = self._by_model.get(model)
         self._by_model[model] = usage if before is None else before + usage
-        if len(self._by_model) > _MOST_REQUESTS:
+        if len(self._by_model) > _MOST_MODELS:
             self.lose()
 
     def _is_plausible(self, usage: Usage) -> bool:
@@ -163,31 +187,56 @@ class ResultLines:
             dialect, route = gateway.routes.match("POST", self._url)
             if not route.format:
                 summary = dialect.read_summary(raw) or summary_of(dialect.read_reply(raw))
-                return summary.model or "", summary.usage
+                return name_in(summary.model) or "", summary.usage
         reply = decode_reply(raw)
         model = reply.get("model") if isinstance(reply, dict) else None
         form = gateway.formats[route.format] if self._url and route.format else None
-        return model if isinstance(model, str) else "", form.read_usage(reply) if form else usage_of(reply)
+        return name_in(model) or "", form.read_usage(reply) if form else usage_of(reply)
+
+
+def _reply_in(result: _Result) -> bytes | None:
+    """The reply in a line of results. Empty: its request has failed and cost nothing. None: the line has neither a
+    reply nor an error."""
+    if result.result is not None:
+        if result.result.type in _WITHOUT_REPLY:
+            return b""
+        reply = bytes(result.result.message) if result.result.type == "succeeded" else b""
+        return reply if reply not in (b"", b"null") else None
+    response = result.response
+    if response is not None:
+        if type(response.status_code) is int and response.status_code not in _GOOD:
+            return b""
+        reply = bytes(response.body)
+        if reply not in (b"", b"null"):
+            return reply
+    return b"" if result.error else None
 
 
 class ResultsBody(BodyReader):
     """The results of a batch, which pass unchanged."""
 
-    __slots__ = ("_inflater", "_lines", "length", "usage")
+    __slots__ = ("_inflater", "_is_damaged", "_lines", "length", "usage")
 
     def __init__(self, lines: ResultLines, encoding: str | None) -> None:
         self._lines = lines
         self._inflater = Inflater.of(encoding, _MOST_DECODED)
+        self._is_damaged = False
         self.length = 0
         self.usage: BatchUsage | None = None
         """None: the results are not complete."""
 
     def take(self, event: ResponseBody) -> Command:
         self.length += len(event.body)
-        try:
-            self._lines.feed(self._inflater.feed(event.body) if self._inflater is not None else event.body)
-        except UpstreamError:
-            self._lines.lose()
-        if event.end:
+        if not self._is_damaged:
+            self._read(event.body)
+        if event.end and not self._is_damaged and (self._inflater is None or self._inflater.ended):
             self.usage = self._lines.close()
         return CONTINUE
+
+    def _read(self, body: bytes) -> None:
+        try:
+            self._lines.feed(self._inflater.feed(body) if self._inflater is not None else body)
+        except UpstreamError:
+            self._is_damaged = True
+        else:
+            self._is_damaged = self._inflater is not None and self._inflater.has_surplus

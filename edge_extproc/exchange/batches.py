@@ -21,14 +21,15 @@ from ..codecs.content_type import media_type
 from ..codecs.json_values import UNREADABLE, decode_reply
 from ..errors import Forbidden
 from ..limits.base import MICRO, CallerLimits, ReservationRequest
+from ..limits.frames import counts_minute
 from ..limits.spending import micro_dollars
 from ..model.call import Call
 from ..model.content import Json
 from ..model.settlement import BATCH, Booking, Settlement
 from ..model.usage import BUCKETS, MOST_TOKENS, Usage
-from ..records.batches import BatchCost, Batches, Charge, OpenBatch
+from ..records.batches import MOST_MODELS, BatchCost, Batches, Charge, OpenBatch
 from .batch_lines import BatchReading
-from .batch_results import MESSAGES, BatchUsage, ResultLines, ResultsBody, read_end
+from .batch_results import MESSAGES, BatchUsage, ResultLines, ResultsBody, name_in, read_end
 from .commands import Command, Continue
 from .events import ResponseBody
 from .phases import Identified
@@ -99,8 +100,7 @@ def _input_file(call: Call) -> str | None:
         body = decode_reply(call.raw)
     except UNREADABLE:
         return None
-    file = body.get("input_file_id") if isinstance(body, dict) else None
-    return file if isinstance(file, str) else None
+    return name_in(body.get("input_file_id")) if isinstance(body, dict) else None
 
 
 class BatchAccess:
@@ -137,9 +137,11 @@ class BatchAccess:
         cost = self._cost
         if cost is not None:
             return ReservationRequest(cost.tokens, cost.micro_dollars, cost.assumed, ", ".join(cost.models), batch=True)
-        if any(rule.measure == "dollars" and rule.hard for rule in limits.rules):
+        if any(
+            rule.hard and rule.measure in ("dollars", "tokens") and not counts_minute(rule) for rule in limits.rules
+        ):
             raise Forbidden(
-                "the cost of this batch is not known, and the budget needs it: upload its file through this gateway, "
+                "the cost of this batch is not known, and a limit needs it: upload its file through this gateway, "
                 "as one file with the purpose `batch`, in which each line is a request to an API of this gateway",
                 param="input_file_id",
             )
@@ -173,8 +175,7 @@ class BatchAccess:
         if not body.is_whole:
             return
         reply = _decoded(event.body if command.body is None else command.body)
-        id = reply.get("id") if isinstance(reply, dict) else None
-        id = id if isinstance(id, str) and id else None
+        id = name_in(reply.get("id")) if isinstance(reply, dict) else None
         match self._step:
             case "upload" if id is not None and self._cost is not None:
                 await self._batches.add_file(self._provider, id, self._cost)
@@ -196,9 +197,9 @@ class BatchAccess:
         charged = limiter.charge(exchange_id) if limiter is not None else ()
         charges = tuple(Charge(*each) for each in charged)
         batch = msgspec.structs.replace(self._new(id or exchange_id), charges=charges)
+        _book_charge(gateway, batch)  # first: without the record the charge stays, but a record alone would be a credit
         if id is not None:
             await self._batches.add(batch)
-        _book_charge(gateway, batch)
 
     def closed(self, settlement: Settlement) -> None:
         """The exchange has ended. If its reply was not seen, a batch may exist, and its limits keep the reservation."""
@@ -261,7 +262,10 @@ def _corrections(batch: OpenBatch, tokens: int, micro: int | None) -> Iterator[t
 def _model(batch: OpenBatch, named: str) -> tuple[str, ...]:
     """The models that a reply may be of: a reply may name another version than its request."""
     models = batch.cost.models if batch.cost is not None else ()
-    return (named,) if named in models or not models else models
+    if named in models or not models:
+        return (named,)
+    # The record may not have all models.
+    return (named, *models) if len(models) >= MOST_MODELS else models
 
 
 def _cost(gateway: Gateway, batch: OpenBatch, models: tuple[str, ...], usage: Usage) -> Decimal | None:

@@ -63,8 +63,8 @@ def operation_body(
     results = batch.results_body(answered) if batch is not None and not end else None
     if results is not None:
         return BodyChoice(results, "streamed", removed)
-    shown = [each for each in (objects, batch) if each is not None]
-    if way == "whole" or (not end and any(each.needs_whole(answered) for each in shown)):
+    readers = [each for each in (objects, batch) if each is not None]
+    if way == "whole" or (not end and any(each.needs_whole(answered) for each in readers)):
         return BodyChoice(OperationBody(operation, encoding), "buffered", removed)
     if way == "tap":
         return BodyChoice(TappedBody(operation, encoding, gateway.clock.monotonic), "streamed", removed)

@@ -218,14 +218,14 @@ class RunningGateway:
             await asyncio.sleep(max(_KEEP_SECONDS, _KEEP_SHARE * (loop.time() - began)))
 
     async def _scrape(self) -> None:
-        before = self._pids()
+        before, reading = self._pids(), self._totals.begin()
         counts = await asyncio.gather(*(client.metrics() for client in self._workers))
         for pid, now, scraped in zip(before, self._pids(), counts, strict=True):
             if pid is None:
                 continue
             # If the worker was replaced meanwhile, the counts may be those of the new process.
             if scraped is not None and pid == now:
-                self._totals.record(pid, scraped)
+                self._totals.record(pid, scraped, reading)
             else:
                 self._totals.mark_silent(pid)
 

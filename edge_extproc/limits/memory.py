@@ -86,14 +86,14 @@ class MemoryLimitStore:
 
     def settle_now(self, lease: str, used: Sequence[int]) -> None:
         """`used`: the final amount for each counter. -1: the reserved amount."""
-        held, is_lost = self._leases.pop(lease, None), False
-        if held is None:
-            held, is_lost = self._lost.pop(lease, None), True
-        if held is None:
+        record, is_lost = self._leases.pop(lease, None), False
+        if record is None:
+            record, is_lost = self._lost.pop(lease, None), True
+        if record is None:
             return
-        for counter, amount, spent in zip(held.counters.items, held.amounts, used, strict=True):
+        for counter, amount, spent in zip(record.counters.items, record.amounts, used, strict=True):
             key, slot = counter.key, counter.slot
-            reserved = 0 if is_lost and (slot or held.lost == "release") else amount
+            reserved = 0 if is_lost and (slot or record.lost == "release") else amount
             by = (0 if slot else amount if spent < 0 else spent) - reserved
             if by:
                 self._change(key, by)
@@ -123,12 +123,12 @@ class MemoryLimitStore:
 
     def _narrowed(self, key: str, maximum: int, stated: int, expires: int) -> int:
         """The smallest maximum of a run, which includes those that earlier calls have stated."""
-        kept = self._counters.get(key + MOST, -1)
-        if stated >= 0 and (kept < 0 or stated < kept):
-            kept = self._counters[key + MOST] = stated
-        if kept >= 0:
+        least = self._counters.get(key + MOST, -1)
+        if stated >= 0 and (least < 0 or stated < least):
+            least = self._counters[key + MOST] = stated
+        if least >= 0:
             self._expires[key + MOST] = expires
-        return min(maximum, kept) if kept >= 0 else maximum
+        return min(maximum, least) if least >= 0 else maximum
 
     def value(self, key: str) -> int:
         return self._counters.get(key, 0)

@@ -47,7 +47,7 @@ def record_name(*parts: str) -> bytes:
     """A name that only these parts have. It does not show them."""
     digest = blake2b(digest_size=NAME_BYTES)
     for part in parts:
-        raw = part.encode(errors="surrogateescape")
+        raw = part.encode(errors="surrogatepass")  # JSON can have unpaired surrogates
         digest.update(len(raw).to_bytes(8, "little"))
         digest.update(raw)
     return digest.digest()

@@ -23,6 +23,8 @@ _FILE, _BATCH, _OUTPUT = "batch input", "batch", "batch output"
 # Seconds. Providers keep files and results for at most 30 days, unless a file has no expiry.
 _FILE_SECONDS, _BATCH_SECONDS = 400 * 86_400.0, 100 * 86_400.0
 _SETTLED = b"settled"
+MOST_MODELS = 64
+"""Models in the record of a batch."""
 
 
 class BatchCost(msgspec.Struct, frozen=True, array_like=True):
@@ -38,7 +40,7 @@ class BatchCost(msgspec.Struct, frozen=True, array_like=True):
     assumed: int
     """Micro-dollars, with the assumed price where none is known."""
     models: tuple[str, ...]
-    """The provider's names."""
+    """The provider's names, the first MOST_MODELS."""
     url: str
     """The path of the requests. "": they have several."""
 

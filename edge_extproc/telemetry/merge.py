@@ -163,11 +163,19 @@ class WorkerTotals:
         self._retired = RetiredWorkers()
         self._dead: deque[Hashable] = deque(maxlen=REMEMBERED_DEAD)
         self._silent: set[Hashable] = set()
+        self._readings = 0
+        self._newest: dict[Hashable, int] = {}
 
-    def record(self, worker: Hashable, encoded: bytes) -> None:
+    def begin(self) -> int:
+        """The number of a new reading. Several readings can be in progress."""
+        self._readings += 1
+        return self._readings
+
+    def record(self, worker: Hashable, encoded: bytes, reading: int = 0) -> None:
         """Stores a worker's snapshot. A snapshot that arrives after the worker died is ignored: it would be counted
-        twice."""
-        if worker not in self._dead:
+        twice. So is one of an earlier reading than the stored one: counters must not decrease."""
+        if worker not in self._dead and reading >= self._newest.get(worker, 0):
+            self._newest[worker] = reading
             self._last[worker] = encoded
             self._silent.discard(worker)
 
@@ -181,6 +189,7 @@ class WorkerTotals:
         the last snapshot are lost."""
         self._dead.append(worker)
         self._silent.discard(worker)
+        self._newest.pop(worker, None)
         last = self._last.pop(worker, None)
         if last is not None:
             self._retired.add(last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import Sequence
 from decimal import Decimal
@@ -16,12 +17,13 @@ from player import KEY, Stage, answered, body, chunks, headers, whole
 from tenants import KEYS, tenants
 
 from edge_extproc.exchange.commands import Command, Continue, ImmediateResponse
-from edge_extproc.exchange.events import Event, RequestBody
+from edge_extproc.exchange.events import Event, RequestBody, ResponseBody
 from edge_extproc.limits.base import LimitRule
 from edge_extproc.limits.limiter import PolicyLimiter
 from edge_extproc.limits.rule_table import RuleTable
 from edge_extproc.model.settlement import Settlement
-from edge_extproc.records.batches import Batches
+from edge_extproc.model.usage import Usage
+from edge_extproc.records.batches import MOST_MODELS, Batches
 from edge_extproc.records.memory import MemoryRecords
 
 JSON = ("content-type", "application/json")
@@ -99,10 +101,24 @@ def result(prompt: Any, completion: Any, model: str = "gpt-4o-mini-2024-07-18") 
 
 
 def download(on: Stage, lines: Sequence[Any], *, file: str = "file-out", at: int = 7, **more: Any) -> list[Command]:
-    raw = b"".join(json.dumps(each).encode() + b"\n" for each in lines)
+    return download_raw(on, jsonl(*lines), file=file, at=at, **more)
+
+
+def jsonl(*lines: Any) -> bytes:
+    return b"".join(json.dumps(each).encode() + b"\n" for each in lines)
+
+
+def download_raw(
+    on: Stage, raw: bytes, *more: tuple[str, str], file: str = "file-out", at: int = 1000, end: bool = True, **head: Any
+) -> list[Command]:
     parts = [raw[n : n + at] for n in range(0, len(raw), at)]
     asked = headers(f"/v1/files/{file}/content", method="GET", end=True)
-    return play(on, asked, answered(content_type="application/octet-stream", **more), *chunks(*parts))
+    reply = (
+        answered(200, *more, content_type="application/octet-stream")
+        if not head
+        else answered(content_type="application/octet-stream", **head)
+    )
+    return play(on, asked, reply, *chunks(*parts, end=end), end="done" if end else "cancelled")
 
 
 def booked(on: Stage) -> list[Settlement]:
@@ -206,6 +222,12 @@ def test_a_part_of_the_results_settles_nothing() -> None:
         [b"no object".decode()],
         [{"response": {"status_code": 200, "body": {"usage": 7}}}],
         [result(5, 3)] * 3,
+        [result(5, 3), {"response": {"status_code": 200}}],
+        [result(5, 3), {"response": {"status_code": 200, "body": None}, "error": None}],
+        [result(5, 3), {"response": None, "error": None}],
+        [result(5, 3), {"key": "a", "output": {"usageMetadata": {"promptTokenCount": 9}}}],
+        [result(5, 3), {"result": {"type": "succeeded"}}],
+        [result(5, 3), {"result": {"type": "another"}}],
     ],
 )
 def test_results_with_impossible_counts_leave_the_charge(results: list[Any]) -> None:
@@ -218,6 +240,139 @@ def test_results_with_impossible_counts_leave_the_charge(results: list[Any]) -> 
 
     assert ["charge"] == [each.booking for each in booked(on)]
     assert before == counted(on)
+
+
+def _with_results(on: Stage, requests: int = 2) -> None:
+    upload(on, [line()] * requests)
+    create(on)
+    status(on, output_file_id="file-out")
+
+
+GZIP = ("content-encoding", "gzip")
+BOTH = jsonl(result(5, 3), result(6, 4))
+
+
+@pytest.mark.parametrize(
+    ("raw", "more"),
+    [
+        (b"", ()),
+        (b"\n\r\n", ()),
+        (gzip.compress(b""), (GZIP,)),
+        (gzip.compress(BOTH)[:-9], (GZIP,)),
+        (gzip.compress(jsonl(result(5, 3))) + gzip.compress(jsonl(result(6, 4))), (GZIP,)),
+        (BOTH, (GZIP,)),
+    ],
+    ids=["empty", "blank", "empty-gzip", "cut-gzip", "two-gzip-members", "no-gzip"],
+)
+def test_results_that_are_not_complete_leave_the_batch_open(raw: bytes, more: tuple[tuple[str, str], ...]) -> None:
+    on = stage(dollars(10_000))
+    _with_results(on)
+    download_raw(on, raw, *more)
+
+    assert ["charge"] == [each.booking for each in booked(on)]
+    download_raw(on, gzip.compress(BOTH), GZIP)
+    assert Decimal(9) == charged(on)
+
+
+def test_a_provider_that_stops_within_the_results_settles_nothing() -> None:
+    on = stage(dollars(10_000))
+    _with_results(on)
+    download_raw(on, jsonl(result(5, 3)), end=False)
+
+    assert ["charge"] == [each.booking for each in booked(on)]
+    download_raw(on, BOTH)
+    assert Decimal(9) == charged(on)
+
+
+@pytest.mark.parametrize("at", [1, 2, 64, 10_000])
+@pytest.mark.parametrize(
+    "raw",
+    [BOTH.rstrip(), BOTH.replace(b"\n", b"\r\n"), BOTH.replace(b"Yes", "\u2028é\x85".encode())],
+    ids=["no-last-line-end", "crlf", "other-line-ends-in-a-text"],
+)
+def test_results_are_read_with_any_line_ends_in_any_portions(raw: bytes, at: int) -> None:
+    on = stage(dollars(10_000))
+    _with_results(on)
+    download_raw(on, raw, at=at)
+
+    assert Decimal(9) == charged(on)
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "expired", "cancelled"])
+@pytest.mark.parametrize("counts", [None, {}, {"completed": None}, {"completed": "0"}, {"completed": False}])
+def test_a_batch_without_results_and_counts_stays_charged(state: str, counts: Any) -> None:
+    on = stage(dollars(10_000))
+    upload(on, [line()])
+    create(on)
+    status(on, status=state, request_counts=counts, output_file_id=None)
+
+    assert ["charge"] == [each.booking for each in booked(on)]
+
+
+NO_TEXT = b"\\ud800"
+
+
+def test_an_id_that_is_no_text_is_charged_as_an_unknown_one() -> None:
+    on = stage(dollars(10_000))
+    upload(on, [line()])
+    raw = b'{"id": "batch_%b", "object": "batch"}' % NO_TEXT
+    play(on, headers("/v1/batches", JSON), body({"input_file_id": "file-1"}), answered(), ResponseBody(raw, True))
+    (charge,) = booked(on)
+
+    assert charge.cost is not None
+    assert {"dollars:day": int(charge.cost * MICRO)} == counted(on)
+
+
+def test_a_file_whose_id_is_no_text_is_refused() -> None:
+    on = stage()
+    raw = b'{"input_file_id": "file-%b"}' % NO_TEXT
+    (_, refusal) = play(on, headers("/v1/batches", JSON), RequestBody(raw, True), answered(), whole({"id": "batch_1"}))
+
+    assert isinstance(refusal, ImmediateResponse)
+    assert 400 == refusal.status
+
+
+def test_the_name_of_a_model_that_is_no_text_is_not_booked() -> None:
+    on = stage()
+    assert on.gateway.owners is not None
+    asyncio.run(on.gateway.owners.record("openai", "acme", ["file-9"]))
+    create(on, "file-9")
+    status(on, **USED, model="\ud800")
+
+    assert [None] == [each.upstream_model for each in booked(on) if each.booking == "usage"]
+
+
+def test_replies_that_name_too_many_models_leave_the_charge() -> None:
+    on = stage()
+    _with_results(on, 300)
+    download(on, [result(5, 3, f"m{n}") for n in range(300)], at=10_000)
+
+    assert ["charge"] == [each.booking for each in booked(on)]
+
+
+def test_a_model_beyond_those_of_the_record_has_its_own_price() -> None:
+    on = stage()
+    on.having(prices=PricesOfModels(on.gateway.prices))
+    upload(on, [line(model=f"m{n}") for n in range(MOST_MODELS)] + [line(model="dear")])
+    create(on)
+    status(on, output_file_id="file-out")
+    download(on, [result(5, 3, "dear")], at=10_000)
+
+    assert Decimal(40) == charged(on)
+
+
+class PricesOfModels:
+    """The prices of a stage, ten times as high for one model."""
+
+    def __init__(self, prices: Any) -> None:
+        self._prices = prices
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._prices, name)
+
+    def cost(self, provider: str, model: str, usage: Usage, **more: Any) -> Decimal | None:
+        cost: Decimal | None = self._prices.cost(provider, model, usage, **more)
+        return cost * 10 if cost is not None and model == "dear" else cost
 
 
 @pytest.mark.parametrize("usage", [{"input_tokens": -1, "output_tokens": 1}, {"input_tokens": 10**20}, 5, {}, None])
@@ -253,6 +408,17 @@ def test_a_batch_of_an_unknown_file_is_refused_under_a_budget() -> None:
     assert b"upload its file through this gateway" in refusal.body
 
 
+@pytest.mark.parametrize(("window", "status"), [("day", 403), ("minute", None)])
+def test_a_batch_of_an_unknown_file_is_refused_under_a_limit_of_tokens_that_counts_it(
+    window: Any, status: int | None
+) -> None:
+    on = stage(rule("tokens", 10_000, window))
+    assert on.gateway.owners is not None
+    asyncio.run(on.gateway.owners.record("openai", "acme", ["file-9"]))
+
+    assert status == getattr(create(on, "file-9")[-1], "status", None)
+
+
 def test_a_batch_of_an_unknown_file_costs_what_it_used_where_no_budget_is() -> None:
     on = stage()
     assert on.gateway.owners is not None
@@ -274,6 +440,27 @@ def test_while_the_records_are_down_a_budget_admits_no_batch() -> None:
 
     assert isinstance(refusal, ImmediateResponse)
     assert 503 == refusal.status
+
+
+def test_while_the_records_are_down_a_batch_of_a_file_is_refused_without_a_budget_too() -> None:
+    records = MemoryRecords()
+    on = stage().having(batches=Batches(records, {}))
+    upload(on, [line()])
+    records.down = True
+
+    assert 503 == create(on)[-1].status  # type: ignore[union-attr]
+    assert [] == booked(on)
+
+
+def test_while_the_records_are_down_a_batch_of_messages_is_charged_for_good() -> None:
+    records = MemoryRecords()
+    records.down = True
+    on = stage(dollars(10_000)).having(batches=Batches(records, {}))
+
+    assert isinstance(_messages(on)[-1], Continue)
+    (charge,) = booked(on)
+    assert charge.cost is not None
+    assert {"dollars:day": int(charge.cost * MICRO)} == counted(on)
 
 
 def test_to_read_the_status_or_the_results_again_costs_nothing() -> None:
@@ -313,6 +500,78 @@ def test_a_caller_that_leaves_before_the_reply_is_charged_for_the_batch() -> Non
 
     assert charge.cost is not None
     assert {"dollars:day": int(charge.cost * MICRO)} == counted(on)
+
+
+class SlowRecords(MemoryRecords):
+    """Records whose writes wait, so that a caller can leave meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+
+    async def _wait(self) -> None:
+        self.waits.set()
+        await self.may_go_on.wait()
+
+    async def add(self, names: Sequence[bytes], value: bytes, seconds: float | None) -> None:
+        await self._wait()
+        await super().add(names, value, seconds)
+
+    async def replace(self, name: bytes, before: bytes, value: bytes, seconds: float) -> bool:
+        replaced = await super().replace(name, before, value, seconds)
+        await self._wait()
+        return replaced
+
+
+def leave(on: Stage, *events: Event) -> None:
+    """The caller leaves while the records of a batch are written."""
+    assert on.gateway.batches is not None
+    before, slow = on.gateway.batches, SlowRecords()
+    slow._records = before._store._records  # type: ignore[attr-defined]
+    on.having(batches=Batches(slow, {}))
+
+    async def run() -> None:
+        exchange = on.exchange()
+        for event in events[:-1]:
+            await exchange.handle(event)
+        last = asyncio.ensure_future(exchange.handle(events[-1]))
+        await slow.waits.wait()
+        last.cancel()
+        slow.may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await last
+        exchange.closed("cancelled")
+
+    asyncio.run(run())
+    on.having(batches=before)
+    assert [] == on.bugs
+
+
+def test_a_caller_that_leaves_while_its_batch_is_recorded_is_charged_once_and_corrected() -> None:
+    on = stage(dollars(10_000))
+    upload(on, [line()])
+    asked = headers("/v1/batches", JSON)
+    leave(on, asked, body({"input_file_id": "file-1"}), answered(), whole({"id": "batch_1", "object": "batch"}))
+
+    (charge,) = booked(on)
+    assert charge.cost is not None
+    assert {"dollars:day": int(charge.cost * MICRO)} == counted(on)
+    status(on, **USED)
+    assert Decimal(4) == charged(on)
+    assert {"dollars:day": 4 * MICRO} == counted(on)
+
+
+def test_a_caller_that_leaves_while_its_batch_is_settled_gets_the_rest_back() -> None:
+    on = stage(dollars(10_000))
+    upload(on, [line()])
+    create(on)
+    reply = {"id": "batch_1", "object": "batch", "status": "completed", **USED}
+    leave(on, headers("/v1/batches/batch_1", method="GET", end=True), answered(), whole(reply))
+
+    assert ["charge", "credit", "usage"] == [each.booking for each in booked(on)]
+    assert Decimal(4) == charged(on)
+    assert {"dollars:day": 4 * MICRO} == counted(on)
 
 
 def test_another_tenant_can_neither_use_nor_settle_a_batch() -> None:
@@ -363,6 +622,18 @@ def test_a_batch_of_messages_is_charged_from_its_body_and_settled_from_its_resul
 
     assert Decimal(6) == charged(on)
     assert {"dollars:day": 6 * MICRO} == counted(on)
+
+
+def test_results_of_messages_with_fewer_lines_than_requests_leave_the_batch_open() -> None:
+    on = stage(dollars(10_000))
+    _messages(on)
+    raw = jsonl({"custom_id": "b", "result": {"type": "errored", "error": {"type": "error"}}})
+    asked = headers("/v1/messages/batches/msgbatch_1/results", method="GET", end=True)
+    play(on, asked, answered(content_type="application/x-jsonl"), *chunks(raw))
+    assert ["charge"] == [each.booking for each in booked(on)]
+
+    play(on, asked, answered(content_type="application/x-jsonl"), *chunks(raw * 2))
+    assert Decimal(0) == charged(on)
 
 
 def test_a_batch_of_messages_over_the_budget_is_refused() -> None:

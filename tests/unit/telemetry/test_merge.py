@@ -135,6 +135,19 @@ def test_a_worker_that_goes_twice_or_answers_late_is_counted_once() -> None:
     assert value(workers.totals(), "edge_open_requests") == 2
 
 
+def test_a_reading_that_began_earlier_does_not_replace_a_later_one() -> None:
+    workers, worker = WorkerTotals(), Worker()
+    first = workers.begin()
+    worker.done.labels("ok").inc()
+    earlier = worker.said()
+    second = workers.begin()
+    worker.done.labels("ok").inc()
+    workers.record(1, worker.said(), second)
+    workers.record(1, earlier, first)
+
+    assert value(workers.totals(), "edge_requests_total", outcome="ok") == 2
+
+
 @pytest.mark.parametrize("said", [b"", b"edge_requests_total 3", b"\x93\x01\x02\x03"])
 def test_what_is_no_snapshot_is_refused_whole(said: bytes) -> None:
     retired = RetiredWorkers()
