@@ -30,6 +30,7 @@ from ...model.content import (
     plain_text,
 )
 from ...model.host import UNKNOWN_HOST, HostProfile
+from ..cache_keys import CACHE_KEY, accepted_key
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..strict_schema import is_strict
 from ..turns import arguments_of
@@ -120,7 +121,8 @@ class RequestWriter(DropList):
                     body["verbosity"] = verbosity
                     self._drop_extras(left_in(as_object(value, name), frozenset({"verbosity"})), name)
                 case _ if name in _SHARED_EXTRAS:
-                    body[name] = value
+                    body[name] = accepted_key(value) if name == CACHE_KEY else value
+                    self._drop_if(name, body[name] != value)
                 case _:
                     self.dropped.add(name)
 

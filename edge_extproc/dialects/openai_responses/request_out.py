@@ -31,6 +31,7 @@ from ...model.content import (
     plain_text,
 )
 from ...model.host import UNKNOWN_HOST, HostProfile
+from ..cache_keys import CACHE_KEY, accepted_key
 from ..custom_tools import input_of
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..hosted_tools import for_responses
@@ -155,7 +156,8 @@ class RequestWriter(DropList):
             if name == "verbosity" and isinstance(value, str):
                 text["verbosity"] = value
             elif name in SHARED_EXTRAS and value is not None:
-                body[name] = value
+                body[name] = accepted_key(value) if name == CACHE_KEY else value
+                self._drop_if(name, body[name] != value)
             else:
                 self._drop_if(name, value is not None)
         if chat.metadata:
