@@ -262,7 +262,9 @@ class RequestWriter(DropList):
         items: list[Json] = []
         for path, message in messages:
             if (text := plain_text(message)) is not None:
-                items.append({"role": message.role, "content": text})
+                # Without text, only the assistant's message is left out.
+                if text or message.role != "assistant":
+                    items.append({"role": message.role, "content": text})
                 continue
             self._drop_if(f"{path}.name", message.name)
             self._drop_extras(message.extras, path)
@@ -390,14 +392,14 @@ class RequestWriter(DropList):
                 self._drop_extras(part.extras, where)
                 texts.append(part.text)
                 continue
-            if texts:
+            if any(texts):
                 yield _assistant_text(texts)
-                texts = []
+            texts = []
             if isinstance(part, ToolCall):
                 yield self._call(part, where)
             elif (item := self._other_item(part, where)) is not None:
                 yield item
-        if texts:
+        if any(texts):
             yield _assistant_text(texts)
 
     def _other_item(self, part: Part, path: str) -> Json:
