@@ -70,7 +70,10 @@ class BedrockConverse:
         try:
             family = family_of(host.known_as(model))
             claude = family.reasoning == "claude"
-            return Written(*mend(call.raw, claude=claude, takes_reasoning=family.takes_reasoning))
+            refuses = family.refuses_marks
+            return Written(
+                *mend(call.raw, claude=claude, takes_reasoning=family.takes_reasoning, refuses_marks=refuses)
+            )
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
 

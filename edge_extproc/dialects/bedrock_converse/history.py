@@ -15,7 +15,7 @@ import msgspec
 from ...codecs import json_splice
 from ...codecs.json_values import UNREADABLE, encode
 from ..carried import LEGAL_ID, MARK, tool_id
-from ..history import Place, UniqueIds, edited, lost_thinking, named
+from ..history import Place, UniqueIds, array, edited, lost_thinking, named
 from ..turns import BlockKind, goes_on_without_thinking
 
 
@@ -38,6 +38,7 @@ class _Block(msgspec.Struct, rename="camel"):
     reasoning_content: _Reasoning | None = None
     tool_use: _Use | None = None
     tool_result: _Use | None = None
+    cache_point: msgspec.Raw = msgspec.Raw(b"null")
 
     @property
     def kind(self) -> BlockKind:
@@ -59,22 +60,37 @@ class _More(msgspec.Struct):
     thinking: _Typed | None = None
 
 
+class _Marked(msgspec.Struct, rename="camel"):
+    cache_point: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Tools(msgspec.Struct):
+    tools: list[_Marked] | None = None
+
+
 class _Body(msgspec.Struct, rename="camel"):
     messages: list[_Message] = []
+    system: list[_Marked] | None = None
+    tool_config: _Tools | None = None
     additional_model_request_fields: _More | None = None
 
 
 _body = msgspec.json.Decoder(_Body)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_WORTH_A_LOOK = re.compile(rb'"(?:reasoningText|redactedContent|toolUse|image)"|"text"\s*:\s*"(?:\s|\\[nrt])*"')
+_rows = msgspec.json.Decoder(list[msgspec.Raw])
+_WORTH_A_LOOK = re.compile(
+    rb'"(?:reasoningText|redactedContent|toolUse|image|cachePoint)"|"text"\s*:\s*"(?:\s|\\[nrt])*"'
+)
 _PICTURE = b'{"text":"[The picture that you made is not shown.]"}'
 _NOTHING = b'{"text":"[no content]"}'
 _OFF: Mapping[str, json_splice.Change] = MappingProxyType({"thinking": None})
 
 
-def mend(raw: bytes, *, claude: bool, takes_reasoning: bool = True) -> tuple[bytes, tuple[str, ...]]:
+def mend(
+    raw: bytes, *, claude: bool, takes_reasoning: bool = True, refuses_marks: bool = False
+) -> tuple[bytes, tuple[str, ...]]:
     """The body for the model, and the names of what was removed or rewritten. An unreadable body is returned unchanged:
-    its host reports the error."""
+    its host reports the error. `refuses_marks`: the model refuses a cachePoint."""
     if _WORTH_A_LOOK.search(raw) is None:
         return raw, ()
     try:
@@ -82,21 +98,50 @@ def mend(raw: bytes, *, claude: bool, takes_reasoning: bool = True) -> tuple[byt
     except UNREADABLE:
         return raw, ()
     edits = dict(_edits(body.messages, claude=claude, takes_reasoning=takes_reasoning))
+    if refuses_marks:
+        edits.update(dict.fromkeys(_marks(body.messages)))
     if claude:
         edits.update(dict.fromkeys(_last_thinking(body.messages, edits)))
     names = [f"messages[{i}].content[{j}]{suffix}" for (i, j), suffix in named(edits)]
     edits.update((place, _NOTHING) for place in _emptied(body.messages, edits))
     off = claude and _rests(body, {place for place, change in edits.items() if change is None})
-    if not edits and not off:
+    changes, lost = _unmarked(raw, body) if refuses_marks else ({}, [])
+    if not edits and not off and not changes:
         return raw, ()
-    changes: dict[str, json_splice.Change] = {}
-    dropped = names
+    dropped = [*names, *lost]
     if edits:
         changes["messages"] = edited(bytes(_members.decode(raw)["messages"]), edits)
     if off:
         changes["additionalModelRequestFields"] = _OFF
         dropped.append("additionalModelRequestFields.thinking")
     return json_splice.splice(raw, changes), tuple(sorted(dropped))
+
+
+def _marks(messages: Sequence[_Message]) -> Iterator[Place]:
+    for i, message in enumerate(messages):
+        yield from ((i, j) for j, block in enumerate(message.content) if _is_mark(block))
+
+
+def _is_mark(block: _Block | _Marked) -> bool:
+    return bytes(block.cache_point) != b"null"
+
+
+def _unmarked(raw: bytes, body: _Body) -> tuple[dict[str, json_splice.Change], list[str]]:
+    """The system prompt and the tools without each cachePoint, and the names of these."""
+    changes: dict[str, json_splice.Change] = {}
+    system = body.system or []
+    tools = (body.tool_config.tools or []) if body.tool_config is not None else []
+    if any(map(_is_mark, system)):
+        changes["system"] = _kept(_members.decode(raw)["system"], system)
+    if any(map(_is_mark, tools)):
+        config = _members.decode(_members.decode(raw)["toolConfig"])
+        changes["toolConfig"] = {"tools": _kept(config["tools"], tools)}
+    lost = [f"system[{i}]" for i, block in enumerate(system) if _is_mark(block)]
+    return changes, lost + [f"toolConfig.tools[{i}]" for i, tool in enumerate(tools) if _is_mark(tool)]
+
+
+def _kept(rows: msgspec.Raw, blocks: Sequence[_Marked]) -> bytes:
+    return array([bytes(row) for row, block in zip(_rows.decode(rows), blocks, strict=True) if not _is_mark(block)])
 
 
 def _edits(

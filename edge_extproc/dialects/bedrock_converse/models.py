@@ -21,8 +21,16 @@ class Family:
     """Where a cachePoint may be: the user guide's page on prompt caching. Bedrock refuses it elsewhere (`You invoked an
     unsupported model or your request did not allow prompt caching`)."""
 
+    known: bool = True
+    """Whether the model's id names its family."""
     refuses_reasoning: bool = False
     """Whether it refuses reasoning in the history, its own too."""
+
+    @property
+    def refuses_marks(self) -> bool:
+        """Whether it surely caches nothing, so that a caller's own cachePoint is removed. An account may have a preview
+        of caching for a Claude, and the ARN of an unknown family may be that of a model that caches."""
+        return self.known and not self.caches and self.reasoning != "claude"
 
     @property
     def takes_reasoning(self) -> bool:
@@ -55,7 +63,7 @@ _FAMILIES: tuple[tuple[str, Family], ...] = (
     # `User messages cannot contain reasoning content` (langchain-ai/langchain-aws#401, aws-samples/bedrock-chat#851).
     ("deepseek", Family((), refuses_reasoning=True)),
 )
-_UNKNOWN = Family()
+_UNKNOWN = Family(known=False)
 
 
 def family_of(model: str) -> Family:

@@ -24,6 +24,7 @@ from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route
+from ..cache_keys import may_have_long_key
 from ..crossing import portable
 from ..deployments import ROOT as DEPLOYMENT
 from ..deployments import with_model_of_path
@@ -73,8 +74,10 @@ class OpenAIChat:
             changes["stream_options"] = {"include_usage": b"true"}
         dropped: tuple[str, ...] = ()
         try:
-            if OF_HISTORY.search(call.raw) or (
-                (host.user_limit is not None or host.user_least) and USER.search(call.raw)
+            if (
+                OF_HISTORY.search(call.raw)
+                or ((host.user_limit is not None or host.user_least) and USER.search(call.raw))
+                or may_have_long_key(call.raw)
             ):
                 mended, dropped = mended_history(call.raw, host.known_as(model).lower(), host)
                 changes.update(mended)

@@ -227,6 +227,17 @@ class _Thought:
         return Thinking(self.text, self.signature, self.rest, path)
 
 
+def unwrapped_text(value: Json) -> str | None:
+    """The text of thinking or of a refusal. Some hosts wrap it in an object, or in a list of parts."""
+    match value:
+        case list():
+            return "".join(unwrapped_text(part) or "" for part in value)
+        case {"content": str(text)} | {"text": str(text)}:
+            return text
+        case _:
+            return text_of(value)
+
+
 def thought_of(entry: Json) -> _Thought | None:
     """The thinking of an entry. None: only the entry's own host can read it."""
     if not isinstance(entry, dict):
@@ -273,8 +284,8 @@ def read_thoughts(message: Mapping[str, Json], path: str) -> tuple[tuple[Part, .
             extras[key] = None
     joined = "".join(part.text for part in parts if isinstance(part, Thinking)) if parts else ""
     for key in FLAT_THOUGHT:
-        text = message.get(key)
-        if not isinstance(text, str):
+        text = unwrapped_text(message.get(key))
+        if text is None:
             continue
         if not joined and text:
             parts, joined = [Thinking(text, None, _FLAT if parts else NO_EXTRAS, f"{path}.{key}"), *parts], text

@@ -208,8 +208,9 @@ FIELDS = SCALARS.documented(
         "metadata": FieldSupport("dropped", "it labels stored completions of the account, which are not the caller's"),
         "extras": FieldSupport(
             "dropped",
-            "except those that the Responses API shares, such as prompt_cache_key and text.verbosity; extras that are "
-            "essential in the caller's format are refused",
+            "except those that the Responses API shares, such as prompt_cache_key and text.verbosity; a "
+            "prompt_cache_key of more than 64 characters becomes its hash; extras that are essential in the caller's "
+            "format are refused",
         ),
         "needed": FieldSupport("refused", "every field that it names"),
     }

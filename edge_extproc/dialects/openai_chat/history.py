@@ -11,6 +11,7 @@ from ...codecs import json_splice
 from ...codecs.json_values import UNREADABLE, encode
 from ...model.content import Json
 from ...model.host import HostProfile
+from ..cache_keys import CACHE_KEY, accepted_key
 from ..history import array
 from ..reading import why_no_call
 from .content import FLAT_THOUGHT
@@ -46,6 +47,10 @@ def mended_history(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str,
             if isinstance(user, str) and not host.takes_user(user):
                 changes[name] = None
                 dropped.append(name)
+    key = msgspec.json.decode(members[CACHE_KEY]) if CACHE_KEY in members else None
+    if (accepted := accepted_key(key)) != key:
+        changes[CACHE_KEY] = encode(accepted)
+        dropped.append(CACHE_KEY)
     try:
         rows = _rows.decode(members["messages"])
     except (KeyError, *UNREADABLE):

@@ -56,9 +56,10 @@ from .content import (
     set_values,
     short,
     thoughts_of,
+    unwrapped_text,
     write_source,
 )
-from .errors import fault_of, is_bare_error
+from .errors import fault_of, is_bare_error, word_of
 from .fields import NAME, TITLE, Object
 from .models import LONGEST_CALL_ID
 from .request_in import read_assistant_parts
@@ -185,6 +186,45 @@ NAMELESS_REPLY = "chatcmpl-0"  # clients require an id; only the provider knows 
 
 
 def _read_choice(value: Json, number: int) -> Choice:
+    try:
+        return _read_usual_choice(value, number)
+    except BadRequest:
+        return _read_usual_choice(_repaired_choice(value), number)
+
+
+def _repaired_choice(value: Json) -> Json:
+    """A choice with its message in another place, or with fields of other types. The reader of streams accepts the
+    same."""
+    if not isinstance(value, dict):
+        return value
+    match value:
+        case {"message": dict(message)} | {"delta": dict(message)}:
+            pass
+        case {"text": str(text)}:
+            message = {"content": text}
+        case _:
+            return value
+    content, calls = message.get("content"), message.get("tool_calls")
+    if isinstance(content, list):
+        content = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
+    elif not isinstance(content, str | dict):
+        content = word_of(content)
+    return {
+        **{key: each for key, each in value.items() if key not in ("delta", "text")},
+        "message": {
+            **message,
+            "content": content,
+            "refusal": unwrapped_text(message.get("refusal")),
+            "tool_calls": [
+                {**call, "id": word_of(call.get("id"))}
+                for call in (calls if isinstance(calls, list) else ())
+                if isinstance(call, dict)
+            ],
+        },
+    }
+
+
+def _read_usual_choice(value: Json, number: int) -> Choice:
     path = f"choices[{number}]"
     choice = as_object(value, path)
     message = as_object(choice.get("message"), f"{path}.message")
@@ -204,6 +244,8 @@ def read_reply(body: bytes) -> Reply:
         reply = decode_reply(body)
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not JSON") from exc
+    if isinstance(reply, dict) and isinstance(reply.get("choices"), dict):  # one choice without its list
+        reply["choices"] = [reply["choices"]]
     if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
         if isinstance(reply, dict) and (reply.get("error") or is_bare_error(reply)):
             raise ErrorReply(fault_of(200, (), reply, text_of(reply.get("detail")) or ""))

@@ -287,7 +287,8 @@ def _read_tool_choice(value: Json, tools: tuple[Tool, ...]) -> tuple[ToolChoice 
             return ToolChoice("required"), {}
         case {"type": "function", "function": {"name": str(name)}}:
             return ToolChoice("tool", name), {}
-        case {"function": {"name": str(name)}, **rest} if not rest:  # as Hugging Face's clients spell it
+        # As Hugging Face's clients spell it, some of them with a null for the type.
+        case {"function": {"name": str(name)}, **rest} if rest in ({}, {"type": None}):
             return ToolChoice("tool", name), {}
         case {"type": "custom", "custom": {"name": str(name)}} if is_custom(name, tools):
             return ToolChoice("tool", name), {}

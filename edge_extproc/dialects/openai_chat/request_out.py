@@ -30,6 +30,7 @@ from ...model.content import (
     plain_text,
 )
 from ...model.host import UNKNOWN_HOST, HostProfile
+from ..cache_keys import CACHE_KEY, accepted_key
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..strict_schema import is_strict
 from ..turns import arguments_of
@@ -120,7 +121,8 @@ class RequestWriter(DropList):
                     body["verbosity"] = verbosity
                     self._drop_extras(left_in(as_object(value, name), frozenset({"verbosity"})), name)
                 case _ if name in _SHARED_EXTRAS:
-                    body[name] = value
+                    body[name] = accepted_key(value) if name == CACHE_KEY else value
+                    self._drop_if(name, body[name] != value)
                 case _:
                     self.dropped.add(name)
 
@@ -240,6 +242,8 @@ class RequestWriter(DropList):
                 case _:
                     assert_never(message.role)
         written += self._moved(moved)
+        if not self.host.developer_role:
+            written = _with_one_prompt(written)
         return _bridged(written) if MISTRALS.search(self.model.lower()) else written
 
     @staticmethod
@@ -371,6 +375,29 @@ class RequestWriter(DropList):
         kind = part.source.media_type
         format = AUDIO_FORMATS.get(kind, kind.removeprefix("audio/"))
         return {"type": "input_audio", "input_audio": {"data": part.source.data, "format": format}}
+
+
+def _with_one_prompt(messages: list[Json]) -> list[Json]:
+    """The messages with the leading ones of the system joined: the templates of many models (Qwen's, Mistral's) accept
+    only one. A caller of another format wrote no such messages, but a prompt and its parts."""
+    contents: list[str | list[Json]] = []
+    for message in messages:
+        match message:
+            case {"role": "system", "content": str() | list() as content, **rest} if not rest:
+                contents.append(content)
+            case _:
+                break
+    if len(contents) < 2:
+        return messages
+    texts = [content for content in contents if isinstance(content, str)]
+    joined: Json = "\n\n".join(texts)
+    if len(texts) < len(contents):
+        joined = [part for each in contents for part in (each if isinstance(each, list) else [_text_part(each)])]
+    return [{"role": "system", "content": joined}, *messages[len(contents) :]]
+
+
+def _text_part(text: str) -> Json:
+    return {"type": "text", "text": text}
 
 
 def _bridged(messages: list[Json]) -> list[Json]:

@@ -31,7 +31,7 @@ from ...model.reply import (
 )
 from ..custom_tools import CLOSING, OPENING, escaped
 from ..failed_finish import failed_finish
-from .content import thought_of
+from .content import thought_of, unwrapped_text
 from .errors import fault_of, is_bare_error, word_of
 from .fields import NAME, Object
 from .reply import read_finish, read_usage
@@ -201,26 +201,17 @@ def repaired_delta(value: Object) -> _Delta:
     old = value.get("function_call")
     return _Delta(
         content=content if isinstance(content, str | list | dict) else word_of(content),
-        reasoning_content=_thought_text(value.get("reasoning_content")),
-        reasoning=_thought_text(value.get("reasoning")),
+        reasoning_content=unwrapped_text(value.get("reasoning_content")),
+        reasoning=unwrapped_text(value.get("reasoning")),
         reasoning_details=_list(value.get("reasoning_details")),
         thinking_blocks=_list(value.get("thinking_blocks")),
-        refusal=text_of(value.get("refusal")),
+        refusal=unwrapped_text(value.get("refusal")),
         tool_calls=calls or None,
         function_call=_mended_function(old) if isinstance(old, dict) else None,
         annotations=_list(value.get("annotations")),
         audio=_dict(value.get("audio")),
         images=_list(value.get("images")),
     )
-
-
-def _thought_text(value: Json) -> str | None:
-    """Some hosts wrap the text of reasoning in an object."""
-    match value:
-        case {"content": str(text)} | {"text": str(text)}:
-            return text
-        case _:
-            return text_of(value)
 
 
 def _mended_call(value: Object) -> _CallDelta:
@@ -370,7 +361,7 @@ class _ReadChoice:
         match part:
             case {"type": "image_url"} if read_answered_image(part) is not None:
                 self._image(part, events)
-            case {"type": "text", "text": str(text)}:
+            case {"type": "text", "text": str(text)} | str(text):
                 self._add_text("text", text, events)
             case {"type": "thinking", "thinking": list(texts)}:
                 for each in texts:

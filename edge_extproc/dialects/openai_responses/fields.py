@@ -166,8 +166,9 @@ FIELDS = SCALARS.documented(
         "extras": FieldSupport(
             "dropped",
             "except these of OpenAI chat: store, prompt_cache_key and prompt_cache_retention keep their names, "
-            "verbosity → text.verbosity; other extras that are essential in the caller's format are refused; store is "
-            "false unless the caller set it, because other APIs store nothing",
+            "verbosity → text.verbosity; a prompt_cache_key of more than 64 characters becomes its hash; other "
+            "extras that are essential in the caller's format are refused; store is false unless the caller set it, "
+            "because other APIs store nothing",
         ),
         "needed": FieldSupport("refused", "every field that it names"),
     }

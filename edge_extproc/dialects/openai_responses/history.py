@@ -11,6 +11,7 @@ from ...codecs.json_values import encode, read_body
 from ...model.content import Inline, Thinking
 from ...model.frozen_dataclass import frozen_dataclass
 from ...model.host import HostProfile
+from ..cache_keys import CACHE_KEY, accepted_key, may_have_long_key
 from ..carried import MARK
 from ..history import UniqueIds, array
 from ..openai_chat.models import WANTED
@@ -61,6 +62,8 @@ def is_worth_a_look(raw: bytes, host: HostProfile) -> bool:
         return True
     if host.refusals and _FOREIGN_REASONING.search(raw):
         return True
+    if may_have_long_key(raw):
+        return True
     ids = _CALL_ID.findall(raw)
     if len(ids) > 2 * len(set(ids)):  # a call and its result have the same id
         return True
@@ -83,6 +86,9 @@ def mended_history(
         if isinstance(user, str) and not host.takes_user(user):
             changes[name] = None
             dropped.append(name)
+    if (accepted := accepted_key(body.get(CACHE_KEY))) != body.get(CACHE_KEY):
+        changes[CACHE_KEY] = encode(accepted)
+        dropped.append(CACHE_KEY)
     items = body.get("input")
     if not isinstance(items, list):
         return changes, tuple(dropped)

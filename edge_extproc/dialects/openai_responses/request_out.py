@@ -31,6 +31,7 @@ from ...model.content import (
     plain_text,
 )
 from ...model.host import UNKNOWN_HOST, HostProfile
+from ..cache_keys import CACHE_KEY, accepted_key
 from ..custom_tools import input_of
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..hosted_tools import for_responses
@@ -155,7 +156,8 @@ class RequestWriter(DropList):
             if name == "verbosity" and isinstance(value, str):
                 text["verbosity"] = value
             elif name in SHARED_EXTRAS and value is not None:
-                body[name] = value
+                body[name] = accepted_key(value) if name == CACHE_KEY else value
+                self._drop_if(name, body[name] != value)
             else:
                 self._drop_if(name, value is not None)
         if chat.metadata:
@@ -260,7 +262,9 @@ class RequestWriter(DropList):
         items: list[Json] = []
         for path, message in messages:
             if (text := plain_text(message)) is not None:
-                items.append({"role": message.role, "content": text})
+                # Without text, only the assistant's message is left out.
+                if text or message.role != "assistant":
+                    items.append({"role": message.role, "content": text})
                 continue
             self._drop_if(f"{path}.name", message.name)
             self._drop_extras(message.extras, path)
@@ -388,14 +392,14 @@ class RequestWriter(DropList):
                 self._drop_extras(part.extras, where)
                 texts.append(part.text)
                 continue
-            if texts:
+            if any(texts):
                 yield _assistant_text(texts)
-                texts = []
+            texts = []
             if isinstance(part, ToolCall):
                 yield self._call(part, where)
             elif (item := self._other_item(part, where)) is not None:
                 yield item
-        if texts:
+        if any(texts):
             yield _assistant_text(texts)
 
     def _other_item(self, part: Part, path: str) -> Json:

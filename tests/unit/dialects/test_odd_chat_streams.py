@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from edge_extproc.dialects.openai_chat import PLUGIN
 from edge_extproc.errors import UpstreamError
 from edge_extproc.exchange.relay import CrossRelay
 from edge_extproc.model.call import Call
-from edge_extproc.model.content import Text, Thinking, ToolCall
+from edge_extproc.model.content import Refusal, Text, Thinking, ToolCall
 from edge_extproc.model.reply import Ended, Failed
 
 END = (chunk({}, "stop"), "[DONE]")
@@ -62,9 +63,71 @@ def test_a_call_in_another_spelling_is_one(call: dict[str, Any]) -> None:
     assert ("f", {"a": 1}, str(call["id"])) == (found.name, json.loads(found.arguments), found.id)
 
 
-@pytest.mark.parametrize("thought", ["x", {"content": "x"}, {"text": "x"}])
-def test_a_thought_within_an_object_is_read(thought: Any) -> None:
-    assert (Thinking("x"), Text("y")) == parts_of(chunk({"reasoning": thought, "content": "y"}), *END)
+def answered(choices: Any) -> tuple[Any, ...]:
+    """The parts of a complete reply, without their paths."""
+    (choice,) = PLUGIN.read_reply(json.dumps({"object": "chat.completion", "choices": choices}).encode()).choices
+    return tuple(replace(part, path="") for part in choice.parts)
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+@pytest.mark.parametrize(
+    "thought", ["x", {"content": "x"}, {"text": "x"}, [{"type": "text", "text": "x"}], ["x"], ["", {"content": "x"}]]
+)
+def test_a_thought_within_another_value_is_read(thought: Any, field: str) -> None:
+    message = {field: thought, "content": "y"}
+
+    assert (Thinking("x"), Text("y")) == parts_of(chunk(message), *END)
+    assert (Thinking("x"), Text("y")) == answered([{"message": message, "finish_reason": "stop"}])
+
+
+@pytest.mark.parametrize(
+    ("message", "parts"),
+    [
+        ({"content": ["TE", "XT"]}, ("TE", "XT")),
+        ({"content": 5}, ("5",)),
+        ({"content": "TEXT", "refusal": False, "tool_calls": {}}, ("TEXT",)),
+    ],
+)
+def test_a_field_of_another_type_costs_no_complete_reply(message: dict[str, Any], parts: tuple[str, ...]) -> None:
+    (streamed,) = parts_of(chunk(message), *END)
+
+    assert tuple(map(Text, parts)) == answered([{"message": message, "finish_reason": "stop"}])
+    assert Text("".join(parts)) == streamed
+
+
+@pytest.mark.parametrize("refusal", ["no", ["n", "o"], {"text": "no"}, [{"type": "refusal", "text": "no"}]])
+def test_a_refusal_within_another_value_is_read(refusal: Any) -> None:
+    message = {"content": None, "refusal": refusal}
+
+    assert (Refusal("no"),) == answered([{"message": message, "finish_reason": "stop"}])
+    assert (Refusal("no"),) == parts_of(chunk(message), *END)
+
+
+def test_a_call_with_a_number_as_its_id_costs_no_complete_reply() -> None:
+    call = {"id": 7, "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+    (found,) = answered([{"message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}])
+
+    assert isinstance(found, ToolCall)
+    assert ("7", "f", {"a": 1}) == (found.id, found.name, json.loads(found.arguments))
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"index": 0, "message": {"content": "TEXT"}, "finish_reason": "stop"},
+        [{"index": 0, "text": "TEXT", "finish_reason": "stop"}],
+        [{"index": 0, "delta": {"content": "TEXT"}, "finish_reason": "stop"}],
+        {"index": 0, "message": None, "text": "TEXT"},
+    ],
+)
+def test_a_complete_reply_in_another_shape_of_choices_is_read(choices: Any) -> None:
+    assert (Text("TEXT"),) == answered(choices)
+
+
+@pytest.mark.parametrize("choices", [[{"index": 0}], ["x"], [{"message": {"content": [7]}}], [{"message": "x"}]])
+def test_a_reply_without_a_readable_answer_is_an_error(choices: Any) -> None:
+    with pytest.raises(UpstreamError, match="cannot be read"):
+        answered(choices)
 
 
 @pytest.mark.parametrize("delta", [{}, None])

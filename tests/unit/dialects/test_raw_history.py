@@ -377,3 +377,48 @@ def test_the_user_of_another_format_is_named_in_its_callers_words() -> None:
     for target in (CHAT, RESPONSES):
         written = DIALECTS[target].write_chat(chat, "gpt-5.2", OPENAI_HOST)
         assert ("metadata.user_id", False) == (written.dropped[-1], "user" in json.loads(written.body))
+
+
+# --- marks of the prompt cache on Bedrock
+
+MARK = {"cachePoint": {"type": "default"}}
+SPEC = {"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}}}
+
+
+def marked(*mark: Json) -> Json:
+    return {
+        "system": [{"text": "s"}, *mark],
+        "messages": [
+            {"role": "user", "content": [{"text": "a"}, *mark]},
+            {"role": "assistant", "content": [{"text": "b"}]},
+            {"role": "user", "content": [{"text": "c"}, *mark]},
+        ],
+        "toolConfig": {"tools": [SPEC, *mark], "toolChoice": {"auto": {}}},
+    }
+
+
+@pytest.mark.parametrize(
+    "model", ["meta.llama3-3-70b-instruct-v1:0", "openai.gpt-oss-120b-1:0", "deepseek.v3-v1:0", "mistral.large-2402"]
+)
+def test_a_model_that_caches_nothing_gets_no_mark(model: str) -> None:
+    body, dropped = sent(CONVERSE, marked(MARK), model)
+
+    assert marked() == body
+    assert ("messages[0].content[1]", "messages[2].content[1]", "system[1]", "toolConfig.tools[1]") == dropped
+    assert (marked(), ()) == sent(CONVERSE, marked(), model)
+    alone = {"messages": [{"role": "user", "content": [{"text": "a"}, MARK]}], "system": None, "toolConfig": None}
+    assert ("messages[0].content[1]",) == sent(CONVERSE, alone, model)[1]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "anthropic.claude-3-5-sonnet-20241022-v2:0",
+        "us.amazon.nova-pro-v1:0",
+        "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc",
+        "vendor.new-model",
+    ],
+)
+def test_a_model_that_may_cache_gets_the_callers_marks(model: str) -> None:
+    assert (marked(MARK), ()) == sent(CONVERSE, marked(MARK), model)

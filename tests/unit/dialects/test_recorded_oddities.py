@@ -34,8 +34,9 @@ def test_arguments_that_are_null_are_none(arguments: str) -> None:
     assert {} == converse["messages"][1]["content"][0]["toolUse"]["input"]
 
 
-def test_a_choice_of_a_tool_needs_no_type() -> None:
-    chat = read(CHAT, tools=[TOOL], tool_choice={"function": {"name": "label"}})
+@pytest.mark.parametrize("untyped", [{}, {"type": None}])
+def test_a_choice_of_a_tool_needs_no_type(untyped: dict[str, Any]) -> None:
+    chat = read(CHAT, tools=[TOOL], tool_choice={**untyped, "function": {"name": "label"}})
 
     assert ToolChoice("tool", "label") == chat.tool_choice
 
@@ -55,6 +56,8 @@ def test_a_part_that_is_a_signature_alone_does_not_cross(target: str, part: dict
     assert "Ruby" in json.dumps(body)
     assert "c2ln" not in json.dumps(body)
     assert dropped
+    turns_sent = body.get("messages") or body.get("input")
+    assert not [turn for turn in turns_sent if turn["role"] == "assistant"]
 
 
 @pytest.mark.parametrize("name", ["stopSequences", "stop_sequences"])
