@@ -4,7 +4,7 @@ the streams of every API, read as each format, and on damaged ones."""
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from edge_extproc.dialects.base import Dialect, SkimmingReader, StreamReader
 from edge_extproc.dialects.bedrock_converse import PLUGIN as CONVERSE
 from edge_extproc.errors import UpstreamError
 from edge_extproc.exchange.relay import RawRelay
-from edge_extproc.model.reply import ReplyEvent
+from edge_extproc.model.reply import PartDelta, PartStarted, ReplyEvent
 
 DIALECTS: dict[str, Dialect] = {**TRANSLATED, CONVERSE.name: CONVERSE}
 API_DIALECTS = {**APIS, "converse_stream": CONVERSE.name}
@@ -35,8 +35,8 @@ SKIMMED = {
     "openai_responses": "responses",
 }
 """The formats with a reader that skims, and their APIs."""
-LEAST_SKIMMED = 0.3
-"""The part of the frames of all streams of a format that is skimmed."""
+LEAST_SKIMMED = 0.9
+"""The part of the frames with nothing but text that is skimmed. A reader may read the first one of a part in full."""
 DAMAGES = (
     (b'"content"', b'"refusal"'),
     (b'"text"', b'"texts"'),
@@ -83,13 +83,19 @@ class Counted:
     reader: Any
     skimmed: int = 0
     read_in_full: int = 0
+    """Frames with nothing but text."""
+    texts: set[int] = field(default_factory=set)
 
     def frames(self, data: bytes) -> list[Frame]:
         return list(self.reader.frames(data))
 
     def read(self, frame: Frame) -> list[ReplyEvent]:
-        self.read_in_full += 1
-        return list(self.reader.read(frame))
+        events = list(self.reader.read(frame))
+        match events:
+            case [PartDelta(part=part, choice=0)] if part in self.texts:
+                self.read_in_full += 1
+        self.texts |= {each.part for each in events if isinstance(each, PartStarted) and each.kind == "text"}
+        return events
 
     def close(self) -> tuple[list[Frame], list[ReplyEvent]]:
         frames, events = self.reader.close()

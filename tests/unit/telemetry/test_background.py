@@ -82,6 +82,7 @@ SHORT_TASKS = {
     "rehearsal/connection.py": "one request",
     "server/http2/transport.py": "one call",
     "store/ingest_loop.py": "one pause",
+    "records/completion.py": "one step that a cancellation must not leave half done",
     "telemetry/background.py": "the supervision itself",
     "worker/main.py": "one reload",
 }
