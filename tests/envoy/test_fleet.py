@@ -161,10 +161,11 @@ async def test_an_agent_that_is_lost_takes_only_what_was_open_on_it(fleet: Fleet
 
     outcomes = [*(call.result() for call in calls), *load.outcomes]
     failed = [each for each in outcomes if each.why != "whole"]
-    # The others are whole, and no call has failed that no provider was asked for.
+    # The others are whole.
     assert 0 < sum(call.result().why != "whole" for call in calls) < len(calls)
     assert [] == [(each.why, each.status, each.path) for each in failed if not was_open_on_a_dead_process(each)]
-    assert all(fleet.provider.asked[each.call] == 1 for each in failed), failed
+    # At most once: of a call whose body the agent was reading, the provider knows nothing.
+    assert [] == [(times, each.why, each.path) for each in failed if (times := fleet.provider.asked[each.call]) > 1]
     # A client library raises; it never takes what came for a whole reply.
     broken = {name for name, stream in sdk.items() if stream.raised is not None}
     assert broken
