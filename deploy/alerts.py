@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 # The error budget of a month: the share of requests that may fail because of a provider or the gateway.
@@ -226,6 +227,34 @@ ALERTS = (
         quiet={'edge_cache_down{tier="redis"}': "0x60"},
     ),
     Alert(
+        "EdgeSemanticCacheOff",
+        "max by (model, tenant) (edge_semantic_off) > 0",
+        "1m",
+        "ticket",
+        "Too many similar replies differ for {{ $labels.model }} of {{ $labels.tenant }}: the semantic cache is off.",
+        fires={'edge_semantic_off{model="m",tenant="t"}': "1x60"},
+        quiet={'edge_semantic_off{model="m",tenant="t"}': "0x60"},
+    ),
+    Alert(
+        "EdgeGuardrailServiceFails",
+        'sum by (rule, service) (rate(edge_guardrail_service_checks_total{verdict="failed"}[5m])) / '
+        "sum by (rule, service) (rate(edge_guardrail_service_checks_total[5m])) > 0.1",
+        "3m",
+        "page",
+        "A tenth of the checks by {{ $labels.service }} for the guardrail rule {{ $labels.rule }} have no verdict.",
+        fires={
+            'edge_guardrail_service_checks_total{rule="r",service="lakera",verdict="failed"}': "0+20x60",
+            'edge_guardrail_service_checks_total{rule="r",service="lakera",verdict="pass"}': "0+60x60",
+            # A failed rule stays visible beside a service that answers.
+            'edge_guardrail_service_checks_total{rule="other",service="lakera",verdict="pass"}': "0+6000x60",
+        },
+        quiet={
+            'edge_guardrail_service_checks_total{rule="r",service="lakera",verdict="failed"}': "0+1x60",
+            'edge_guardrail_service_checks_total{rule="r",service="lakera",verdict="pass"}': "0+60x60",
+            'edge_guardrail_service_checks_total{rule="r",service="lakera",verdict="block"}': "0+60x60",
+        },
+    ),
+    Alert(
         "EdgeBudgetNear",
         _grew("edge_limit_warnings_total", "level, measure", "15m"),
         "0m",
@@ -252,6 +281,25 @@ ALERTS = (
         "Workers cannot reach the store of limits.",
         fires={"edge_limit_store_down": "1x60"},
         quiet={"edge_limit_store_down": "0x60"},
+    ),
+    Alert(
+        "EdgeConversationStoreDown",
+        "sum(edge_conversation_store_down) > 0",
+        "2m",
+        "page",
+        "Workers cannot use the store of conversations.",
+        fires={"edge_conversation_store_down": "1x60"},
+        quiet={"edge_conversation_store_down": "0x60"},
+    ),
+    Alert(
+        "EdgeLimitReplicasTooFew",
+        # limiter.replicas: auto is always enough.
+        "edge_limit_workers > (edge_limit_shares > 0)",
+        "5m",
+        "ticket",
+        "More gateways share the store of limits than limiter.replicas says.",
+        fires={"edge_limit_workers": "6x60", "edge_limit_shares": "2x60"},
+        quiet={"edge_limit_workers": "6x60", "edge_limit_shares": "0x10 6x50"},
     ),
     Alert(
         "EdgeUnpriced",
@@ -398,7 +446,7 @@ ALERTS = (
 RUNBOOK = "docs/runbook.md"
 
 
-def rules() -> dict[str, object]:
+def rules(of: Sequence[Alert] = ALERTS) -> dict[str, object]:
     """A Prometheus rules file."""
     return {
         "groups": [
@@ -412,15 +460,16 @@ def rules() -> dict[str, object]:
                         "labels": {"severity": alert.severity},
                         "annotations": {"summary": alert.summary, "runbook": f"{RUNBOOK}#{alert.name.lower()}"},
                     }
-                    for alert in ALERTS
+                    for alert in of
                 ],
             }
         ]
     }
 
 
-def promtool_tests(rule_file: str) -> dict[str, object]:
-    """A promtool test file: each alert fires for its `fires` series, and does not for its `quiet` series."""
+def promtool_tests(alert: Alert, rule_file: str) -> dict[str, object]:
+    """A promtool test file: the alert fires for its `fires` series, and does not for its `quiet` series. `rule_file`
+    has its rule, and no other: promtool evaluates each rule of the file at each minute of each test."""
     return {
         "rule_files": [rule_file],
         "evaluation_interval": "1m",
@@ -437,7 +486,6 @@ def promtool_tests(rule_file: str) -> dict[str, object]:
                     }
                 ],
             }
-            for alert in ALERTS
             for firing, inputs in ((True, alert.fires), (False, alert.quiet))
         ],
     }

@@ -189,16 +189,18 @@ DASHBOARDS = (
                 (
                     (
                         "("
-                        + _rate("edge_cache_requests_total", "", '{result="hit"}')
+                        + _rate("edge_cache_requests_total", "", '{result=~"hit|semantic"}')
                         + " or vector(0)) / "
-                        + _rate("edge_cache_requests_total", "", '{result=~"hit|miss"}'),
+                        + _rate("edge_cache_requests_total", "", '{result=~"hit|semantic|miss"}'),
                         "hits",
                     ),
                 ),
                 "percentunit",
             ),
             Panel(
-                "Hits, by tier", ((_rate("edge_cache_requests_total", "tier", '{result="hit"}'), "{{tier}}"),), "reqps"
+                "Hits, by tier",
+                ((_rate("edge_cache_requests_total", "tier", '{result=~"hit|semantic"}'), "{{tier}}"),),
+                "reqps",
             ),
             Panel("Lookups", _quantiles("edge_cache_lookup_seconds", "tier"), "s"),
             Panel(
@@ -209,6 +211,99 @@ DASHBOARDS = (
             ),
             _one("Tokens saved", "sum by (model) (edge_cache_saved_tokens_total)", "{{model}}"),
             _one("Writes", _rate("edge_cache_writes_total", "tier"), "{{tier}}", "ops"),
+            _one("Semantic lookups", _rate("edge_semantic_lookups_total", "result"), "{{result}}", "ops"),
+            Panel("Time of semantic lookups", _quantiles("edge_semantic_lookup_seconds"), "s"),
+            _one("Refusals, by verifier", _rate("edge_semantic_refusals_total", "verifier"), "{{verifier}}", "ops"),
+            Panel(
+                "Estimated false hits, with their interval",
+                (
+                    ("max by (model, tenant) (edge_semantic_false_hit_rate)", "{{model}} {{tenant}}"),
+                    ("max by (model, tenant) (edge_semantic_false_hit_rate_low)", "{{model}} {{tenant}}, from"),
+                    ("max by (model, tenant) (edge_semantic_false_hit_rate_high)", "{{model}} {{tenant}}, to"),
+                ),
+                "percentunit",
+            ),
+            Panel(
+                "Replies that agree in shadow mode",
+                (
+                    (
+                        "sum by (model, tenant) "
+                        '(rate(edge_semantic_shadow_compared_total{agreed="true"}[$__rate_interval])) / '
+                        "sum by (model, tenant) (rate(edge_semantic_shadow_compared_total[$__rate_interval]))",
+                        "{{model}} {{tenant}}",
+                    ),
+                ),
+                "percentunit",
+            ),
+        ),
+    ),
+    Dashboard(
+        "conversations",
+        "Edge: conversations",
+        (
+            _one(
+                "Records, by operation",
+                _rate("edge_conversation_operations_total", "operation"),
+                "{{operation}}",
+                "ops",
+            ),
+            _one(
+                "Records that were missed, too large, or failed",
+                _rate("edge_conversation_operations_total", "operation, result", '{result!="done"}'),
+                "{{operation}}: {{result}}",
+                "ops",
+            ),
+            _one("Bytes", _rate("edge_conversation_bytes_total", "operation"), "{{operation}}", "Bps"),
+            _one(
+                "Removed by the store",
+                f"{_rate('edge_conversation_removals_total', 'reason')} or vector(0)",
+                "{{reason}}",
+                "ops",
+            ),
+            _one(
+                "Replies that were not stored",
+                "sum by (reason) (edge_conversation_unstored_replies_total) or vector(0)",
+                "{{reason}}",
+            ),
+            _one("Bytes in memory", "sum(edge_conversation_memory_bytes) or vector(0)", "bytes", "bytes"),
+            _one("Workers without the store", "sum(edge_conversation_store_down)", "workers"),
+        ),
+    ),
+    Dashboard(
+        "guardrails",
+        "Edge: guardrails",
+        (
+            _one(
+                "Calls with a finding",
+                _rate("edge_guardrail_hits_total", "rule, action, mode"),
+                "{{rule}} {{action}} {{mode}}",
+                "reqps",
+            ),
+            _one("Findings", _rate("edge_guardrail_findings_total", "rule, label"), "{{rule}} {{label}}"),
+            _one(
+                "Checks by services",
+                _rate("edge_guardrail_service_checks_total", "rule, service, verdict"),
+                "{{rule}} {{service}}: {{verdict}}",
+                "ops",
+            ),
+            _one(
+                "Checks without a verdict",
+                f"{_rate('edge_guardrail_service_failures_total', 'rule, service, reason')} or vector(0)",
+                "{{rule}} {{service}}: {{reason}}",
+                "ops",
+            ),
+            _one(
+                "Circuits of services opened",
+                "sum by (rule, service) (edge_guardrail_service_circuits_opened_total) or vector(0)",
+                "{{rule}} {{service}}",
+            ),
+            _one(
+                "Checks without a request",
+                f"{_rate('edge_guardrail_service_spared_total', 'rule, by')} or vector(0)",
+                "{{rule}} {{by}}",
+                "ops",
+            ),
+            Panel("Time of a check", _quantiles("edge_guardrail_service_seconds", "service"), "s"),
         ),
     ),
     Dashboard(

@@ -9,7 +9,7 @@ from pathlib import Path
 from edge_extproc.dialects import claude
 from edge_extproc.dialects.bedrock_converse.models import family_of
 from edge_extproc.dialects.gemini_generate import models as gemini
-from edge_extproc.dialects.openai_chat.models import efforts_of, is_sampled, takes_stop
+from edge_extproc.dialects.openai_chat.models import SAMPLING, efforts_of, refused_sampling, takes_stop
 from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
 from edge_extproc.providers import anthropic_betas
 from edge_extproc.providers.anthropic import ANTHROPIC_HOST
@@ -52,6 +52,9 @@ GPTS = (
     "gpt-oss-120b",
     "gemini-3-flash",
     "grok-3-mini",
+    "grok-4",
+    "kimi-k2.6",
+    "deepseek-reasoner",
 )
 CLAUDES = ("3-opus", "3-5-sonnet", "3-7-sonnet", "opus-4", "opus-4-1", "sonnet-4-5", "opus-4-6", "opus-4-7", "opus-5")
 GEMINIS = (
@@ -67,6 +70,7 @@ BEDROCK = (
     "anthropic.claude-3-5-sonnet",
     "anthropic.claude-sonnet-4-5",
     "amazon.nova-pro",
+    "amazon.nova-2-lite",
     "meta.llama4",
     "mistral.large",
     "cohere.command-r",
@@ -93,6 +97,7 @@ def page() -> str:
                 "unknown fields of a message",
                 "`refusal`",
                 "`developer`",
+                "arguments that are no object",
                 "custom tools",
                 "the caller's tools in Responses",
                 "stores replies",
@@ -127,7 +132,7 @@ def page() -> str:
         "## Models of OpenAI's formats\n",
         _table(
             ("model", "efforts", "sampling settings", "stop"),
-            ((f"`{m}`", _codes(efforts_of(m)), _yes(is_sampled(m, None)), _yes(takes_stop(m))) for m in GPTS),
+            ((f"`{m}`", _codes(efforts_of(m)), _sampling(m), _yes(takes_stop(m))) for m in GPTS),
         ),
         "## Claude\n",
         _table(
@@ -169,6 +174,7 @@ def _host(name: str, profile: HostProfile, quirks: Quirks) -> tuple[str, ...]:
         "refused" if profile.strict_messages else "",
         _yes(profile.refusals),
         _yes(profile.developer_role),
+        _yes(profile.any_arguments),
         _yes(profile.custom_tools),
         _yes(profile.callers_tools),
         _yes(profile.stores_replies),
@@ -199,6 +205,11 @@ def _claude(model: str) -> tuple[str, ...]:
 def _gemini(known: gemini.Generation) -> tuple[str, ...]:
     efforts = ", ".join(f"{effort} → {value}" for effort, value in known.efforts.items())
     return known.thinking, _yes(known.json_schema), efforts
+
+
+def _sampling(model: str) -> str:
+    refused = refused_sampling(model, None)
+    return "yes" if not refused else "" if refused == SAMPLING else f"without {_codes(refused)}"
 
 
 def _yes(value: bool) -> str:

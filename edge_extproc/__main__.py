@@ -1,50 +1,86 @@
-"""`python -m edge_extproc`: the command line of cli.py, and that of a worker, which `up` and `serve` start.
+"""The program `edge-extproc`, also as `python -m edge_extproc`: the command line of cli.py, and that of a worker.
 
-A worker does not import the parser of cli.py, which takes an eighth of its start.
+`up` and `serve` start workers: the first by a fork (gateway/forked_worker.py), the others as `worker`. A worker does
+not import the parser of cli.py, which takes an eighth of its start.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .errors import exit_code
-from .server import garbage
-from .telemetry.plain_structlog import import_structlog
+from . import __version__
+
+if TYPE_CHECKING:
+    from .gateway.forked_worker import WaitingWorker
 
 
 def main() -> None:
-    if sys.argv[1:2] != ["worker"]:
-        from . import cli
+    if sys.argv[1:] == ["--version"]:
+        # As cli.py, without the import of all that it needs for commands.
+        print(__version__)
+        return
+    from .errors import exit_code
+    from .server import garbage
+    from .telemetry.plain_structlog import import_structlog
 
-        cli.main()
     garbage.collect_later()
     import_structlog()
     try:
-        sys.exit(exit_code(lambda: run_worker_command(sys.argv[2:])))
+        sys.exit(exit_code(run))
     finally:
         garbage.collect_no_more()
 
 
-def run_worker_command(arguments: Sequence[str]) -> None:
+def run() -> None:
+    command, *options = sys.argv[1:] or [""]
+    if command == "worker":
+        run_worker_command(lambda: options)
+    elif command in ("up", "serve") and not _HELP & set(options) and (child := _forked()) is not None:
+        run_worker_command(child.arguments)
+    else:
+        from . import cli
+
+        cli.main()
+
+
+_HELP = frozenset({"--help", "-h"})
+
+
+def _forked() -> WaitingWorker | None:
+    from .gateway import forked_worker
+
+    return forked_worker.fork()
+
+
+def run_worker_command(arguments: Callable[[], Sequence[str]]) -> None:
+    """`arguments` may wait for them."""
     from .gateway.config_source import ConfigFollower, ConfigSource, read_local
     from .server.serve import run
     from .worker.main import run_worker
 
-    given = worker_parser().parse_args(arguments)
+    options = worker_parser().parse_args(arguments())
     source = ConfigSource(
-        given.config,
-        given.state_dir,
-        given.rehearsal_port,
-        given.port,
-        given.admin_port,
-        given.accepted,
-        read_local(given.local),
+        options.config,
+        options.state_dir,
+        options.rehearsal_port,
+        options.port,
+        options.admin_port,
+        options.accepted,
+        read_local(options.local),
     )
     following = ConfigFollower(source)
-    run(run_worker(following.config, given.index, following.newer, versioned_clusters=given.versioned_clusters))
+    run(
+        run_worker(
+            following.config,
+            options.index,
+            following.newer,
+            versioned_clusters=options.versioned_clusters,
+        )
+    )
 
 
 def worker_parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
-"""The command line: up · serve · init · check · doctor · render · usage · key · schema · completion · top.
+"""The command line: up · serve · init · check · doctor · render · usage · replay · migrate · key · guard · schema ·
+completion · top.
 
-Each mistake is one clear line on stderr and exit code 1; a usage mistake is exit code 2.
+Each mistake is one clear line on stderr and exit code 1; a usage mistake is exit code 2. `guard test` has more codes.
 """
 
 from __future__ import annotations
@@ -15,16 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 from cyclopts import App, Parameter
 
 from . import __version__
-from .errors import ConfigError, NoEnvoy, StartError, exit_code
+from .errors import ConfigError, StartError, exit_code
+from .model.rule_hit import TextKind
 from .server import garbage
 from .telemetry.plain_structlog import import_structlog
 
 if TYPE_CHECKING:
     from .config.schema import Config
-
-# The supervisor starts processes while gRPC's threads run. gRPC's fork handlers are for processes that fork without
-# exec, and would only warn that they cannot run.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 app = App(name="edge-extproc", help="An LLM gateway: Envoy and its policy server.", version=__version__)
 
@@ -51,7 +49,7 @@ def up(
     async def run() -> None:
         origin = prepare(config, state_dir, port, admin_port)
         async with launch.launched(origin, with_envoy=True) as gateway:
-            banner.show(gateway.config, origin, gateway.supervisor.processes)
+            banner.show(gateway.config, origin, gateway.supervisor.processes, gateway.link)
             await gateway.supervisor.wait()
 
     asyncio.run(run())
@@ -115,25 +113,15 @@ def init(
 
 @app.command
 def check(config: Path) -> None:
-    """Check a configuration file and, if an Envoy is installed, the Envoy configuration that is rendered from it."""
+    """Check a configuration file with the detectors of its guardrails and, if an Envoy is installed, the Envoy
+    configuration that is rendered from it."""
+    from .commands import check as examination
     from .config import load
-    from .config.extras import require_extras
-    from .envoy_config import bootstrap as render_envoy
-    from .envoy_config import validate
-    from .envoy_config.typed_messages import typed_messages
 
     loaded = load.load(config)
-    require_extras(loaded)
-    _print_limitations(loaded)
-    with typed_messages():
-        bootstrap = render_envoy.render(loaded)
-    try:
-        binary = validate.envoy_path()
-    except NoEnvoy as error:
-        print(f"{config}: valid; not checked with Envoy: {error}")
-        return
-    validate.validate(bootstrap, binary)
-    print(f"{config}: valid, and Envoy accepts the configuration that is rendered from it")
+    for warning in examination.warnings(loaded):
+        print(f"edge-extproc: {warning}", file=sys.stderr)
+    print(f"{config}: {examination.check_rendering(loaded)}")
 
 
 @app.command
@@ -199,8 +187,8 @@ def render(
 
     from .envoy_config import bootstrap as render_envoy
     from .envoy_config import istio as render_istio
-    from .envoy_config.typed_messages import typed_messages
     from .gateway.config_source import prepare
+    from .proxy import extensions
     from .proxy.envoy_versions import at_istio, at_version, plans_alike, proxy_name
 
     configured = prepare(config, state_dir, port, admin_port).read()
@@ -222,16 +210,16 @@ def render(
     _print_limitations(rendered)
     match target:
         case "envoy" | "custom":
-            with typed_messages():
-                bootstrap = render_envoy.render(rendered)
+            bootstrap = render_envoy.render(rendered)
+            if capabilities is not None:
+                extensions.check_rendering(bootstrap, _said_by_a_proxy(capabilities), str(capabilities))
             text = orjson.dumps(bootstrap, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
         case "istio-gateway" | "istio-sidecar" | "istio-waypoint":
             labels = render_istio.labels(workload)
             mesh = render_istio.MeshResources(
                 namespace, labels, listener_port, route, agent_identity, waypoint=waypoint, service=service
             )
-            with typed_messages():
-                text = render_istio.render(rendered, target, mesh)
+            text = render_istio.render(rendered, target, mesh)
     _write(text, output)
 
 
@@ -246,14 +234,17 @@ def _for_custom_proxy(configured: Config, file: Path | None, version: str | None
         if version is not None:
             raise ConfigError("--envoy-version: envoy.capabilities need no version; give --capabilities FILE with it")
         return configured
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"--capabilities: cannot read {file}: {error.strerror}") from error
-    found = extensions.capabilities(data, str(file), version)
+    found = extensions.capabilities(_said_by_a_proxy(file), str(file), version)
     if capabilities_of(configured) != frozenset(found):
         print(f"edge-extproc: give the agent envoy: {{capabilities: [{', '.join(found)}]}}", file=sys.stderr)
     return at_capabilities(configured, found)
+
+
+def _said_by_a_proxy(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"--capabilities: cannot read {file}: {error.strerror}") from error
 
 
 @app.command
@@ -262,33 +253,61 @@ def usage(
     *,
     by: Annotated[
         str,
-        Parameter(help="Comma-separated: tenant, team, user, key, model, response_model, day and others."),
+        Parameter(help="Comma-separated: tenant, team, user, key, model, response_model, run, day and others."),
     ] = "tenant,model",
     rows: Annotated[bool, Parameter(help="List each request instead of sums.")] = False,
     form: Annotated[Literal["table", "csv", "json"], Parameter(name=("--format", "-f"))] = "table",
     tenant: str | None = None,
+    run: Annotated[str | None, Parameter(help="Only this run, with the runs that are a part of it.")] = None,
     first_day: Annotated[str | None, Parameter(help="In UTC, for example 2026-01-31.")] = None,
     last_day: str | None = None,
     state_dir: StateDir = None,
 ) -> None:
     """Show or export usage and cost from the ledger."""
     from .config.extras import LEDGER
-    from .gateway.config_source import prepare
 
-    url = prepare(config, state_dir).read().database_url()
-    if url is None:
-        raise ConfigError(
-            f"{config} has no ledger; add store: {{}} to it"
-            if config is not None
-            else "without --config there is no ledger; write a configuration with store: {}, and give --config FILE"
-        )
+    url = _ledger_url(config, state_dir)
     LEDGER.require("a report")
     from .store import report
 
     garbage.collect_from_now()
-    where = report.filter_of(tenant=tenant, first_day=first_day, last_day=last_day)
+    where = report.filter_of(tenant=tenant, run=run, first_day=first_day, last_day=last_day)
     for line in report.lines(url, where, () if rows else report.dimensions_of(by), form):
         sys.stdout.write(line)
+
+
+@app.command
+def replay(
+    config: Annotated[Path, Parameter(name=("--config", "-c"), help="The configuration to try.")],
+    *,
+    current: Annotated[
+        Path | None, Parameter(help="The one in force, to leave out what it would refuse too. Its ledger is read.")
+    ] = None,
+    since: Annotated[str, Parameter(help="How far back, such as 24h or 90m.")] = "24h",
+    form: Annotated[Literal["table", "json"], Parameter(name=("--format", "-f"))] = "table",
+) -> None:
+    """Replay the ledger against a configuration: who would be refused or routed elsewhere, and what it would cost."""
+    from .commands import config_trial
+    from .config.extras import LEDGER
+
+    url = _ledger_url(current or config, None)
+    LEDGER.require("a replay")
+    garbage.collect_from_now()
+    for line in config_trial.replay_of_files(config, current, url, since, form):
+        print(line)
+
+
+@app.command
+def migrate(config: ConfigPath = None, *, state_dir: StateDir = None) -> None:
+    """Migrate the ledger's database to the newest schema. The agent does this when it starts, too."""
+    from .config.extras import LEDGER
+
+    url = _ledger_url(config, state_dir)
+    LEDGER.require("a migration")
+    from .store.database import open_database
+
+    open_database(url).dispose()
+    print("the database has the newest schema")
 
 
 @app.command
@@ -307,9 +326,62 @@ def key(
     if config is not None and state_dir is not None:
         raise StartError(f"--state-dir {state_dir} cannot be used with a configuration, whose auth.pepper is used")
     pepper = load.pepper(config).reveal() if config is not None else ensure_pepper(state_dir or STATE_DIR)
-    made = generate_key()
-    print(f"key (give it to the caller; it is not stored): {made}")
-    print(f"line for callers[].keys: {{id: NAME, hash: 'hmac-sha256:{digest(pepper.encode(), made)}'}}")
+    new_key = generate_key()
+    print(f"key (give it to the caller; it is not stored): {new_key}")
+    print(f"line for callers[].keys: {{id: NAME, hash: 'hmac-sha256:{digest(pepper.encode(), new_key)}'}}")
+
+
+guard = App(name="guard", help="Try the guardrails of a configuration.")
+app.command(guard)
+
+
+@guard.command(name="test")
+def guard_test(
+    *files: Annotated[
+        str, Parameter(help="Texts, JSON bodies of calls, or recorded exchanges (also one a line). Default: stdin.")
+    ],
+    config: Annotated[Path, Parameter(name=("--config", "-c"), help="Configuration file (YAML).")],
+    path: Annotated[
+        str | None, Parameter(help="The path of the calls, such as /v1/messages. Default: found by the body.")
+    ] = None,
+    tenant: Annotated[str | None, Parameter(help="The caller's tenant. Default: the first of the file.")] = None,
+    key: Annotated[str | None, Parameter(help="The id of the caller's key, with its team, user and roles.")] = None,
+    model: Annotated[str | None, Parameter(help="The model of texts, and of bodies without a model.")] = None,
+    kind: Annotated[
+        TextKind | None,
+        Parameter(help="What a text is. Default: each rule applies, whatever its kinds are."),
+    ] = None,
+    text: Annotated[bool, Parameter(help="Each file is a text, also if it is JSON.")] = False,
+    reply: Annotated[bool, Parameter(help="Each file is a text of a reply.")] = False,
+    offline: Annotated[bool, Parameter(help="Do not ask services.")] = False,
+    show_request: Annotated[
+        bool, Parameter(help="Print the body as the provider would get it: with what no rule masks.")
+    ] = False,
+    form: Annotated[Literal["text", "json"], Parameter(name=("--format", "-f"))] = "text",
+) -> None:
+    """Show what the guardrails would do to texts and calls. Findings are not shown, but their labels.
+
+    Exit codes: 0 no rule finds anything; 3 a call would be refused; 4 something else is found; 1 and 2 mistakes.
+    """
+    from .commands import guard_inputs, guard_test
+    from .config import load
+    from .config.extras import require_extras
+
+    if not files and sys.stdin.isatty():
+        raise StartError("no file is given; give one or more, or a text on stdin")
+    loaded = load.load(config)
+    require_extras(loaded)
+    inputs = list(guard_inputs.read_inputs(files or ("-",), path, as_text=text or reply, model=model))
+    principal = guard_test.principal_of(loaded, tenant, key)
+    trial = guard_test.GuardTest(loaded, principal, kind=kind, reply=reply, online=not offline, model=model)
+    outcomes = asyncio.run(trial.run(inputs))
+    if form == "json":
+        print(json.dumps([guard_test.json_of(each, show_request=show_request) for each in outcomes], indent=1))
+    else:
+        for outcome in outcomes:
+            for line in guard_test.lines_of(outcome, show_request=show_request):
+                print(line)
+    sys.exit(guard_test.exit_code_of(outcomes))
 
 
 @app.command
@@ -327,6 +399,21 @@ def schema(
 def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
     """Print the completion script for a shell. For bash: source <(edge-extproc completion bash)."""
     sys.stdout.write(app.generate_completion(shell=shell))
+
+
+def _ledger_url(config: Path | None, state_dir: Path | None) -> str:
+    """Raises ConfigError if there is no ledger."""
+    from .gateway.config_source import prepare
+
+    url = prepare(config, state_dir).read().database_url()
+    if url is None:
+        raise ConfigError(
+            f"{config} has no ledger; add store: {{}} to it"
+            if config is not None
+            else "without --config there is a ledger only if edge-extproc[admin] is installed; or give --config FILE "
+            "with store: {} in it"
+        )
+    return url
 
 
 def _write(text: str, output: Path | None) -> None:

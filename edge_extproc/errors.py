@@ -5,6 +5,7 @@ EdgeError
 │   ├── BadRequest         400  the body, a header or a field is wrong
 │   │   ├── Unsupported    400  a field that the provider's format lacks and that must not be dropped
 │   │   └── NoSuchContext  400  a call continues a reply that is not stored
+│   ├── GuardrailBlocked   400  a rule of the guardrails blocks the call
 │   ├── Unauthenticated    401  no credential, a wrong one, or more than one
 │   ├── Forbidden          403  an authenticated caller without the permission
 │   │   └── Unpriced       403  a budget applies, and the price of the model is unknown
@@ -42,6 +43,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from .model.envoy_names import GUARDRAILS
 from .model.fault import Fault, FaultKind
 
 
@@ -59,6 +61,8 @@ class EdgeError(Exception):
     status = 500
     kind: FaultKind = "api"
     code: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    """More headers for the caller."""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -97,6 +101,17 @@ class NoSuchContext(BadRequest):
     """OpenAI answers with this code and status too."""
 
     code = "previous_response_not_found"
+
+
+class GuardrailBlocked(CallerError):
+    """`label`: what the rule found, never a part of the text."""
+
+    kind: FaultKind = "content_filter"
+    code = "guardrail_blocked"
+
+    def __init__(self, rule: str, label: str, *, param: str | None = None) -> None:
+        super().__init__(f"the rule {rule!r} of this gateway's guardrails blocks this call: {label}", param=param)
+        self.headers = ((GUARDRAILS, f"{rule}=block"),)
 
 
 class Unauthenticated(CallerError):
@@ -182,8 +197,7 @@ class LimitReached(CallerError):
         self, message: str, *, retry_after: float | None = None, headers: tuple[tuple[str, str], ...] = ()
     ) -> None:
         super().__init__(message, retry_after=retry_after)
-        self.headers = headers
-        """Rate-limit headers for the caller."""
+        self.headers = headers  # of rate limits
 
 
 class BudgetReached(LimitReached):

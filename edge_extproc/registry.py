@@ -2,10 +2,11 @@
 
 A plugin is a module or a package of a room that has an object PLUGIN, or an entry point of another distribution, in the
 group `edge_extproc.ROOM` (for example `edge_extproc.routing`), whose object is the plugin. A module of a room without
-that object is no plugin: there is no list of either. The rooms that take entry points are `dialects`, `operations`,
-`providers`, `providers.credentials` and `routing`. Dialects and operations are loaded when a worker starts, since
-their paths must be known. Others are loaded when the configuration names them, so that an optional dependency costs
-nothing until it is used.
+that object is no plugin: there is no list of either. The rooms that take entry points are `cache.semantic.embedders`,
+`cache.semantic.stores`, `cache.semantic.verifiers`, `dialects`, `guardrails.detectors`, `guardrails.services`,
+`operations`, `providers`, `providers.credentials` and `routing`. Dialects and operations are loaded when a worker
+starts, since their paths must be known. Others are loaded when the configuration names them, so that an optional
+dependency costs nothing until it is used.
 """
 
 from __future__ import annotations

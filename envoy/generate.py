@@ -47,13 +47,22 @@ MESHES: dict[str, tuple[render_istio.Target, render_istio.MeshResources]] = {
             agent_identity="spiffe://cluster.local/ns/llm/sa/llm-edge-agent",
         ),
     ),
+    "egress": (
+        "istio-gateway",
+        render_istio.MeshResources(
+            "istio-egress",
+            {"istio": "egress"},
+            8443,
+            agent_identity="spiffe://cluster.local/ns/llm/sa/llm-edge-agent",
+        ),
+    ),
     "sidecar": ("istio-sidecar", render_istio.MeshResources("search", {"app": "search"}, 10000)),
     "waypoint": (
         "istio-waypoint",
         render_istio.MeshResources("llm", {}, 80, agent_identity="spiffe://cluster.local/ns/llm/sa/llm-edge-agent"),
     ),
 }
-AGENTS_IN = {"gateway": "llm", "sidecar": "search", "waypoint": "llm"}
+AGENTS_IN = {"gateway": "llm", "egress": "llm", "sidecar": "search", "waypoint": "llm"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ CHAT, RESPONSES, MESSAGES, GEMINI, CONVERSE = (
 )
 PNG = base64.b64encode(b"\x89PNG").decode()
 NO = "I cannot do that."
+SOURCE = {"url": "https://a.example", "title": "a"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ class Turn:
     """A tool that the host itself executes."""
     cut: bool = False
     """The reply ended at its limit."""
+    cut_call: bool = False
+    """Its last call with it, in a format whose calls have a text."""
+    cited: bool = False
+    """Its text cites a source."""
+
+    def arguments_at(self, place: int) -> str:
+        is_cut = self.cut and self.cut_call and place == len(self.calls) - 1
+        return '{"city": "Ro' if is_cut else self.arguments
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,9 @@ def answer(host: Host, dialect: str, turn: Turn, number: int) -> Json:
 def _chat(maker: str, turn: Turn, number: int) -> Json:
     message: Json = {"role": "assistant", "content": turn.text or None}
     if maker == "gpt":
-        message |= {"refusal": NO if turn.refusal else None, "annotations": []}
+        cited = {"type": "url_citation", "url_citation": {**SOURCE, "start_index": 0, "end_index": 1}}
+        annotations = [cited] if turn.cited and turn.text else []
+        message |= {"refusal": NO if turn.refusal else None, "annotations": annotations}
     if turn.thinking and maker in ("deepseek", "kimi", "vllm"):
         message["reasoning_content"] = turn.thinking
     if turn.thinking and maker == "groq":
@@ -179,8 +190,8 @@ def _chat(maker: str, turn: Turn, number: int) -> Json:
             message["images"] = [picture]
     if turn.calls:
         message["tool_calls"] = [
-            {"id": id, "type": "function", "function": {"name": name, "arguments": turn.arguments}}
-            for id, name in zip(_ids(maker, turn, number), turn.calls, strict=True)
+            {"id": id, "type": "function", "function": {"name": name, "arguments": turn.arguments_at(place)}}
+            for place, (id, name) in enumerate(zip(_ids(maker, turn, number), turn.calls, strict=True))
         ]
     finish = "length" if turn.cut else "tool_calls" if turn.calls else "stop"
     choice = {"index": 0, "message": message, "finish_reason": finish}
@@ -208,15 +219,16 @@ def _responses(maker: str, turn: Turn, number: int) -> Json:
         add("ws", "web_search_call", {"status": "completed", "action": {"type": "search", "query": "Rome"}})
     said: list[Json] = []
     if turn.text:
-        said.append({"type": "output_text", "text": turn.text, "annotations": []})
+        cited = {"type": "url_citation", **SOURCE, "start_index": 0, "end_index": 1}
+        said.append({"type": "output_text", "text": turn.text, "annotations": [cited] if turn.cited else []})
     if turn.refusal and maker == "gpt":
         said.append({"type": "refusal", "refusal": NO})
     if said:
         add("msg", "message", {"role": "assistant", "status": "completed", "content": said})
     if turn.picture and maker == "gpt":
         add("ig", "image_generation_call", {"status": "completed", "output_format": "png", "result": PNG})
-    for id, name in zip(_ids(maker, turn, number), turn.calls, strict=True):
-        call = {"call_id": id, "name": name, "arguments": turn.arguments, "status": "completed"}
+    for place, (id, name) in enumerate(zip(_ids(maker, turn, number), turn.calls, strict=True)):
+        call = {"call_id": id, "name": name, "arguments": turn.arguments_at(place), "status": "completed"}
         add("fc", "function_call", call)
     cut = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
     head = {"id": f"resp_{number}", "object": "response", "created_at": 1, "model": "m"}
@@ -237,7 +249,8 @@ def _messages(maker: str, turn: Turn, number: int) -> Json:
         found = {"type": "web_search_result", "url": "https://a.example", "title": "a", "encrypted_content": "x"}
         content.append({"type": "web_search_tool_result", "tool_use_id": id, "content": [found]})
     if turn.text:
-        content.append({"type": "text", "text": turn.text})
+        place = {"type": "web_search_result_location", **SOURCE, "encrypted_index": "x", "cited_text": "a"}
+        content.append({"type": "text", "text": turn.text, **({"citations": [place]} if turn.cited else {})})
     for id, name in zip(_ids(maker, turn, number), turn.calls, strict=True):
         content.append({"type": "tool_use", "id": id, "name": name, "input": json.loads(turn.arguments or "{}") or {}})
     stop = "max_tokens" if turn.cut else "tool_use" if turn.calls else "end_turn"
@@ -265,7 +278,11 @@ def _gemini(maker: str, turn: Turn, number: int) -> Json:
             call["thoughtSignature"] = google_signature(f"{name}{number}")
         parts.append(call)
     finish = "MAX_TOKENS" if turn.cut else "STOP"
-    candidate = {"index": 0, "content": {"role": "model", "parts": parts}, "finishReason": finish}
+    candidate: Json = {"index": 0, "content": {"role": "model", "parts": parts}, "finishReason": finish}
+    if turn.cited:
+        web = {"uri": SOURCE["url"], "title": SOURCE["title"]}
+        support = {"segment": {"endIndex": 1, "text": "a"}, "groundingChunkIndices": [0]}
+        candidate["groundingMetadata"] = {"groundingChunks": [{"web": web}], "groundingSupports": [support]}
     usage = {"promptTokenCount": 9, "candidatesTokenCount": 9, "totalTokenCount": 18}
     return {"candidates": [candidate], "modelVersion": "gemini", "responseId": f"r{number}", "usageMetadata": usage}
 
@@ -278,7 +295,10 @@ def _converse(maker: str, turn: Turn, number: int) -> Json:
     if turn.redacted and maker == "bedrock claude":
         data = base64.b64encode(f"{CLAUDE_SIGNED}R".encode()).decode()
         blocks.append({"reasoningContent": {"redactedContent": data}})
-    if turn.text:
+    if turn.text and turn.cited and turn.text.strip():
+        where = {"location": {"web": {"url": SOURCE["url"]}}, "title": SOURCE["title"]}
+        blocks.append({"citationsContent": {"content": [{"text": turn.text}], "citations": [where]}})
+    elif turn.text:
         blocks.append({"text": turn.text})
     for id, name in zip(_ids(maker, turn, number), turn.calls, strict=True):
         blocks.append({"toolUse": {"toolUseId": id, "name": name, "input": json.loads(turn.arguments or "{}") or {}}})
@@ -364,8 +384,9 @@ def _stream_messages(whole: Json) -> bytes:
         start = dict(block)
         match block:
             case {"type": "text", "text": text}:
-                start["text"] = ""
+                start |= {"text": "", **({"citations": []} if "citations" in block else {})}
                 deltas = [{"type": "text_delta", "text": piece} for piece in _halves(text)]
+                deltas += [{"type": "citations_delta", "citation": each} for each in block.get("citations", ())]
             case {"type": "thinking", "thinking": text, "signature": signature}:
                 start |= {"thinking": "", "signature": ""}
                 deltas = [{"type": "thinking_delta", "thinking": piece} for piece in _halves(text)]
@@ -389,7 +410,7 @@ def _stream_gemini(whole: Json) -> bytes:
         if "text" in part and "thoughtSignature" not in part:
             pieces = [{**part, "text": piece} for piece in _halves(part["text"])]
         frames += [{"candidates": [{"content": {"role": "model", "parts": [piece]}, "index": 0}]} for piece in pieces]
-    end = {"content": {"role": "model", "parts": [{"text": ""}]}, "finishReason": candidate["finishReason"], "index": 0}
+    end = {**candidate, "content": {"role": "model", "parts": [{"text": ""}]}}
     frames.append({"candidates": [end], "usageMetadata": whole["usageMetadata"]})
     head = {"modelVersion": "gemini", "responseId": whole["responseId"]}
     return b"".join(sse({**frame, **head}) for frame in frames)
@@ -406,6 +427,8 @@ def _stream_converse(whole: Json) -> bytes:
         match block:
             case {"text": text}:
                 deltas = [{"text": piece} for piece in _halves(text)]
+            case {"citationsContent": {"content": [{"text": text}], "citations": cited}}:
+                deltas = [{"text": piece} for piece in _halves(text)] + [{"citation": each} for each in cited]
             case {"reasoningContent": {"reasoningText": {"text": text, **more}}}:
                 deltas = [{"reasoningContent": {"text": piece}} for piece in _halves(text)]
                 if "signature" in more:

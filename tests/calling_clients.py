@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from answering_hosts import CHAT, CONVERSE, GEMINI, MESSAGES, PNG, RESPONSES
@@ -28,6 +28,10 @@ class After:
     """The results come in another order than the calls."""
     text: bool = False
     """A text of the user beside the results."""
+    missing: Literal["", "last", "all"] = ""
+    """Calls without a result: the user interrupted the tools, and said something."""
+    system: Literal["", "system", "developer"] = ""
+    """The role of an instruction after the results, in a format that has it there."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,15 @@ def _fold_responses(body: bytes) -> Json:
     return whole
 
 
+def _read_input(text: str) -> Json:
+    """The input of a call. Anthropic's SDK keeps what it could read of one that was cut off."""
+    try:
+        value: Json = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value
+
+
 def _fold_messages(body: bytes) -> Json:
     blocks: dict[int, Json] = {}
     inputs: dict[int, str] = {}
@@ -138,6 +151,8 @@ def _fold_messages(body: bytes) -> Json:
                 "delta": {"type": "input_json_delta", "partial_json": text},
             }:
                 inputs[at] = inputs.get(at, "") + text
+            case {"type": "content_block_delta", "index": at, "delta": {"citation": citation}}:
+                blocks[at].setdefault("citations", []).append(citation)
             case {"type": "content_block_delta", "index": at, "delta": delta}:
                 for key, text in delta.items():
                     if key != "type":
@@ -148,7 +163,7 @@ def _fold_messages(body: bytes) -> Json:
                 ended = True
     assert ended
     for at, text in inputs.items():
-        blocks[at]["input"] = json.loads(text or "{}")
+        blocks[at]["input"] = _read_input(text)
     return {"content": list(blocks.values()), "stop_reason": stop}
 
 
@@ -178,6 +193,10 @@ def _fold_converse(body: bytes) -> Json:
                 blocks[at] = block
             case {"delta": {"toolUse": {"input": text}}}:
                 inputs[at] = inputs.get(at, "") + text
+            case {"delta": {"citation": citation}}:
+                text = blocks[at].pop("text", None)
+                cited = blocks[at].setdefault("citationsContent", {"content": [{"text": text}], "citations": []})
+                cited["citations"].append(citation)
             case {"delta": {"reasoningContent": {"redactedContent": data}}}:
                 blocks[at] = {"reasoningContent": {"redactedContent": data}}
             case {"delta": {"reasoningContent": delta}}:
@@ -189,7 +208,7 @@ def _fold_converse(body: bytes) -> Json:
                 stop = reason
     assert stop
     for at, text in inputs.items():
-        blocks[at]["toolUse"]["input"] = json.loads(text or "{}")
+        blocks[at]["toolUse"]["input"] = _read_input(text)
     return {"output": {"message": {"role": "assistant", "content": list(blocks.values())}}, "stopReason": stop}
 
 
@@ -229,7 +248,14 @@ def next_request(caller: str, turns: Turns, settings: Settings, *, stream: bool 
 
 
 def _in_order(values: list[Any], after: After) -> list[Any]:
-    return values[::-1] if after.reverse else values
+    values = values[::-1] if after.reverse else values
+    match after.missing:
+        case "all":
+            return []
+        case "last":
+            return values[:-1]
+        case _:
+            return values
 
 
 def _request_chat(turns: Turns, settings: Settings, stream: bool) -> tuple[Json, str]:
@@ -241,7 +267,9 @@ def _request_chat(turns: Turns, settings: Settings, stream: bool) -> tuple[Json,
         messages += _in_order(
             [{"role": "tool", "tool_call_id": id, "content": _RESULTS[after.result]} for id in ids], after
         )
-        if not ids or after.text:
+        if after.system:
+            messages.append({"role": after.system, "content": "Be kind."})
+        if not ids or after.text or after.missing:
             messages.append({"role": "user", "content": MORE})
     function: Json = {"parameters": STRICT, "strict": True} if settings.strict else {"parameters": CITY}
     tools = [{"type": "function", "function": {"name": name, **function}} for name in settings.tools]
@@ -260,7 +288,9 @@ def _request_responses(turns: Turns, settings: Settings, stream: bool) -> tuple[
         text = _RESULTS[after.result]
         result: Any = [{"type": "input_text", "text": text}, image] if after.result == "picture" else text
         items += _in_order([{"type": "function_call_output", "call_id": id, "output": result} for id in ids], after)
-        if not ids or after.text:
+        if after.system:
+            items.append({"role": after.system, "content": "Be kind."})
+        if not ids or after.text or after.missing:
             items.append({"role": "user", "content": MORE})
     function = {"type": "function", "parameters": STRICT if settings.strict else CITY, "strict": settings.strict}
     tools = [{**function, "name": name} for name in settings.tools]
@@ -282,7 +312,7 @@ def _request_messages(turns: Turns, settings: Settings, stream: bool) -> tuple[J
         error = {"is_error": True} if after.result == "error" else {}
         blocks = [{"type": "tool_result", "tool_use_id": id, "content": result, **error} for id in ids]
         blocks = _in_order(blocks, after)
-        if not ids or after.text:
+        if not ids or after.text or after.missing:
             blocks.append({"type": "text", "text": MORE})
         messages.append({"role": "user", "content": blocks})
     strict = {"strict": True} if settings.strict else {}
@@ -310,8 +340,9 @@ def _request_gemini(turns: Turns, settings: Settings, stream: bool) -> tuple[Jso
                 if after.result == "picture":
                     response["parts"] = [{"inlineData": {"mimeType": "image/png", "data": PNG}}]
                 parts.append({"functionResponse": response})
-        parts = _in_order(parts, after) if all("id" in part["functionResponse"] for part in parts) else parts
-        if not parts or after.text:
+        has_ids = all("id" in part["functionResponse"] for part in parts)
+        parts = _in_order(parts, after if has_ids else replace(after, reverse=False))
+        if not parts or after.text or after.missing:
             parts.append({"text": MORE})
         contents.append({"role": "user", "parts": parts})
     declared = [{"functionDeclarations": [{"name": name, "parametersJsonSchema": CITY} for name in settings.tools]}]
@@ -336,7 +367,7 @@ def _request_converse(turns: Turns, settings: Settings, stream: bool) -> tuple[J
         status = {"status": "error"} if after.result == "error" else {}
         ids = [block["toolUse"]["toolUseId"] for block in content if "toolUse" in block]
         blocks = _in_order([{"toolResult": {"toolUseId": id, "content": inner, **status}} for id in ids], after)
-        if not ids or after.text:
+        if not ids or after.text or after.missing:
             blocks.append({"text": MORE})
         messages.append({"role": "user", "content": blocks})
     tools: list[Json] = [{"toolSpec": {"name": name, "inputSchema": {"json": CITY}}} for name in settings.tools]

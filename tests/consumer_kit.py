@@ -8,18 +8,26 @@ from typing import Any
 
 _TYPES = "type.googleapis.com/envoy.extensions"
 _CLUSTER = "httproute/llm/{}/rule/0"
+HTTP2 = {
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": f"{_TYPES}.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+}
 
 
 def cluster_of(provider: str) -> str:
     return _CLUSTER.format(provider)
 
 
-def process(request: str, response: str, *, attribute: str = "xds.cluster_name", **more: Any) -> dict[str, Any]:
+def process(
+    request: str, response: str, *, attribute: str = "xds.cluster_name", server: str = "policy", **more: Any
+) -> dict[str, Any]:
     """One ext_proc filter with its body modes."""
     duplex = "FULL_DUPLEX_STREAMED"
     return {
         "@type": f"{_TYPES}.filters.http.ext_proc.v3.ExternalProcessor",
-        "grpc_service": {"envoy_grpc": {"cluster_name": "policy"}, "timeout": "10s"},
+        "grpc_service": {"envoy_grpc": {"cluster_name": server}, "timeout": "10s"},
         "processing_mode": {
             "request_header_mode": "SEND",
             "response_header_mode": "SEND" if response != "SKIP" else "SKIP",
@@ -31,6 +39,57 @@ def process(request: str, response: str, *, attribute: str = "xds.cluster_name",
         "message_timeout": "10s",
         **({"request_attributes": [attribute]} if attribute else {}),
         **more,
+    }
+
+
+def in_composite(filter_: dict[str, Any]) -> dict[str, Any]:
+    """As kgateway renders ext_proc: a filter that a matcher runs, unless metadata say no."""
+    action = {"name": "envoy.filters.http.ext_proc", "typed_config": filter_}
+    disabled = "dev.kgateway.disable_ext_proc"
+    types = f"{_TYPES}.matching"
+    return {
+        "@type": f"{_TYPES}.common.matching.v3.ExtensionWithMatcher",
+        "extension_config": {
+            "name": "composite_ext_proc",
+            "typed_config": {"@type": f"{_TYPES}.filters.http.composite.v3.Composite"},
+        },
+        "xds_matcher": {
+            "matcher_list": {
+                "matchers": [
+                    {
+                        "predicate": {
+                            "single_predicate": {
+                                "input": {
+                                    "name": "disable",
+                                    "typed_config": {
+                                        "@type": f"{types}.common_inputs.network.v3.DynamicMetadataInput",
+                                        "filter": disabled,
+                                        "path": [{"key": "disable"}],
+                                    },
+                                },
+                                "custom_match": {
+                                    "name": "envoy.matching.matchers.metadata_matcher",
+                                    "typed_config": {
+                                        "@type": f"{types}.input_matchers.metadata.v3.Metadata",
+                                        "value": {"bool_match": True},
+                                        "invert": True,
+                                    },
+                                },
+                            }
+                        },
+                        "on_match": {
+                            "action": {
+                                "name": "composite-action",
+                                "typed_config": {
+                                    "@type": f"{_TYPES}.filters.http.composite.v3.ExecuteFilterAction",
+                                    "typed_config": action,
+                                },
+                            }
+                        },
+                    }
+                ]
+            }
+        },
     }
 
 
@@ -72,13 +131,7 @@ def listener(name: str, *filters: dict[str, Any], hosts: dict[str, list[dict[str
 
 def bootstrap(listeners: list[dict[str, Any]], worker: Path, clusters: dict[str, int]) -> dict[str, Any]:
     """`clusters`: name and port of each further cluster."""
-    http2 = {
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": f"{_TYPES}.upstreams.http.v3.HttpProtocolOptions",
-            "explicit_http_config": {"http2_protocol_options": {}},
-        }
-    }
-    policy = cluster("policy", {"pipe": {"path": str(worker)}}, typed_extension_protocol_options=http2)
+    policy = cluster("policy", {"pipe": {"path": str(worker)}}, typed_extension_protocol_options=HTTP2)
     others = [
         cluster(name, {"socket_address": {"address": "127.0.0.1", "port_value": port}})
         for name, port in clusters.items()

@@ -13,9 +13,11 @@ import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
+from pathlib import Path
 from typing import Any, TypeAlias
 
-from two_levels import JSON, SSE_HEAD, Provider, Seen, answer, chunk, never
+from two_levels import JSON, PATIENCE, SSE_HEAD, Provider, Seen, answer, chunk, never
 
 Writer: TypeAlias = asyncio.StreamWriter
 Fault: TypeAlias = Callable[["Words", Seen, Writer], Awaitable[None]]
@@ -28,6 +30,13 @@ class Words:
         self.reply = json.dumps(reply).encode()
         self.error = json.dumps(error).encode()
         self.events = events
+        self.text_seen = threading.Event()
+
+    def for_one_request(self, text_seen: threading.Event) -> Words:
+        """`text_seen`: set when the caller has text of a stream."""
+        words = copy(self)
+        words.text_seen = text_seen
+        return words
 
     def error_event(self) -> bytes:
         return b"event: error\ndata: " + self.error + b"\n\n"
@@ -139,6 +148,28 @@ async def _stream(writer: Writer, *events: bytes) -> None:
         await asyncio.sleep(0.005)
 
 
+async def _until_read(writer: Writer) -> None:
+    """Returns when Envoy has read all that was written: a reset overtakes what is in its socket. Both sockets are on
+    this machine."""
+    await writer.drain()
+    here, there = (f":{writer.get_extra_info(name)[1]:04X}" for name in ("sockname", "peername"))
+
+    def is_read() -> bool:
+        sockets = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+        # The bytes that each socket has to send, and those that its process has to read.
+        return all(
+            queues == "00000000:00000000"
+            for _, local, remote, _, queues, *_ in sockets
+            if {local[-5:], remote[-5:]} == {here, there}
+        )
+
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if is_read():
+                return
+            await asyncio.sleep(0.005)
+
+
 async def _half(writer: Writer, body: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
     writer.write(head + body[: len(body) // 2])
@@ -161,9 +192,7 @@ async def reset_after_headers(words: Words, seen: Seen, writer: Writer) -> None:
         writer.write(SSE_HEAD)
     else:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n")
-    await writer.drain()
-    # Long enough that the headers have reached Envoy: a reset overtakes them.
-    await asyncio.sleep(0.05)
+    await _until_read(writer)
     writer.transport.abort()
 
 
@@ -201,10 +230,11 @@ async def cut_in_an_event(words: Words, seen: Seen, writer: Writer) -> None:
 async def reset_midway(words: Words, seen: Seen, writer: Writer) -> None:
     if _is_stream(seen):
         await _stream(writer, *words.events[: _first_token(words)])
+        # A reset overtakes what the gateway still has.
+        assert await asyncio.to_thread(words.text_seen.wait, PATIENCE), "no caller has said that it has text"
     else:
         await _half(writer, words.reply)
-    # Long enough that the bytes before it have reached the caller: a reset overtakes them.
-    await asyncio.sleep(1)
+        await _until_read(writer)
     writer.transport.abort()
 
 
@@ -322,10 +352,12 @@ FAULTS: dict[str, Fault] = {
 
 
 class FaultPlayer:
-    """`asked` counts requests by the model's name. A model with `held` in its name fails when `release` is set."""
+    """`asked` counts requests by the model's name. A model with `held` in its name fails when `release` is set. A
+    stream of `reset-midway` is reset when its caller has set the event of the model in `text_seen`."""
 
     def __init__(self) -> None:
         self.asked: dict[str, int] = {}
+        self.text_seen: dict[str, threading.Event] = {}
         self.release = threading.Event()
         self.port = 0
         self.server = Provider(self._behave)
@@ -333,7 +365,9 @@ class FaultPlayer:
     async def _behave(self, seen: Seen, writer: Writer) -> None:
         model = str(json.loads(seen.body)["model"])
         self.asked[model] = self.asked.get(model, 0) + 1
-        words = ANTHROPIC if "/messages" in seen.line else OPENAI
+        # Before the first byte of an answer, so the caller of this request finds the event of this request.
+        self.text_seen[model] = threading.Event()
+        words = (ANTHROPIC if "/messages" in seen.line else OPENAI).for_one_request(self.text_seen[model])
         if "held" in model.split("."):
             await asyncio.to_thread(self.release.wait)
         await next(FAULTS[part] for part in model.split(".") if part in FAULTS)(words, seen, writer)

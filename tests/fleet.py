@@ -27,12 +27,14 @@ import gateway as gateways
 import httpx2 as httpx
 from fault_player import ANTHROPIC, OPENAI
 from gateway import RunningGateway, with_prices
+from ports import free_port, free_ports
 from running_envoy import ask_admin, envoy_binary
 from two_levels import JSON, SSE_HEAD, Provider, Seen, answer, chunk
-from valkeys import Valkey
 
 NAME = "agents.fleet.test"
 WORKERS = 2
+CALLERS = 6
+"""Of a load."""
 PATIENCE = 60.0
 """A busy machine is no failure: each wait ends with its condition."""
 
@@ -301,20 +303,24 @@ class Fleet:
     """`agents` by address. `config` is a text for all, in which the address and the port of the admin interface are
     filled in for each."""
 
-    def __init__(self, provider: PacedProvider, store: Valkey, *, grace: str = "60s", more: str = "") -> None:
+    def __init__(
+        self, provider: PacedProvider, store_url: str, *, grace: str = "60s", callers: str = "", more: str = ""
+    ) -> None:
         self.provider = provider
-        self.store = store
         self.names = NameServer()
         self.directory = Path(tempfile.mkdtemp(prefix="fleet-"))
         self.agents: dict[str, Agent] = {}
         self.envoys: list[FleetEnvoy] = []
         self._base = os.getpid() % 30_000 * 2
         self._next = 1
+        self.seen_at: dict[str, str] = {}
+        """By the address of an agent: where Envoy finds it, if that is another one."""
         self._calls = 0
         self.lost: set[str] = set()
         """Calls that were open on a process that was killed: of them, the ledger may know nothing."""
-        self._port = _free_ports(WORKERS)
-        self._listen = gateways.free_port()
+        self._port = free_ports(WORKERS)
+        self.ports = tuple(self._port + n for n in range(WORKERS))
+        self._listen = free_port()
         self.text = f"""
 listen: {{port: {self._listen}}}
 admin: {{port: ADMIN}}
@@ -325,11 +331,12 @@ agent:
 auth: {{pepper: "{gateways.PEPPER}"}}
 envoy: {{concurrency: 2, access_log: "off"}}
 store: {{database: "sqlite:///{self.directory}/ledger.db", every: 100ms}}
-limiter: {{url: "{store.url}", replicas: 3}}
+limiter: {{url: "{store_url}", replicas: auto}}
 callers:
   - tenant: acme
     limits: {{requests_per_minute: 1000000, dollars_per_month: 1000, fail: local}}
     keys: [{{id: acme-1, key: {gateways.KEY}}}]
+{callers}
 providers:
   openai: {{kind: openai, base_url: "http://127.0.0.1:{provider.port}/v1", api_key: sk-o, api: chat}}
   anthropic: {{kind: anthropic, base_url: "http://127.0.0.1:{provider.port}/v1", api_key: sk-a}}
@@ -342,7 +349,7 @@ models:
     # --- agents
 
     def agent_text(self, address: str) -> str:
-        return self.text.replace("ADMIN", str(gateways.free_port())).replace("ADDRESS", address)
+        return self.text.replace("ADMIN", str(free_port())).replace("ADDRESS", address)
 
     def start(self, count: int) -> list[Agent]:
         """New agents on new addresses, which are in DNS once they serve."""
@@ -371,7 +378,7 @@ models:
 
     def until_known(self) -> None:
         """Until each Envoy has the workers of all agents, and finds them healthy."""
-        wanted = {f"{agent}:{self._port + n}": True for agent in self.agents for n in range(WORKERS)}
+        wanted = {f"{self.seen_at.get(agent, agent)}:{port}": True for agent in self.agents for port in self.ports}
         for envoy in self.envoys:
             gateways.until(lambda envoy=envoy: wanted == envoy.workers(), PATIENCE)
 
@@ -407,8 +414,8 @@ models:
 
     # --- calls
 
-    def client(self, envoy: int = 0) -> httpx.AsyncClient:
-        headers = {"authorization": f"Bearer {gateways.KEY}"}
+    def client(self, envoy: int = 0, *, key: str = gateways.KEY) -> httpx.AsyncClient:
+        headers = {"authorization": f"Bearer {key}"}
         # A connection for each call: one that is kept may be closed by Envoy in the moment of its use.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         return httpx.AsyncClient(base_url=self.url(envoy), headers=headers, timeout=PATIENCE, limits=limits)
@@ -440,7 +447,7 @@ models:
         return outcome
 
     @asynccontextmanager
-    async def load(self, callers: int = 6) -> AsyncIterator[Load]:
+    async def load(self, callers: int = CALLERS) -> AsyncIterator[Load]:
         """Half of the calls are streams, and half of them are in the format of the other provider."""
         load = Load()
         stop = asyncio.Event()
@@ -487,16 +494,37 @@ models:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+@asynccontextmanager
+async def held_calls(fleet: Fleet, count: int = 16, *, envoy: int = 0) -> AsyncIterator[list[asyncio.Task[Outcome]]]:
+    """Calls that a provider has begun to answer, and goes on with after `release`."""
+    kinds = [(path, streamed) for path in (CHAT, MESSAGES) for streamed in (True, False)]
+    before = fleet.provider.asked.total()
+    async with fleet.client(envoy) as http:
+        tasks = [
+            asyncio.create_task(fleet.ask(http, path, streamed=streamed, held=True, model=model))
+            for model in ("gpt-5-mini", "claude-sonnet-4-5")
+            for path, streamed in kinds * (count // 8)
+        ]
+        try:
+            await until(lambda: fleet.provider.asked.total() >= before + count)
+            yield tasks
+        finally:
+            fleet.provider.release.set()
+            await asyncio.gather(*tasks)
+
+
+def was_open_on_a_lost_agent(outcome: Outcome) -> bool:
+    """An error in the caller's format before the headers of a reply, a broken connection after them."""
+    if outcome.status == 200:
+        return outcome.why == "RemoteProtocolError"
+    return outcome.why in {"503 worker_lost", "503 policy_unavailable"}
+
+
+def left_out(fleet: Fleet, address: str, envoy: int) -> bool:
+    """Whether an Envoy finds no worker at this address healthy."""
+    workers = fleet.envoys[envoy].workers()
+    return not any(is_healthy for at, is_healthy in workers.items() if at.startswith(f"{address}:"))
+
+
 async def until(condition: Any) -> None:
     await asyncio.to_thread(gateways.until, condition, PATIENCE)
-
-
-def _free_ports(count: int) -> int:
-    """The first of several ports in a row that are free on all addresses."""
-    while True:
-        port = gateways.free_port()
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for n in range(count):
-                sock = stack.enter_context(socket.socket())
-                sock.bind(("0.0.0.0", port + n))
-            return port

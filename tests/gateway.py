@@ -7,34 +7,30 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
+
+import fork_server
+from ports import free_port
 
 from edge_extproc.accounting import prices
 
 KEY = "edge-test-key-of-tenant-acme"
 OTHER_KEY = "edge-test-key-of-tenant-umbrella"
 PEPPER = "a pepper for tests alone"
+PROGRAM = (sys.executable, "-m", "edge_extproc")
 START_SECONDS = 300.0
 # A busy machine is not a failure: each wait ends when its condition is true.
 PATIENCE = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def config(openai: str, anthropic: str | None = None, *, more: str = "", models: str = "", workers: int = 1) -> str:
@@ -122,15 +118,29 @@ def _block(text: str) -> str:
 class RunningGateway:
     """`with RunningGateway(config(...)) as gateway: gateway.url, gateway.admin, gateway.access_lines()`."""
 
-    def __init__(self, text: str, *, verb: str = "up", environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        verb: str = "up",
+        environment: dict[str, str] | None = None,
+        program: Sequence[str] = PROGRAM,
+        forked: bool | None = None,
+    ) -> None:
+        """`forked`: whether the process is a fork of one that has imported the modules (fork_server.py). It is, unless
+        the test has a program of its own, or variables that Python reads before it imports anything."""
         # A socket's path must be short, and pytest's directories are not.
         self.directory = Path(tempfile.mkdtemp(prefix="edge-"))
         self.path = self.directory / "edge.yaml"
         self.path.write_text(text)
         self._verb = verb
+        self._program = program
         self._environment = environment or {}
+        if forked is None:
+            forked = program == PROGRAM and not any(name.startswith("PYTHON") for name in self._environment)
+        self._forked = forked
         self.lines: list[str] = []
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | fork_server.ForkedProgram | None = None
         self._reader: threading.Thread | None = None
         self._ready = threading.Event()
 
@@ -157,14 +167,17 @@ class RunningGateway:
     def launch(self) -> None:
         """Starts the process, and does not wait until it serves."""
         environment = {**os.environ, **self._environment, "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "edge_extproc", *self.arguments],
-            cwd=self.directory,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        if self._forked:
+            self.process = fork_server.start(self.arguments, self.directory, environment)
+        else:
+            self.process = subprocess.Popen(
+                [*self._program, *self.arguments],
+                cwd=self.directory,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -238,6 +251,12 @@ class RunningGateway:
             return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("edge_requests_total{"))
 
         until(lambda: counted() == len(self.access_lines()))
+
+    def usage(self, *arguments: str) -> list[dict[str, Any]]:
+        """The objects that `edge-extproc usage` prints."""
+        command = ["usage", "--config", str(self.path), "--format", "json", *arguments]
+        printed = fork_server.run(command, self.directory, {**os.environ, **self._environment})
+        return [json.loads(line) for line in printed.splitlines()]
 
     def _json_lines(self) -> Iterator[dict[str, Any]]:
         for line in list(self.lines):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,18 +16,34 @@ import yaml
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "deploy" / "helm" / "edge-extproc"
 VERSION = re.search(r"^version=(\S+)$", (CHART.parent / "install.sh").read_text(), re.MULTILINE)[1]  # type: ignore[index]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-extproc"
 # What helm is told of the cluster, and what the documents are checked against.
 KUBERNETES = "1.30"
 
 Document = dict[str, Any]
 
 
+def kustomize(directory: Path) -> list[Document]:
+    """What `kubectl kustomize`, or kustomize of the cache, makes of a directory; skips the test if there is neither."""
+    version = re.search(r"^kustomize=(\S+)$", (CHART.parent / "install.sh").read_text(), re.MULTILINE)
+    assert version is not None
+    built = CACHE / f"kustomize-{version[1]}" / "kustomize"
+    if shutil.which("kubectl"):
+        argv = ["kubectl", "kustomize"]
+    elif built.is_file():
+        argv = [str(built), "build"]
+    else:
+        pytest.skip(f"kubectl is not installed, and kustomize is not built (deploy/helm/install.sh): {built}")
+    done = subprocess.run([*argv, str(directory)], capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, done.stderr
+    return [each for each in yaml.load_all(done.stdout, Loader=_Strict) if each]
+
+
 def helm_binary() -> str:
     """HELM_BINARY, or that of the cache; skips the test if there is none."""
     if given := os.environ.get("HELM_BINARY"):
         return given
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = cache / "edge-extproc" / f"helm-{VERSION}" / "helm"
+    path = CACHE / f"helm-{VERSION}" / "helm"
     if not path.is_file():
         pytest.skip(f"helm is not built (deploy/helm/install.sh, which needs Go): {path}")
     return str(path)
@@ -66,7 +83,7 @@ def documents(values: Mapping[str, Any], directory: Path, chart: Path = CHART) -
     return [each for each in yaml.load_all(done.stdout, Loader=_Strict) if each]
 
 
-class _Strict(yaml.SafeLoader):
+class _Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] # libyaml's, which PyYAML may lack
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         assert len(set(keys)) == len(keys), f"a key twice: {keys}"

@@ -146,9 +146,17 @@ def istiod(manifests: list[Manifest], directory: Path) -> Iterator[Mapping[str, 
 
 
 def bootstrap(
-    ports: Mapping[str, int], kind: str, namespace: str, account: str, labels: Mapping[str, str], *, ip: str
+    ports: Mapping[str, int],
+    kind: str,
+    namespace: str,
+    account: str,
+    labels: Mapping[str, str],
+    *,
+    ip: str,
+    capture: bool = False,
 ) -> dict[str, Any]:
-    """As Istio's agent writes it for the Envoy of a pod, `kind`: router, sidecar or waypoint."""
+    """As Istio's agent writes it for the Envoy of a pod, `kind`: router, sidecar or waypoint. `capture`: connections
+    come with the address that they were meant for. Otherwise each listener has its port."""
     metadata = {
         "NAMESPACE": namespace,
         "SERVICE_ACCOUNT": account,
@@ -157,8 +165,7 @@ def bootstrap(
         # For proxies from 1.29.2 on, istiod names an object of filter state that only Istio's build has.
         "ISTIO_VERSION": "1.29.0",
         "INSTANCE_IPS": ip,
-        # Without iptables: each listener has its port.
-        "INTERCEPTION_MODE": "NONE",
+        "INTERCEPTION_MODE": "REDIRECT" if capture else "NONE",
     }
     ads = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
     return {

@@ -12,6 +12,7 @@ import settlements
 from edge_extproc.limits.base import MICRO, LimitRule
 from edge_extproc.limits.limiter import LimiterSettings, PolicyLimiter
 from edge_extproc.limits.rule_table import RuleTable
+from edge_extproc.limits.worker_count import WorkerCount
 from edge_extproc.model.principal import Principal
 from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
@@ -65,10 +66,15 @@ def dollars(amount: float, window: Any = "day", **more: Any) -> LimitRule:
 
 
 def limiter(
-    *rules: LimitRule, store: Any = None, now: Any = None, listener: RecordingListener | None = None, **more: Any
+    *rules: LimitRule,
+    store: Any = None,
+    now: Any = None,
+    listener: RecordingListener | None = None,
+    workers: WorkerCount | None = None,
+    **more: Any,
 ) -> PolicyLimiter:
     return PolicyLimiter(
-        RuleTable(rules), store, listener or RecordingListener(), LimiterSettings(**more), now or Now()
+        RuleTable(rules), store, listener or RecordingListener(), LimiterSettings(**more), now or Now(), workers
     )
 
 

@@ -1,4 +1,5 @@
-"""Runs processes as if `make up` had installed them: what requirements/up.lock does not have cannot be imported.
+"""Runs processes as if `pip install 'edge-extproc[envoy]'` had installed them, or `make up`, which adds the extra
+`admin`: what else is installed cannot be imported.
 
 `environment()` puts a `sitecustomize` before all others. It refuses those imports and, at the end of a process, writes
 the names of the modules that the process has loaded.
@@ -9,10 +10,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,15 +46,41 @@ def write_loaded():
 """
 
 
-def installed_by_make_up() -> frozenset[str]:
-    lock = (ROOT / "requirements" / "up.lock").read_text()
-    return frozenset({_normal(name) for name in re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==", lock, re.MULTILINE)})
+MAKE_UP = ("envoy", "admin")
+
+
+def installed_with(extras: tuple[str, ...]) -> frozenset[str]:
+    """The distributions that pip installs for these extras of the project."""
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = set[str]()
+    waiting = list[tuple[str, frozenset[str]]]()
+
+    def add(requirements: Iterable[str], chosen: frozenset[str]) -> None:
+        for each in map(Requirement, requirements):
+            if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in chosen | {""}):
+                waiting.append((_normal(each.name), frozenset(each.extras)))
+
+    add(project["dependencies"], frozenset())
+    waiting.append(("edge-extproc", frozenset(extras)))
+    seen = set[tuple[str, frozenset[str]]]()
+    while waiting:
+        name, chosen = waiting.pop()
+        if (name, chosen) in seen:
+            continue
+        seen.add((name, chosen))
+        if name == "edge-extproc":
+            for extra in chosen:
+                add(project["optional-dependencies"][extra], frozenset())
+            continue
+        found.add(name)
+        add(distribution(name).requires or (), chosen)
+    return frozenset(found)
 
 
 @cache
-def absent_modules() -> frozenset[str]:
-    """The modules of installed distributions that `make up` does not install."""
-    wanted = {*installed_by_make_up(), "edge-extproc", "pip", "setuptools"}
+def absent_modules(extras: tuple[str, ...] = ("envoy",)) -> frozenset[str]:
+    """The modules of installed distributions that these extras do not install."""
+    wanted = {*installed_with(extras), "edge-extproc", "pip", "setuptools"}
     have, absent = set[str](), set[str]()
     for each in distributions():
         (have if _normal(each.metadata["Name"]) in wanted else absent).update(_modules(each))
@@ -69,11 +100,11 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def environment(directory: Path) -> dict[str, str]:
+def environment(directory: Path, extras: tuple[str, ...] = ("envoy",)) -> dict[str, str]:
     site, loaded = directory / "site", directory / "loaded"
     site.mkdir()
     loaded.mkdir()
-    text = _SITE.format(blocked=json.dumps(sorted(absent_modules())), directory=str(loaded))
+    text = _SITE.format(blocked=json.dumps(sorted(absent_modules(extras))), directory=str(loaded))
     (site / "sitecustomize.py").write_text(text)
     return {**os.environ, "PYTHONPATH": str(site)}
 

@@ -1,16 +1,12 @@
-"""What a caller and a provider see of any proxy of Istio that has our EnvoyFilter: one set of tests for the proxies
-that are configured by our own merge, and for those that istiod configures."""
+"""What a caller and a provider see of any proxy: one set of tests for the proxies of Istio that are configured by our
+own merge, for those that istiod configures, and for the Envoy of the Helm chart."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import random
-import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +14,12 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import fault_player
+import fork_server
 import gateway as gateways
 import httpx2 as httpx
 import pytest
 from istio_kit import HOST
+from ports import free_ports
 
 from edge_extproc.envoy_config import istio as render_istio
 
@@ -40,7 +38,8 @@ class Proxy:
     url: str
     admin: int
     player: fault_player.FaultPlayer
-    target: render_istio.Target
+    target: render_istio.Target | None = None
+    """None: an Envoy of its own."""
     host: str = HOST
     trust: ssl.SSLContext | None = None
 
@@ -51,21 +50,6 @@ class Proxy:
     @property
     def extensions(self) -> dict[str, str]:
         return {"sni_hostname": self.host.partition(":")[0]}
-
-
-def free_ports(count: int) -> int:
-    """The first of so many that follow each other. They are not among the ports that outgoing connections get."""
-    chance = random.SystemRandom()
-    return next(
-        first
-        for first in (chance.randrange(20_000, 32_000) for _ in range(100))
-        if all(_is_free(first + n) for n in range(count))
-    )
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
 def config(
@@ -119,14 +103,7 @@ def is_ready(admin: int) -> bool:
 def serving(path: Path, admin: int) -> Iterator[None]:
     """The agent of a configuration, ready."""
     log_path = path.with_name("agent.log")
-    with log_path.open("wb") as log:
-        agent = subprocess.Popen(
-            [sys.executable, "-m", "edge_extproc", "serve", "--config", str(path)],
-            cwd=path.parent,
-            env=dict(os.environ),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    agent = fork_server.start(["serve", "--config", str(path)], path.parent, os.environ, log_path)
     try:
         gateways.until(lambda: agent.poll() is not None or is_ready(admin), gateways.START_SECONDS)
         assert agent.poll() is None, log_path.read_text()

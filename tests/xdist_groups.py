@@ -7,8 +7,10 @@ each process starts each gateway. Here the processes write the groups into a fil
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +18,25 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 MARK = "xdist_group"
+# Fixtures of a whole session that start a gateway. Other fixtures of a session cost less than a core that waits.
+COSTLY = frozenset({"running", "many"})
 
 
 def group_of(item: pytest.Item) -> str | None:
-    """The group that is marked, or the module if the test uses a wider fixture of it. Each parameter of such a fixture
-    is a group of its own."""
+    """The group that is marked, or the module if the test uses a wider fixture of it, or a costly fixture of the
+    session. Each parameter of a module's fixture is a group of its own."""
     if (mark := item.get_closest_marker(MARK)) is not None:
         return str(mark.args[0])
     if not isinstance(item, pytest.Function):
         return None
-    module = item.nodeid.partition("::")[0]
-    shared = {
-        name
-        for name, found in item._fixtureinfo.name2fixturedefs.items()
-        if found[-1].scope != "function" and found[-1].baseid == module
+    module = module_of(item)
+    wider = {
+        name: found[-1] for name, found in item._fixtureinfo.name2fixturedefs.items() if found[-1].scope != "function"
     }
+    shared = {name for name, found in wider.items() if found.baseid == module}
     if not shared:
-        return None
+        costly = COSTLY & {name for name, found in wider.items() if found.scope == "session"}
+        return min(costly, default=None)
     told = item.callspec.indices if hasattr(item, "callspec") else {}
     return " ".join((module, *(f"{name}={index}" for name, index in sorted(told.items()) if name in shared)))
 
@@ -42,14 +46,37 @@ def costly_first(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("envoy") is None)
 
 
+def module_of(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
+
+
 class InProcess:
-    """The hooks of a process that runs tests."""
+    """The hooks of a process that runs tests.
 
-    def __init__(self, groups: Path) -> None:
+    Every second process collects the modules in the opposite order. Python and pytest keep what they compile in files:
+    so each process compiles some modules and reads the others. In one order, all would compile each at the same time.
+    """
+
+    def __init__(self, groups: Path, *, backwards: bool = False) -> None:
         self._groups = groups
+        self._backwards = backwards
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        if self._backwards and isinstance(collector, pytest.Directory):
+            report.result = report.result[::-1]
+        return report
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
+        """Other hooks see the tests in one order in each process: all have to end with the same."""
+        if self._backwards:
+            modules = [list(found) for _, found in itertools.groupby(items, module_of)]
+            items[:] = itertools.chain.from_iterable(reversed(modules))
+        yield
         costly_first(items)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -122,4 +149,5 @@ def register(config: pytest.Config) -> None:
     if told is None:
         config.pluginmanager.register(Controller())
     else:
-        config.pluginmanager.register(InProcess(Path(told["groups"])))
+        number = int(told["workerid"].removeprefix("gw"))
+        config.pluginmanager.register(InProcess(Path(told["groups"]), backwards=number % 2 == 1))

@@ -27,6 +27,17 @@ class Prices(Protocol):
         """
         ...
 
+    def costs(
+        self, provider: str, model: str, usage: Usage, *, host: str = "", tiers: Iterable[str] = ()
+    ) -> dict[str, Decimal]:
+        """The parts of `cost` by the name of the bucket in `Usage`, without searches and the price of the call itself.
+        A bucket without a known price is missing."""
+        ...
+
+    def search_cost(self, provider: str, model: str, searches: int, *, host: str = "") -> Decimal | None:
+        """The part of a cost for so many web searches. None: they have no known price."""
+        ...
+
     def batch_factor(self, provider: str, model: str, *, host: str = "") -> Decimal:
         """What a request in a batch costs, as a factor of its usual price."""
         ...

@@ -4,8 +4,9 @@ Importing genai-prices with its data takes about 30 MiB and a third of a second,
 child process imports it, once for each version, and the workers read the file. For this reason the script imports
 nothing of this package, and is run by its path.
 
-The file has the patterns of providers and models, and the prices of tokens and requests. It leaves out the prices of
-things that `Usage` does not count (searches, pages, seconds of audio, images), of batches and of other service tiers.
+The file has the patterns of providers and models, and the prices of tokens, requests and web searches. It leaves out
+the prices of things that `Usage` does not count (other searches, pages, seconds of audio, images), of batches and of
+other service tiers.
 `prices.py` declares the format of the file; FORMAT is the same number there.
 """
 
@@ -39,7 +40,7 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-FORMAT = 1
+FORMAT = 2
 
 Json: TypeAlias = str | int | float | Sequence["Json"] | dict[str, "Json"] | None
 
@@ -56,6 +57,7 @@ KEPT: dict[str, str] = {
     "output_reasoning_mtok": "reasoning",
     "output_audio_mtok": "output_audio",
     "requests_kcount": "request",
+    "web_searches_kcount": "search",
 }
 _PER: dict[str, int] = {unit.get("price_key", name): unit["per"] for name, unit in unit_data.items()}
 

@@ -36,10 +36,11 @@ from .batch_prices import TIER as BATCH_TIER
 from .batch_prices import batch_factor
 from .service_tiers import factor_of
 
-FORMAT = 1
+FORMAT = 2
 """The version of the compiled file's format. compile_prices.py, which cannot import this, has the same number."""
 
 MILLION = 1_000_000
+THOUSAND = 1_000
 # Names may come from callers, if a model matches a glob. So the cache is bounded, and long names are not cached.
 MAX_CACHED = 4096
 MAX_CACHED_NAME = 256
@@ -115,6 +116,7 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
     reasoning: Rate | None = None
     output_audio: Rate | None = None
     request: Rate | None = None
+    search: Rate | None = None
 
 
 class Dated(msgspec.Struct, frozen=True):
@@ -160,6 +162,8 @@ class Override:
     reasoning: Decimal | None = None
     input_audio: Decimal | None = None
     output_audio: Decimal | None = None
+    search: Decimal | None = None
+    """Of a thousand web searches. None: as in the compiled table."""
     tiers: Mapping[str, Decimal] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     """Factors of these prices, by the value of a service tier in the request."""
 
@@ -177,6 +181,11 @@ _PRICE_ORDER: tuple[tuple[str, ...], ...] = (
     ("reasoning", "output"),
     ("output_audio", "output"),
 )
+# The names of the same kinds in `Usage`.
+_ROW_BUCKETS = (
+    *("input", "cache_read", "cache_write", "cache_write_1h", "input_audio"),
+    *("output", "reasoning", "output_audio"),
+)
 # Indexes of the row: the kinds that a prompt token can be (without and with cache writes), the kinds of output tokens,
 # and audio input and output.
 _PROMPTS, _CACHED, _COMPLETIONS, _AUDIO_INPUT, _AUDIO_OUTPUT = (0,), (0, 2, 3), (5, 6), 4, 7
@@ -187,7 +196,7 @@ _ZERO = Decimal(0)
 class _Tariff:
     """One model's prices at one time, as rows, so that a cost is at most eight multiplications."""
 
-    __slots__ = ("_base", "_highest_prices", "_per_call", "_steps")
+    __slots__ = ("_base", "_highest_prices", "_per_call", "_steps", "per_search")
 
     def __init__(self, rates: Rates) -> None:
         paid = tuple(_first(rates, names) for names in _PRICE_ORDER)
@@ -197,6 +206,7 @@ class _Tariff:
         self._steps: tuple[tuple[int, _Row], ...] = tuple(
             (start, tuple(None if rate is None else _above(rate, start) for rate in paid)) for start in reversed(starts)
         )
+        self.per_search = rates.search.base if rates.search is not None else None
         self._per_call: Decimal | None = None
         """The price of a call without its tokens. None: the model has no price at all."""
         if rates.request is not None:
@@ -215,10 +225,22 @@ class _Tariff:
         if highest is None:
             row = self._base if step < 0 else self._steps[step][1]
             highest = self._highest_prices[which] = _highest_prices(row, caches=caches, audio=audio)
-        lists_to_search, answered = highest
-        if (lists_to_search is None and prompt) or (answered is None and completion):
+        prompt_price, completion_price = highest
+        if (prompt_price is None and prompt) or (completion_price is None and completion):
             return None
-        return self._per_call + (lists_to_search or _ZERO) * prompt + (answered or _ZERO) * completion
+        return self._per_call + (prompt_price or _ZERO) * prompt + (completion_price or _ZERO) * completion
+
+    def by_bucket(self, usage: Usage) -> dict[str, Decimal]:
+        """The parts of `bill`, without the price of the call itself."""
+        row = self._base
+        if self._steps:
+            row = next((step for start, step in self._steps if usage.prompt > start), row)
+        costs: dict[str, Decimal] = {}
+        for name, rate in zip(_ROW_BUCKETS, row, strict=True):
+            count = getattr(usage, name)
+            if count > 0 and rate is not None:
+                costs[name] = rate * count
+        return costs
 
     def bill(self, usage: Usage) -> Decimal | None:
         total = self._per_call
@@ -257,8 +279,8 @@ def _highest_prices(row: _Row, *, caches: bool, audio: bool) -> tuple[Decimal | 
         rates = [row[place] for place in places]
         # Only some models support audio. For the others it has no price, and does not occur.
         audio_price = row[audio_index] if audio else None
-        known = [rate for rate in (*rates, audio_price) if rate is not None]
-        return None if None in rates else max(known)
+        rates_known = [rate for rate in (*rates, audio_price) if rate is not None]
+        return None if None in rates else max(rates_known)
 
     return highest(_CACHED if caches else _PROMPTS, _AUDIO_INPUT), highest(_COMPLETIONS, _AUDIO_OUTPUT)
 
@@ -291,7 +313,30 @@ class PriceTable:
     ) -> Decimal | None:
         tariff = self._tariff(provider, model, host)
         cost = tariff.bill(usage) if tariff is not None else None
-        return cost * self._factor(model, host, tiers) if cost is not None and tiers else cost
+        if cost is not None and tiers:
+            cost *= self._factor(model, host, tiers)
+        if not usage.searches or cost is None:
+            return cost
+        searched = self.search_cost(provider, model, usage.searches, host=host)
+        return None if searched is None else cost + searched
+
+    def costs(
+        self, provider: str, model: str, usage: Usage, *, host: str = "", tiers: Iterable[str] = ()
+    ) -> dict[str, Decimal]:
+        tariff = self._tariff(provider, model, host)
+        if tariff is None:
+            return {}
+        factor = self._factor(model, host, tiers) if tiers else 1
+        return {name: cost * factor for name, cost in tariff.by_bucket(usage).items()}
+
+    def search_cost(self, provider: str, model: str, searches: int, *, host: str = "") -> Decimal | None:
+        row = self._override(model, host)
+        if row is not None and row.search is not None:
+            return row.search / THOUSAND * searches
+        # A configured row without this price leaves that of the compiled table.
+        tariff = self._tariff(provider, model, "" if row is not None else host)
+        price = tariff.per_search if tariff is not None else None
+        return None if price is None or searches < 0 else price * searches
 
     def batch_factor(self, provider: str, model: str, *, host: str = "") -> Decimal:
         row, prices = self._override(model, host), self._find_list(provider)
@@ -488,7 +533,7 @@ def compiled(directory: Path) -> Path:
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Holds the lock of this file: the kernel releases it also if the process is killed."""
-    with path.open("a") as file:
+    with open(path, "a", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -60,7 +60,7 @@ class IssuerKeys:
         self._fetched_at: float | None = None
         """When a fetch last succeeded."""
         self._tried_at: float | None = None
-        self._wanted = asyncio.Event()
+        self._refresh_requested = asyncio.Event()
         self._fetching = False
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -77,18 +77,18 @@ class IssuerKeys:
         if self._fetched_at is not None and now - self._fetched_at < self._least_between:
             return False
         if self._tried_at is None or now - self._tried_at >= self._least_between:
-            self._wanted.set()
+            self._refresh_requested.set()
         return True
 
     def may_be_replaced(self) -> bool:
         """Whether a known key may have been replaced under its id. In that case a fetch is in progress. Unlike
         `may_be_new`, it is false after a failed fetch: then the known keys count."""
-        if self._fetching or self._wanted.is_set():
+        if self._fetching or self._refresh_requested.is_set():
             return True
         now = self._clock()
         if self._tried_at is not None and now - self._tried_at < self._least_between:
             return False
-        self._wanted.set()
+        self._refresh_requested.set()
         return True
 
     def start(self) -> None:
@@ -96,7 +96,7 @@ class IssuerKeys:
 
     async def close(self) -> None:
         self._closing = True
-        self._wanted.set()
+        self._refresh_requested.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -121,12 +121,12 @@ class IssuerKeys:
 
     async def _run(self) -> None:
         while not self._closing:
-            self._wanted.clear()
+            self._refresh_requested.clear()
             await self.fetch_now()
             wait = self._refresh if self._fetched_at == self._tried_at or self._keys else self._least_between / 6
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
-                    await self._wanted.wait()
+                    await self._refresh_requested.wait()
 
 
 def read(raw: bytes) -> dict[str, PublicKey]:

@@ -115,44 +115,61 @@ class JwtVerifier:
         return verified.principal
 
     def _verify(self, token: str, now: float) -> _Verified:
-        header, claims = _parts(token)
-        issuer = claims.get("iss")
-        trusted = self._issuers.get(issuer) if isinstance(issuer, str) else None
-        if trusted is None:
-            raise refused("unknown_issuer", "the token's issuer is not trusted here")
-        settings, keys = trusted
-        algorithm = header.get("alg")
-        if algorithm not in settings.algorithms:
-            raise refused("unsupported_algorithm", f"the token's algorithm is none of {', '.join(settings.algorithms)}")
-        if "crit" in header:
-            raise refused("malformed_token", "the token's header has crit, which is not supported")
-        key = _key(keys, header.get("kid"))
-        if not _is_signed(token, key, str(algorithm)):
-            if keys.may_be_replaced():
-                raise PolicyUnavailable("the keys of the token's issuer are being fetched; try again", retry_after=1.0)
-            raise refused("invalid_signature", "the token's signature is not valid")
-        begins, expires = _life(claims, settings.leeway, now)
-        _check_audience(claims.get("aud"), settings.audiences)
-        return _Verified(self._principal(settings, claims), begins, expires)
+        verified = verify(token, self._issuers, now)
+        principal = self._principal(verified.settings, verified.claims)
+        return _Verified(principal, verified.begins, verified.expires)
 
     def _principal(self, settings: IssuerSettings, claims: Mapping[str, Any]) -> Principal:
-        tenant = settings.tenant or _name(claims, settings.tenant_claim)
+        tenant = settings.tenant or name_of(claims, settings.tenant_claim)
         if tenant is None:
             raise refused("missing_claim", f"the token has no claim {settings.tenant_claim} for its tenant")
         if tenant not in self._tenants:
             raise refused("unknown_tenant", "the token's tenant is not known here")
-        user = _name(claims, settings.user_claim)
+        user = name_of(claims, settings.user_claim)
         if user is None:
             raise refused("missing_claim", f"the token has no claim {settings.user_claim} for its user")
-        team = _name(claims, settings.team_claim) if settings.team_claim is not None else None
+        team = name_of(claims, settings.team_claim) if settings.team_claim is not None else None
         roles = settings.default_roles
         if settings.roles_claim is not None:
-            roles = _names(claims, settings.roles_claim) or roles or ()
+            roles = names_of(claims, settings.roles_claim) or roles or ()
         run, parent = (_run(claims, name) for name in (settings.run_claim, settings.run_parent_claim))
         # Labels of keys have no colon, so a token is never confused with a key.
         return Principal(
             tenant, f"jwt:{user}", self._tenants[tenant], team, user, roles, run, parent if run is not None else None
         )
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    settings: IssuerSettings
+    claims: Mapping[str, Any]
+    begins: float
+    expires: float
+    """Unix time, with the leeway, as `begins`."""
+
+
+def verify(token: str, issuers: Mapping[str, tuple[IssuerSettings, IssuerKeys]], now: float) -> VerifiedToken:
+    """Checks issuer, algorithm, signature, time and audience. Raises Unauthenticated, and PolicyUnavailable if the
+    issuer's keys have not been fetched."""
+    header, claims = _parts(token)
+    issuer = claims.get("iss")
+    trusted = issuers.get(issuer) if isinstance(issuer, str) else None
+    if trusted is None:
+        raise refused("unknown_issuer", "the token's issuer is not trusted here")
+    settings, keys = trusted
+    algorithm = header.get("alg")
+    if algorithm not in settings.algorithms:
+        raise refused("unsupported_algorithm", f"the token's algorithm is none of {', '.join(settings.algorithms)}")
+    if "crit" in header:
+        raise refused("malformed_token", "the token's header has crit, which is not supported")
+    key = _key(keys, header.get("kid"))
+    if not _is_signed(token, key, str(algorithm)):
+        if keys.may_be_replaced():
+            raise PolicyUnavailable("the keys of the token's issuer are being fetched; try again", retry_after=1.0)
+        raise refused("invalid_signature", "the token's signature is not valid")
+    begins, expires = _life(claims, settings.leeway, now)
+    _check_audience(claims.get("aud"), settings.audiences)
+    return VerifiedToken(settings, claims, begins, expires)
 
 
 def looks_like_a_token(credential: str) -> bool:
@@ -218,9 +235,9 @@ def _instant(claims: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _check_audience(claimed: object, wanted: tuple[str, ...]) -> None:
+def _check_audience(claimed: object, accepted: tuple[str, ...]) -> None:
     audiences = claimed if isinstance(claimed, list) else [claimed]
-    if not any(isinstance(each, str) and each in wanted for each in audiences):
+    if not any(isinstance(each, str) and each in accepted for each in audiences):
         raise refused("wrong_audience", "the token is not for this gateway (aud)")
 
 
@@ -234,7 +251,8 @@ def _claim(claims: Mapping[str, Any], path: str) -> Any:
     return here
 
 
-def _name(claims: Mapping[str, Any], path: str) -> str | None:
+def name_of(claims: Mapping[str, Any], path: str) -> str | None:
+    """The claim, if it is a text that may be in logs."""
     value = _claim(claims, path)
     return value if isinstance(value, str) and _NAME.fullmatch(value) else None
 
@@ -249,7 +267,7 @@ def _run(claims: Mapping[str, Any], path: str | None) -> str | None:
     return value
 
 
-def _names(claims: Mapping[str, Any], path: str) -> tuple[str, ...]:
+def names_of(claims: Mapping[str, Any], path: str) -> tuple[str, ...]:
     """The names in a list, or in a text separated by spaces, as in `scope`."""
     value = _claim(claims, path)
     names = value.split(" ") if isinstance(value, str) else value if isinstance(value, list) else []

@@ -250,17 +250,17 @@ class PolicyRights:
 class _Once:
     """The features of a call, detected on first use."""
 
-    __slots__ = ("_found", "_names", "_raw")
+    __slots__ = ("_features", "_names", "_raw")
 
     def __init__(self, raw: bytes, names: WireNames | None) -> None:
         self._raw = raw
         self._names = names
-        self._found: frozenset[str] | None = None
+        self._features: frozenset[str] | None = None
 
     def __call__(self) -> frozenset[str]:
-        if self._found is None:
-            self._found = features_of(self._raw, self._names)
-        return self._found
+        if self._features is None:
+            self._features = features_of(self._raw, self._names)
+        return self._features
 
 
 class AccessPolicies:
@@ -288,14 +288,14 @@ class AccessPolicies:
 
     def of(self, principal: Principal) -> PolicyRights | None:
         """The permissions of a caller, or None if no policy applies."""
-        who = (principal.tenant, principal.team, principal.user, principal.key_id, principal.roles)
+        identity = (principal.tenant, principal.team, principal.user, principal.key_id, principal.roles)
         try:
-            return self._rights[who]
+            return self._rights[identity]
         except KeyError:
             pass
         if len(self._rights) >= _MAX_REMEMBERED:
             self._rights.clear()
-        rights = self._rights[who] = self._find(principal)
+        rights = self._rights[identity] = self._find(principal)
         return rights
 
     def _find(self, principal: Principal) -> PolicyRights | None:

@@ -2,7 +2,7 @@
 
 The exchange uses `ResponseCache`, and the `CacheLookup` that it returns for one call. The cache has two tiers: `L1Tier`
 (this process) and `L2Tier` (shared by many processes). A tier knows keys and entries. It does not know calls, rules or
-Envoy.
+Envoy. A third one, `L3Tier` (semantic/), is asked after both: it has replies to calls that mean the same.
 
 A cached reply is stored in its provider's wire format, as one whole body. A caller of the same dialect gets these bytes
 unchanged. For a caller of another dialect they are translated, as a reply from the provider would be.
@@ -22,14 +22,22 @@ from ..model.reply import Reply
 from ..model.usage import Usage
 from ..model.wire_names import WireNames
 from .key import CacheKey
+from .policy import CachePolicy
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 """Header names are in lower case."""
 
-State: TypeAlias = Literal["hit", "miss", "bypass", "stale"]
-"""stale: an expired entry was used, because no provider could answer."""
-Tier: TypeAlias = Literal["memory", "flight", "redis"]
-"""Where a hit came from. memory: L1. redis: L2. flight: the reply to an equal call that was still in progress."""
+State: TypeAlias = Literal["hit", "miss", "bypass", "stale", "semantic"]
+"""stale: an expired entry was used, because no provider could answer. semantic: the entry of a call that means the
+same."""
+Tier: TypeAlias = Literal["memory", "flight", "redis", "l3"]
+"""Where a hit came from. memory: L1. redis: L2. flight: the reply to an equal call that was still in progress. l3: the
+semantic tier."""
+
+Why: TypeAlias = Literal["no_store", "no_cache", "no_key", "temperature", "absent", "expired", "too_old", "not_allowed"]
+"""Why a reply did not come from the cache. no_store, no_cache: the caller's cache-control. no_key: the call depends on
+state at the provider, or cannot be read. temperature: the reply is random. too_old: older than the caller's max-age.
+not_allowed: this caller could not get the stored reply from its provider, or it cannot be read."""
 
 
 @frozen_dataclass
@@ -86,8 +94,18 @@ class CacheLookup(Protocol):
         ...
 
     @property
+    def why(self) -> Why | None:
+        """Why there was no hit. None: there was one."""
+        ...
+
+    @property
     def waited(self) -> float:
         """Seconds spent waiting for an equal call in progress. It is the provider's time, not the gateway's."""
+        ...
+
+    @property
+    def similarity(self) -> float | None:
+        """The cosine of both questions, of a hit in the semantic tier. None: no such hit."""
         ...
 
     @property
@@ -117,7 +135,7 @@ class CacheLookup(Protocol):
         """Whether the rules allow this reply to be stored: it is complete, unfiltered, and of an allowed kind."""
         ...
 
-    def store(self, made: NewReply) -> None:
+    def store(self, reply: NewReply) -> None:
         """Stores the reply in both tiers. Does not wait for L2."""
         ...
 
@@ -258,3 +276,73 @@ class CacheListener(Protocol):
     def cache_is_down(self, tier: Tier, *, down: bool) -> None:
         """The tier is not used for now (`down`), or is used again."""
         ...
+
+
+# --- L3
+
+
+@frozen_dataclass
+class SimilarReply:
+    """The reply to a call that means the same."""
+
+    entry: CacheEntry
+    key: CacheKey
+    """Of that other call."""
+    similarity: float
+    """The cosine of both questions."""
+
+
+class SimilarLookup(Protocol):
+    """The L3 lookup of one call."""
+
+    async def find(self, oldest: float | None) -> SimilarReply | None:
+        """A reply that answers the call. The time is bounded, and a failure is a miss. `oldest`: seconds."""
+        ...
+
+    def store(self, entry: CacheEntry, reply: Reply) -> None:
+        """Stores the reply to this call, after the response. It may be lost."""
+        ...
+
+
+class L3Tier(Protocol):
+    """The semantic tier."""
+
+    @property
+    def max_call(self) -> int:
+        """Bytes of a call's body. A longer call is not looked up."""
+        ...
+
+    @property
+    def budget(self) -> float:
+        """The longest lookup, seconds."""
+        ...
+
+    @property
+    def down(self) -> str | None:
+        """Why it is not used now. None: it is used."""
+        ...
+
+    def begin(
+        self,
+        tenant: str,
+        key: CacheKey,
+        chat: Chat,
+        routed: Sequence[Candidate],
+        headers: Headers,
+        names: WireNames,
+        rules: CachePolicy,
+    ) -> SimilarLookup | None:
+        """None if calls of this kind have no similar ones. `key`: of the exact cache."""
+        ...
+
+    async def purge(self, selection: PurgeSelection) -> int:
+        """Returns the number of removed records. Raises Unavailable if not everything could be removed."""
+        ...
+
+    def purge_memory(self, selection: PurgeSelection) -> None:
+        """Another process has purged. Removes what is in the memory of this one."""
+        ...
+
+    def counts(self) -> TierCounts: ...
+
+    async def close(self) -> None: ...

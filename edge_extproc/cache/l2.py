@@ -356,10 +356,10 @@ class StoreTier:
         if selection.shared:
             owners.append("global")
         try:
-            gone = await self._store.purge(self._store.patterns(owners or ["*"], selection.model, selection.digest))
+            purged = await self._store.purge(self._store.patterns(owners or ["*"], selection.model, selection.digest))
             # After the deletion: otherwise another process could clear its L1 and refill it from here.
             await self._store.note_purge(write_selection(selection).decode())
-            return gone
+            return purged
         except CacheStoreError as error:
             raise Unavailable(f"the cache store did not purge all entries: {error.why}; try again") from error
 

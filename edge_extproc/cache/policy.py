@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from ..errors import BadRequest
 from ..model.content import Opaque, Refusal, ToolCall
@@ -21,6 +21,10 @@ from .key import Sharing
 Headers: TypeAlias = Sequence[tuple[str, str]]
 
 TTL_HEADER = "x-edge-cache-ttl"
+SEMANTIC_HEADER = "x-edge-cache-semantic"
+
+Similarity: TypeAlias = Literal["all", "on_request", "off"]
+"""Which calls may get the reply to a similar call: all, those whose caller asks for it by a header, or none."""
 
 # Finish reasons of replies that are worth storing. Not: cut short, filtered, refused, paused, malformed.
 _WHOLE = frozenset({"stop", "stop_sequence"})
@@ -49,6 +53,8 @@ class CachePolicy:
     """Top-level request fields that are left out of the key."""
     stale: float = 0.0
     """For how long after its expiry an entry may be used if no provider can answer. 0: never."""
+    semantic: Similarity = "all"
+    """Only with a semantic tier."""
 
 
 Changes: TypeAlias = Mapping[str, object]
@@ -96,16 +102,19 @@ class CacheDirectives:
     """Do not use an entry that is older."""
     ttl: float | None = None
     """The time to live of the new reply."""
+    semantic: bool | None = None
+    """Whether the reply to a similar call is wanted. None: the caller says nothing."""
 
 
 NO_DIRECTIVES = CacheDirectives()
 
 
 def read_directives(headers: Headers, max_ttl: float) -> CacheDirectives:
-    """Reads `cache-control` and `x-edge-cache-ttl`. Raises BadRequest for a value that cannot be read. Unknown
-    directives of cache-control are ignored (RFC 9111, 5.2)."""
+    """Reads `cache-control`, `x-edge-cache-ttl` and `x-edge-cache-semantic`. Raises BadRequest for a value that cannot
+    be read. Unknown directives of cache-control are ignored (RFC 9111, 5.2)."""
     control: list[str] = []
     ttl: float | None = None
+    semantic: bool | None = None
     for name, value in headers:
         if name == "cache-control":
             control.append(value)
@@ -113,14 +122,18 @@ def read_directives(headers: Headers, max_ttl: float) -> CacheDirectives:
             if not _SECONDS.fullmatch(value) or not 0 < int(value) <= max_ttl:
                 raise BadRequest(f"{TTL_HEADER} is {value!r}; it must be whole seconds, from 1 to {int(max_ttl)}")
             ttl = float(value)
+        elif name == SEMANTIC_HEADER:
+            if value not in ("on", "off"):
+                raise BadRequest(f"{SEMANTIC_HEADER} is {value!r}; it must be on or off")
+            semantic = value == "on"
     if not control:
-        return NO_DIRECTIVES if ttl is None else CacheDirectives(ttl=ttl)
+        return NO_DIRECTIVES if ttl is None and semantic is None else CacheDirectives(ttl=ttl, semantic=semantic)
     directives = {m[1].lower(): m[2] or m[3] or "" for m in _DIRECTIVE.finditer(", ".join(control))}
     age = directives.get("max-age")
     if age is not None and not _SECONDS.fullmatch(age):
         raise BadRequest(f"cache-control has max-age={age!r}; it must be whole seconds")
     return CacheDirectives(
-        "no-cache" in directives, "no-store" in directives, float(age) if age is not None else None, ttl
+        "no-cache" in directives, "no-store" in directives, float(age) if age is not None else None, ttl, semantic
     )
 
 
@@ -130,6 +143,13 @@ def is_repeatable(temperature: float | None, rules: CachePolicy, directives: Cac
     if directives.ttl is not None or rules.max_temperature >= _HIGHEST:
         return True
     return temperature is not None and temperature <= rules.max_temperature
+
+
+def may_be_similar(rules: CachePolicy, directives: CacheDirectives) -> bool:
+    """Whether the reply to a similar call may be used, and the new reply for similar calls."""
+    if rules.semantic == "off" or directives.semantic is False:
+        return False
+    return rules.semantic == "all" or directives.semantic is True
 
 
 # The highest temperature that any provider accepts. A rule that allows it allows every call.

@@ -1,4 +1,5 @@
-"""The response cache that the exchange uses: a lookup checks the rules, L1, equal calls in progress, and L2, in order.
+"""The response cache that the exchange uses: a lookup checks the rules, L1, equal calls in progress, L2, and L3, in
+order.
 
 A new reply is stored in L1 at once, and a write to L2 is queued. Every wait is bounded: a call goes on without the
 cache if L2 is slow or down.
@@ -18,7 +19,21 @@ from ..model.principal import Principal
 from ..model.reply import Reply
 from ..model.wire_names import WireNames
 from . import policy
-from .base import CacheEntry, CacheListener, Headers, L1Tier, L2Tier, NewReply, PurgeSelection, State, Tier
+from .base import (
+    CacheEntry,
+    CacheListener,
+    Headers,
+    L1Tier,
+    L2Tier,
+    L3Tier,
+    NewReply,
+    PurgeSelection,
+    SimilarLookup,
+    SimilarReply,
+    State,
+    Tier,
+    Why,
+)
 from .key import CacheKey, CacheOwner, key_of, of_body, of_chat
 from .policy import CacheDirectives, CachePolicies, CachePolicy
 from .purge import read_selection
@@ -61,6 +76,8 @@ class TieredCache:
         self.bounds = bounds
         self.l1 = l1
         self.l2 = l2
+        self.l3: L3Tier | None = None
+        """The semantic tier. None: it is not configured."""
         self.flights = Flights()
         self.watcher = watcher
         self.clock = clock
@@ -85,18 +102,32 @@ class TieredCache:
             return None
         directives = policy.read_directives(headers, rules.max_ttl)
         if directives.no_store:
-            return _BYPASS
+            return _NO_STORE
         if rules.across_dialects:
             try:
                 shape = of_chat(read_chat(call), headers, names, rules.ignore)
             except BadRequest:  # a provider of the same dialect may still accept the call
-                return _BYPASS
+                return _NO_KEY
         else:
             shape = of_body(call, headers, names, rules.ignore)
-        if shape is None or not policy.is_repeatable(shape.temperature, rules, directives):
-            return _BYPASS
+        if shape is None:
+            return _NO_KEY
+        if not policy.is_repeatable(shape.temperature, rules, directives):
+            return _RANDOM
         owner = CacheOwner(rules.sharing, principal.tenant, principal.team or "")
-        return TieredLookup(self, key_of(owner, call.model, routed, shape), rules, directives, stream=call.stream)
+        key = key_of(owner, call.model, routed, shape)
+        l3 = self.l3
+        if l3 is None or len(call.raw) > l3.max_call or not policy.may_be_similar(rules, directives):
+            return TieredLookup(self, key, rules, directives, stream=call.stream)
+
+        def begin() -> SimilarLookup | None:
+            try:
+                chat = read_chat(call)
+            except BadRequest:  # as above
+                return None
+            return l3.begin(principal.tenant, key, chat, routed, headers, names, rules)
+
+        return SimilarCallLookup(self, key, rules, directives, begin, l3.budget, stream=call.stream)
 
     def fill(self, key: CacheKey, entry: CacheEntry) -> None:
         """Stores an entry of L2 in L1, until it expires in L2."""
@@ -104,9 +135,16 @@ class TieredCache:
         self.l1.put(key, entry, self.clock(), entry.stored_at + life)
 
     async def purge(self, selection: PurgeSelection) -> int:
-        """Returns the number of entries removed from both tiers. Raises Unavailable if L2 could not remove all."""
+        """Returns the number of entries removed from all tiers. Raises Unavailable if L2 or L3 could not remove all."""
         removed = self.l1.purge(selection)
-        return removed + (await self.l2.purge(selection) if self.l2 is not None else 0)
+        try:
+            # Before L2, which writes the log of purges last: the other workers follow it.
+            if self.l3 is not None:
+                removed += await self.l3.purge(selection)
+        finally:
+            if self.l2 is not None:
+                removed += await self.l2.purge(selection)
+        return removed
 
     async def purge_json(self, selection_json: bytes) -> int:
         """`purge` for a selection in an operator's JSON (cache/purge.py). Also raises BadRequest."""
@@ -115,11 +153,18 @@ class TieredCache:
     def start(self) -> None:
         """From now on, applies to L1 the purges of all processes that share L2."""
         if self.l2 is not None:
-            self.l2.watch_purges(self.l1.purge)
+            self.l2.watch_purges(self._purged_elsewhere)
+
+    def _purged_elsewhere(self, selection: PurgeSelection) -> None:
+        self.l1.purge(selection)
+        if self.l3 is not None:
+            self.l3.purge_memory(selection)
 
     async def close(self) -> None:
         if self.l2 is not None:
             await self.l2.close()
+        if self.l3 is not None:
+            await self.l3.close()
 
 
 class TieredLookup:
@@ -138,6 +183,7 @@ class TieredLookup:
         "state",
         "tier",
         "waited",
+        "why",
     )
 
     def __init__(
@@ -148,6 +194,7 @@ class TieredLookup:
         directives: CacheDirectives,
         *,
         stream: bool,
+        why: Why = "no_cache",
     ) -> None:
         self._cache = cache
         self._rules = rules
@@ -161,16 +208,21 @@ class TieredLookup:
         self.state: State = "bypass"
         self.tier: Tier | None = None
         self.waited = 0.0
+        self.why: Why | None = why
 
     @property
     def may_store(self) -> bool:
-        return self.key is not None and self.state not in ("hit", "stale")
+        return self.key is not None and self.state not in ("hit", "stale", "semantic")
+
+    @property
+    def similarity(self) -> float | None:
+        return None
 
     async def look_up(self, more_time: MoreTime) -> CacheEntry | None:
         cache, key = self._cache, self.key
         if cache is None or key is None or self._directives.no_cache:
             return None
-        self.state = "miss"
+        self.state, self.why = "miss", "absent"
         began = cache.monotonic()
         entry = self._if_fresh_enough(cache.l1.get(key, cache.clock()))
         cache.watcher.cache_looked_up("memory", cache.monotonic() - began, found=entry is not None)
@@ -178,6 +230,8 @@ class TieredLookup:
             return self._hit(entry, "memory")
         if self._stale_seconds > 0:
             self._stale = cache.l1.get_stale(key, cache.clock())
+            if self._stale is not None:
+                self.why = "expired"
         patience = cache.bounds.wait_of_streams if self._stream else cache.bounds.wait
         in_progress = cache.flights.under_way(key)
         if in_progress is None:
@@ -206,7 +260,8 @@ class TieredLookup:
         began = cache.monotonic()
         result = await l2.get(key, cache.bounds.wait, self._stale_seconds)
         self._token, entry = result.token, result.entry
-        self._stale = result.stale or self._stale
+        if result.stale is not None:
+            self._stale, self.why = result.stale, "expired"
         cache.watcher.cache_looked_up(tier, cache.monotonic() - began, found=entry is not None)
         if entry is None and result.elsewhere and patience > 0:
             await self._ask_for_time(cache, patience, more_time)
@@ -236,30 +291,30 @@ class TieredLookup:
         return entry
 
     def discard_hit(self) -> None:
-        self.state, self.tier = "miss", None
+        self.state, self.tier, self.why = "miss", None, "not_allowed"
 
     def is_storable(self, reply: Reply) -> bool:
         return self.may_store and self._rules is not None and policy.is_clean(reply, self._rules)
 
-    def store(self, made: NewReply) -> None:
+    def store(self, reply: NewReply) -> None:
         cache, key = self._cache, self.key
-        if cache is None or key is None or self._rules is None or len(made.body) > cache.bounds.max_entry:
+        if cache is None or key is None or self._rules is None or len(reply.body) > cache.bounds.max_entry:
             return
-        finish = made.reply.choices[0].finish
+        finish = reply.reply.choices[0].finish
         now = cache.clock()
         entry = self._stored = CacheEntry(
-            made.reply.dialect,
-            made.body,
-            made.provider,
-            made.model,
+            reply.reply.dialect,
+            reply.body,
+            reply.provider,
+            reply.model,
             now,
             finish.reason if finish is not None else None,
-            made.reply.usage,
-            made.cost,
-            made.dropped,
+            reply.reply.usage,
+            reply.cost,
+            reply.dropped,
             self._directives.ttl if self._directives.ttl is not None else self._rules.ttl,
             self._rules.stale,
-            made.reply.created,
+            reply.reply.created,
         )
         cache.l1.put(key, entry, now)
         cache.watcher.cache_wrote("memory")
@@ -279,11 +334,75 @@ class TieredLookup:
         cache, oldest = self._cache, self._directives.max_age
         if entry is None or cache is None or oldest is None:
             return entry
-        return entry if cache.clock() - entry.stored_at <= oldest else None
+        if cache.clock() - entry.stored_at <= oldest:
+            return entry
+        self.why = "too_old"
+        return None
 
     def _hit(self, entry: CacheEntry, tier: Tier) -> CacheEntry:
-        self.state, self.tier = "hit", tier
+        self.state, self.tier, self.why = "hit", tier, None
         return entry
 
 
-_BYPASS = TieredLookup(None, None, None, policy.NO_DIRECTIVES, stream=False)
+class SimilarCallLookup(TieredLookup):
+    """The `CacheLookup` of a call that may get the reply to a similar one."""
+
+    __slots__ = ("_begin", "_budget", "_found", "_similar")
+
+    def __init__(
+        self,
+        cache: TieredCache,
+        key: CacheKey,
+        rules: CachePolicy,
+        directives: CacheDirectives,
+        begin: Callable[[], SimilarLookup | None],
+        budget: float,
+        *,
+        stream: bool,
+    ) -> None:
+        """`begin`: begins the lookup in L3. `budget`: its longest time, seconds."""
+        super().__init__(cache, key, rules, directives, stream=stream)
+        self._begin = begin
+        self._budget = budget
+        self._similar: SimilarLookup | None = None
+        self._found: SimilarReply | None = None
+
+    @property
+    def similarity(self) -> float | None:
+        return self._found.similarity if self._found is not None else None
+
+    @property
+    def key_text(self) -> str | None:
+        """Of the call whose reply is used: its purge removes the reply."""
+        return self._found.key.digest.hex() if self._found is not None else super().key_text
+
+    async def look_up(self, more_time: MoreTime) -> CacheEntry | None:
+        entry = await super().look_up(more_time)
+        if entry is not None:
+            return entry
+        # Also for a caller who wants no cached reply: the new one is stored, and the chat can be read only now.
+        self._similar = self._begin()
+        if self._similar is None or self._directives.no_cache or self._cache is None:
+            return None
+        await self._ask_for_time(self._cache, self._budget, more_time)
+        found = self._found = await self._similar.find(self._directives.max_age)
+        if found is None:
+            return None
+        self.close()  # equal calls that wait go on by themselves, and find the same
+        self.state, self.tier = "semantic", "l3"
+        return found.entry
+
+    def discard_hit(self) -> None:
+        super().discard_hit()
+        self._found = None
+
+    def store(self, reply: NewReply) -> None:
+        super().store(reply)
+        if self._similar is not None and self._stored is not None:
+            self._similar.store(self._stored, reply.reply)
+
+
+_NO_STORE, _NO_KEY, _RANDOM = (
+    TieredLookup(None, None, None, policy.NO_DIRECTIVES, stream=False, why=why)
+    for why in ("no_store", "no_key", "temperature")
+)

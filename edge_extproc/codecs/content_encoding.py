@@ -23,7 +23,7 @@ class Inflater:
 
     def __init__(self, window_bits: int, limit: int = MAX_DECODED) -> None:
         self._decoder = zlib.decompressobj(window_bits)
-        self._left = limit
+        self._remaining = limit
 
     @classmethod
     def of(cls, encoding: str | None, limit: int = MAX_DECODED) -> Inflater | None:
@@ -52,11 +52,11 @@ class Inflater:
     def feed(self, data: bytes) -> bytes:
         """The decoded bytes of `data`."""
         try:
-            out = self._decoder.decompress(data, self._left + 1)
+            out = self._decoder.decompress(data, self._remaining + 1)
         except zlib.error as error:
             raise UpstreamError("the provider sent a damaged compressed body") from error
-        self._left -= len(out)
-        if self._left < 0:
+        self._remaining -= len(out)
+        if self._remaining < 0:
             raise UpstreamError("the provider's compressed body is over the limit")
         return out
 

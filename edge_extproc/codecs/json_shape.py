@@ -25,7 +25,35 @@ _NOT_STRUCTURAL = bytes(set(range(256)) - set(b",{["))
 def structure(raw: bytes) -> bytes:
     """The commas and opening brackets of the JSON, those inside of strings included. One pass over the body, so that
     the bounds that they set are cheap to count."""
-    return raw.translate(None, _NOT_STRUCTURAL)
+    if len(raw) <= _STEP:
+        return raw.translate(None, _NOT_STRUCTURAL)
+    return b"".join([raw[at : at + _STEP].translate(None, _NOT_STRUCTURAL) for at in range(0, len(raw), _STEP)])
+
+
+def has_few_values(raw: bytes, most: int) -> bool:
+    """Whether the JSON is known to have at most `most` values, however long its texts are. It looks at each quote, so
+    it gives up, and returns False, after some thousand of them, and at a long row of backslashes."""
+    count = at = quotes = 0
+    while quotes < _MOST_QUOTES:
+        start = raw.find(b'"', at)
+        outside = raw[at:start] if start >= 0 else raw[at:]
+        count += outside.count(b",") + outside.count(b"{") + outside.count(b"[")
+        if start < 0 or count > most:
+            return count <= most
+        at, escapes = start, 1
+        while escapes % 2:  # the quote is a part of the text
+            at, quotes = raw.find(b'"', at + 1), quotes + 1
+            if at < 0 or quotes >= _MOST_QUOTES:
+                return False
+            before = raw[max(start + 1, at - _MOST_ESCAPES) : at]
+            escapes = len(before) - len(before.rstrip(b"\\"))
+            if escapes == _MOST_ESCAPES:
+                return False
+        at += 1
+    return False
+
+
+_MOST_QUOTES, _MOST_ESCAPES = 4_096, 64
 
 
 def has_more_values(raw: bytes, most: int) -> bool:

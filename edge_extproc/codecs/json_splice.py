@@ -27,14 +27,18 @@ _LAST = re.compile(_SPACE + rb"\}")
 
 
 def splice(body: bytes, changes: Mapping[str, Change]) -> bytes:
-    """`body` with the named values replaced, removed, or inserted after the last member, in the given order.
+    """`body` with the named values replaced, removed, or inserted after the last member, in the given order. It is the
+    same object if nothing changes.
 
     Raises ValueError if the body is not a JSON object or has a duplicate key: parsers disagree about which of two
     values is used, so the provider might not read the checked one.
     """
-    spans, end = _spans(body)
-    gone = {key for key, change in changes.items() if change is None} & spans.keys()
-    edits = _removals(body, spans, gone) if gone else []
+    members = members_of(body)
+    if not changes and _is_compact(body, members):
+        return body
+    spans, end = _spans(body, members)
+    removed = {key for key, change in changes.items() if change is None} & spans.keys()
+    edits = _removals(body, spans, removed) if removed else []
     absent: list[bytes] = []
     for key, change in changes.items():
         span = spans.get(key)
@@ -46,7 +50,9 @@ def splice(body: bytes, changes: Mapping[str, Change]) -> bytes:
             edits.append((*span, _changed(body[slice(*span)] if isinstance(change, Mapping) else b"", change)))
     edits.sort()
     if absent:
-        edits.append((end, end, (b"," if spans.keys() - gone else b"") + b",".join(absent)))
+        edits.append((end, end, (b"," if spans.keys() - removed else b"") + b",".join(absent)))
+    if not edits:
+        return body
     pieces: list[bytes | memoryview] = []
     view, at = memoryview(body), 0
     for start, stop, text in edits:
@@ -57,14 +63,14 @@ def splice(body: bytes, changes: Mapping[str, Change]) -> bytes:
 
 
 def _removals(
-    body: bytes, spans: Mapping[str, tuple[int, int]], gone: frozenset[str] | set[str]
+    body: bytes, spans: Mapping[str, tuple[int, int]], removed: frozenset[str] | set[str]
 ) -> list[tuple[int, int, bytes]]:
     """The edits that remove members, each with one comma: the one before it, or the one after it if no remaining member
     precedes it."""
     edits: list[tuple[int, int, bytes]] = []
     at, leading = body.index(b"{") + 1, True
     for key, (_, stop) in spans.items():
-        if key in gone:
+        if key in removed:
             edits.append((at, stop, b""))
         elif leading:
             if edits:  # the comma between the removed members and the first remaining one
@@ -91,7 +97,15 @@ def members_of(body: bytes) -> dict[str, msgspec.Raw]:
         raise ValueError(f"it {json_faults.describe(body)}") from error
 
 
-def _spans(body: bytes) -> tuple[dict[str, tuple[int, int]], int]:
+def _is_compact(body: bytes, members: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether the body has nothing but its members: no space between them, no escape in a key, and no second member of
+    the same key, which would make it longer. Most clients write so."""
+    names, values = len("".join(members)), len(b"".join(members.values()))
+    # Each member has two quotes, a colon and, but for the last one, a comma.
+    return len(body) == names + values + 4 * len(members) + (1 if members else 2)
+
+
+def _spans(body: bytes, members: Mapping[str, msgspec.Raw]) -> tuple[dict[str, tuple[int, int]], int]:
     """The start and stop of each top-level value, and the position for a further member.
 
     msgspec checks the JSON and extracts the values at C speed; skipping each one in turn finds its position. No JSON
@@ -99,7 +113,6 @@ def _spans(body: bytes) -> tuple[dict[str, tuple[int, int]], int]:
     position is therefore the whole value. A member that msgspec merged into an earlier one of the same name is detected
     as a mismatch.
     """
-    members = members_of(body)
     if not members:
         return {}, body.index(b"{") + 1
     spans: dict[str, tuple[int, int]] = {}

@@ -17,7 +17,7 @@ import orjson
 
 from ..errors import BadRequest
 from ..model.content import NO_EXTRAS, Extras, Json
-from ..model.usage import MOST_TOKENS
+from ..model.usage import MOST_SEARCHES, MOST_TOKENS
 from . import json_faults
 
 JsonObject: TypeAlias = dict[str, Json]
@@ -104,8 +104,8 @@ def kind_name(value: Json) -> str:
     return _KINDS.get(type(value), "null")
 
 
-def wrong(path: str, wanted: str, value: Json) -> BadRequest:
-    return BadRequest(f"{path} must be {wanted}, not {kind_name(value)}", param=path)
+def wrong(path: str, expected: str, value: Json) -> BadRequest:
+    return BadRequest(f"{path} must be {expected}, not {kind_name(value)}", param=path)
 
 
 def as_object(value: Json, path: str) -> JsonObject:
@@ -245,6 +245,14 @@ class TokenCounts:
         """The count, or 0 if it is missing."""
         value = block.get(key)
         return 0 if value is None else self.of(value) or 0
+
+    def searches_at(self, block: Mapping[str, Json], key: str) -> int:
+        """The number of web searches, or 0 if it is missing or implausible."""
+        count = self.at(block, key)
+        if count <= MOST_SEARCHES:
+            return count
+        self.unreadable += 1
+        return 0
 
     def first(self, block: Mapping[str, Json], keys: Iterable[str]) -> int:
         """The first of these counts that is not 0, or 0."""

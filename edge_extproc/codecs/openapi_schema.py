@@ -159,13 +159,13 @@ class _Narrowing:
             return self._referred(reference, value, path)
         value = self._merged(value, path)
         result: Schema = {}
-        for key, given in value.items():
+        for key, value_of_key in value.items():
             where = f"{path}.{key}" if path else key
             write = _KEYWORDS.get(key)
             if write is not None:
-                write(self, result, given, where)
+                write(self, result, value_of_key, where)
             elif key in _PLAIN:
-                result[key] = given
+                result[key] = value_of_key
             elif key not in _WITHOUT_MEANING:
                 self.dropped.add(where)
         self._format(result, value, path)
@@ -201,11 +201,11 @@ class _Narrowing:
                     f"{path}.allOf" if path else "allOf", "this model does not support allOf with several schemas"
                 )
 
-    def _type(self, result: Schema, given: Json, where: str) -> None:
-        kinds = given if isinstance(given, list) else [given]
+    def _type(self, result: Schema, value: Json, where: str) -> None:
+        kinds = value if isinstance(value, list) else [value]
         known = [kind for kind in kinds if isinstance(kind, str) and kind in _TYPES]
         if not kinds or len(known) < len(kinds):
-            raise SchemaError(where, f"{given!r} is not a JSON type")
+            raise SchemaError(where, f"{value!r} is not a JSON type")
         real = [kind for kind in known if kind != "null"]
         if len(real) < len(known):
             result["nullable"] = True
@@ -214,19 +214,19 @@ class _Narrowing:
         elif real:
             result["anyOf"] = [{"type": kind.upper()} for kind in real]
 
-    def _items(self, result: Schema, given: Json, where: str) -> None:
-        result["items"] = self.schema(given, where)
+    def _items(self, result: Schema, value: Json, where: str) -> None:
+        result["items"] = self.schema(value, where)
 
-    def _properties(self, result: Schema, given: Json, where: str) -> None:
-        if not isinstance(given, dict):
+    def _properties(self, result: Schema, value: Json, where: str) -> None:
+        if not isinstance(value, dict):
             raise SchemaError(where, "properties must be an object")
-        result["properties"] = {name: self.schema(each, f"{where}.{name}") for name, each in given.items()}
+        result["properties"] = {name: self.schema(each, f"{where}.{name}") for name, each in value.items()}
 
-    def _any_of(self, result: Schema, given: Json, where: str) -> None:
-        if not isinstance(given, list):
+    def _any_of(self, result: Schema, value: Json, where: str) -> None:
+        if not isinstance(value, list):
             raise SchemaError(where, "it must be a list of schemas")
-        real = [each for each in given if each != {"type": "null"}]
-        if len(real) < len(given):
+        real = [each for each in value if each != {"type": "null"}]
+        if len(real) < len(value):
             result["nullable"] = True
         schemas = [self.schema(each, f"{where}[{number}]") for number, each in enumerate(real)]
         if len(schemas) == 1:
@@ -234,8 +234,8 @@ class _Narrowing:
         elif schemas:
             result["anyOf"] = schemas
 
-    def _enum(self, result: Schema, given: Json, where: str) -> None:
-        values = given if isinstance(given, list) else [given]
+    def _enum(self, result: Schema, value: Json, where: str) -> None:
+        values = value if isinstance(value, list) else [value]
         real = [each for each in values if each is not None]
         if len(real) < len(values):
             result["nullable"] = True
@@ -245,8 +245,8 @@ class _Narrowing:
             result["enum"] = real
             result.setdefault("type", "STRING")
 
-    def _examples(self, result: Schema, given: Json, where: str) -> None:
-        match given:
+    def _examples(self, result: Schema, value: Json, where: str) -> None:
+        match value:
             case [first, *others]:
                 result["example"] = first
                 if others:
@@ -262,7 +262,7 @@ class _Narrowing:
             self.dropped.add(f"{path}.format" if path else "format")
 
 
-def _nothing(narrowing: _Narrowing, result: Schema, given: Json, where: str) -> None:
+def _nothing(narrowing: _Narrowing, result: Schema, value: Json, where: str) -> None:
     """Reported by another function."""
 
 

@@ -12,8 +12,6 @@ import platform
 import re
 import resource
 import shutil
-import socket
-import ssl
 import stat
 import subprocess
 import sys
@@ -21,25 +19,21 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-import httpx2 as httpx
-
-from .. import __version__, registry
+from .. import __version__
 from ..config.extras import needed
-from ..config.provider import ProviderConfig
 from ..config.schema import Config
 from ..config.secrets import KEY_PREFIX
 from ..envoy_config import bootstrap as render_envoy
 from ..envoy_config import validate
-from ..errors import ConfigError, EdgeError, StartError
+from ..errors import EdgeError, StartError
 from ..gateway import own_valkey
 from ..gateway.config_source import STATE_DIR, prepare
 from ..gateway.state_owner import owner_of
 from ..gateway.supervisor import check_free
-from ..providers.base import Provider, UpstreamCall
+from ..providers.probe import probe
 from ..worker.wiring.cache import build_store as build_cache_store
 from ..worker.wiring.limits import build_store as build_limit_store
 from ..worker.wiring.providers import build_providers
@@ -173,14 +167,16 @@ def _secret_files(directory: Path) -> Iterator[Path]:
 
 def _ports(config: Config) -> Iterator[Diagnosis]:
     owner = owner_of(config.agent.state_dir)
-    wanted = [
+    listeners = [
         *((f"{path}.port", each.address, each.port) for path, each in config.listen.listeners()),
         ("admin.port", str(config.admin.address), config.admin.port),
     ]
     tcp = config.agent.tcp
     if tcp is not None:
-        wanted += [("agent.tcp.port", str(tcp.address), tcp.port_of(worker)) for worker in range(config.agent.workers)]
-    for key, address, port in wanted:
+        listeners += [
+            ("agent.tcp.port", str(tcp.address), tcp.port_of(worker)) for worker in range(config.agent.workers)
+        ]
+    for key, address, port in listeners:
         try:
             check_free(address, port, key)
         except StartError as error:
@@ -194,11 +190,11 @@ def _ports(config: Config) -> Iterator[Diagnosis]:
 
 def _files(config: Config) -> Iterator[Diagnosis]:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _SOCKETS_PER_CONNECTION * config.limits.connections + _OTHER_FILES
-    if limit != resource.RLIM_INFINITY and limit < wanted:
+    needed = _SOCKETS_PER_CONNECTION * config.limits.connections + _OTHER_FILES
+    if limit != resource.RLIM_INFINITY and limit < needed:
         enough = max(limit - _OTHER_FILES, 0) // _SOCKETS_PER_CONNECTION
         text = f"{limit} suffice for {enough} connections, and limits.connections is {config.limits.connections}"
-        yield Diagnosis("warn", "open files", f"{text}: ulimit -n {wanted}")
+        yield Diagnosis("warn", "open files", f"{text}: ulimit -n {needed}")
     else:
         yield Diagnosis("ok", "open files", f"{limit} are allowed")
 
@@ -276,22 +272,20 @@ def _database(url: str) -> Diagnosis:
 # --- providers and the clock
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    diagnosis: Diagnosis
-    skew: float | None = None
-    """Seconds by which this machine's clock is ahead of the provider's."""
-
-
 async def _providers(config: Config, environ: Mapping[str, str]) -> AsyncIterator[Diagnosis]:
     proxy = next((name for name in _PROXIES if environ.get(name)), None)
     if proxy is not None:
         yield Diagnosis("warn", "network", f"{proxy} is set, and Envoy does not use it: providers are reached directly")
     built = build_providers(config)
-    replies = await asyncio.gather(*(_ask(built[name], provider) for name, provider in config.providers.items()))
-    for reply in replies:
-        yield reply.diagnosis
-    skews = sorted((reply.skew for reply in replies if reply.skew is not None), key=abs)
+    probes = await asyncio.gather(
+        *(
+            asyncio.to_thread(probe, built[name], provider, with_credential=False)
+            for name, provider in config.providers.items()
+        )
+    )
+    for each in probes:
+        yield Diagnosis(each.state, "provider", each.message)
+    skews = sorted((each.clock_skew for each in probes if each.clock_skew is not None), key=abs)
     if not skews:
         yield Diagnosis("warn", "clock", "not compared: no provider sent a date")
         return
@@ -300,72 +294,3 @@ async def _providers(config: Config, environ: Mapping[str, str]) -> AsyncIterato
     state: State = "fail" if abs(ahead) > _MOST_SKEW else "warn" if abs(ahead) > _SOME_SKEW else "ok"
     hint = "; signatures and tokens need the right time" if state != "ok" else ""
     yield Diagnosis(state, "clock", f"{abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}{hint}")
-
-
-async def _ask(provider: Provider, settings: ProviderConfig) -> _Reply:
-    """Asks for the provider's list of models, or only for an answer if its kind has none."""
-    path = registry.load("providers", settings.kind).models_path
-    name, url = provider.name, settings.endpoint
-    headers: Mapping[str, str] = {}
-    address = settings.url
-    try:
-        if path is not None and settings.credential is None:
-            request = provider.request(UpstreamCall("passed", "passed", "", False, path, b"", "GET"))
-            headers = dict((*request.defaults, *request.headers))
-            host = f"[{url.host}]" if ":" in url.host else url.host
-            address = f"{'https' if url.tls else 'http'}://{host}:{url.port}{request.path}"
-        # Envoy reads no proxy from the environment, so neither does this.
-        async with httpx.AsyncClient(verify=_trust(settings), timeout=_PATIENCE, trust_env=False) as client:
-            started, now = time.perf_counter(), time.time()
-            response = await client.get(address, headers=headers)
-            took = round((time.perf_counter() - started) * 1000)
-    except (httpx.HTTPError, OSError, ConfigError) as error:
-        return _Reply(Diagnosis("fail", "provider", f"{name} at {url.host}:{url.port}: {_reason(error)}"))
-    skew = _skew(response.headers.get("date"), now)
-    if not headers:
-        return _Reply(Diagnosis("ok", "provider", f"{name} answers in {took} ms; its credential was not tried"), skew)
-    return _Reply(_judged(name, response.status_code, took, with_key=settings.api_key is not None), skew)
-
-
-def _judged(name: str, status: int, took: int, *, with_key: bool) -> Diagnosis:
-    if status in (401, 403):
-        return Diagnosis(
-            "fail", "provider", f"{name} refuses {'its key' if with_key else 'a call without a key'} ({status})"
-        )
-    if status in (404, 405):
-        return Diagnosis("ok", "provider", f"{name} answers in {took} ms; it has no list of models to try the key with")
-    if status >= 300:
-        return Diagnosis("warn", "provider", f"{name} answers with status {status}")
-    return Diagnosis("ok", "provider", f"{name} answers in {took} ms" + (" and accepts the key" if with_key else ""))
-
-
-def _trust(settings: ProviderConfig) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(settings.tls.ca) if settings.tls.ca is not None else None)
-
-
-def _skew(date: str | None, now: float) -> float | None:
-    try:
-        return now - parsedate_to_datetime(date).timestamp() if date is not None else None
-    except ValueError:
-        return None
-
-
-def _reason(error: BaseException) -> str:
-    """Why a host cannot be reached, without the text of a library."""
-    at: BaseException | None = error
-    reasons: tuple[tuple[type[BaseException], str], ...] = (
-        (ssl.SSLCertVerificationError, "its certificate is not trusted; see tls.ca"),
-        (socket.gaierror, "its name has no address"),
-        (ConnectionRefusedError, "connection refused"),
-        (httpx.TimeoutException, "no answer"),
-        (TimeoutError, "no answer"),
-        (ssl.SSLError, "no TLS there"),
-    )
-    causes = []
-    while at is not None and at not in causes:
-        causes.append(at)
-        at = at.__cause__ or at.__context__
-    for kind, reason in reasons:
-        if any(isinstance(each, kind) for each in causes):
-            return reason
-    return error.message if isinstance(error, EdgeError) else f"cannot be reached ({type(error).__name__})"

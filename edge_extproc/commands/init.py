@@ -71,17 +71,17 @@ def write(
         raise StartError(f"{path} exists; choose another file, or replace it with --force")
     servers = {server.name: server for server in local_servers.find(environ)}
     if ask is not None:
-        choices = _asked(choices, servers, environ, ask, ask_secret or ask)
+        choices = _ask_providers(choices, servers, environ, ask, ask_secret or ask)
     names = choices.providers or tuple(_at_hand(servers, environ))
     if not names:
         raise StartError(
             f"no provider was chosen, and no key is set; give --provider with {_either(known_providers())}"
         )
-    chosen = [_provider(name, servers) for name in names]
+    providers = [_provider(name, servers) for name in names]
     choices = _checked(choices)
     try:
         for name, key in choices.keys.items():
-            write_private(_made(state_dir) / f"{name}-key", key + "\n")
+            write_private(_make_directory(state_dir) / f"{name}-key", key + "\n")
         ensure_pepper(state_dir)
         ensure_secret(state_dir / f"{choices.tenant}-key")
         # The directory holds secrets, and a repository around it must not.
@@ -89,9 +89,9 @@ def write(
         write_private(state_dir / SCHEMA_FILE, json.dumps(load.schema(), indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise StartError(f"cannot write {error.filename or state_dir}: {error.strerror}") from error
-    read = [each for each in chosen if isinstance(each, BuiltinProvider) and each.name not in choices.keys]
+    read = [each for each in providers if isinstance(each, BuiltinProvider) and each.name not in choices.keys]
     missing = [variable for variable in (_variable(each, environ) for each in read) if not environ.get(variable)]
-    text = _text(path, state_dir, choices, chosen, environ)
+    text = _text(path, state_dir, choices, providers, environ)
     load.parse(text, str(path), environ={**environ, **dict.fromkeys(missing, "not set yet")}, base=path.parent)
     try:
         write_private(path, text)
@@ -128,7 +128,7 @@ def _report(path: Path, state_dir: Path, choices: Choices, missing: Sequence[str
 # --- questions
 
 
-def _asked(
+def _ask_providers(
     choices: Choices, servers: Mapping[str, LocalServer], environ: Mapping[str, str], ask: Ask, ask_secret: Ask
 ) -> Choices:
     """The choices with an answer for each that no flag has made."""
@@ -213,7 +213,7 @@ def _either(names: Sequence[str]) -> str:
 # --- the file
 
 
-def _made(directory: Path) -> Path:
+def _make_directory(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     return directory
 
@@ -222,7 +222,7 @@ def _text(
     path: Path,
     state_dir: Path,
     choices: Choices,
-    chosen: Sequence[BuiltinProvider | LocalServer],
+    providers: Sequence[BuiltinProvider | LocalServer],
     environ: Mapping[str, str],
 ) -> str:
     state, tenant = _seen_from(path.parent, state_dir), choices.tenant or ""
@@ -242,9 +242,9 @@ def _text(
         "    # `edge-extproc key` makes further keys.",
         f"    keys: [{{id: {_quoted(tenant)}, key: {{file: {_quoted(f'{state}/{tenant}-key')}}}}}]",
         "providers:",
-        *(f"  {_line(each, state, choices, environ)}" for each in chosen),
+        *(f"  {_line(each, state, choices, environ)}" for each in providers),
         "models:  # in the order in which candidates are tried; a name may have * and ?",
-        *(f"  {line}" for line in models_of(chosen)),
+        *(f"  {line}" for line in models_of(providers)),
         "",
     ]
     return "\n".join(line for line in lines if line is not None)

@@ -1,12 +1,15 @@
-"""The admin port: its address, and the tokens of the admin API."""
+"""The admin port: its address, the tokens of the admin API, and the admin pages."""
 
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, model_validator
 
+from .oidc import OidcConfig
 from .part import ConfigSection, IpAddress, Label, Text, one_of
 from .quantities import Port
 from .secrets import Secret
@@ -49,7 +52,7 @@ class AdminTokenConfig(ConfigSection):
     """The output of `edge-extproc key`."""
 
     @model_validator(mode="after")
-    def _whole(self) -> AdminTokenConfig:
+    def _check_scope(self) -> AdminTokenConfig:
         if (self.token is None) == (self.hash is None):
             raise wrong("exactly one of token and hash is needed", "give token: {env: NAME} or hash: hmac-sha256:…")
         if self.role == "tenant_admin" and self.tenant is None:
@@ -64,15 +67,39 @@ class AdminTokenConfig(ConfigSection):
         return self.hash.partition(":")[2] if self.hash is not None else None
 
 
+def _http_url(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
+        raise wrong("this is not the address of a gateway", "write https://HOST or http://HOST:PORT")
+    return value
+
+
 class AdminConfig(ConfigSection):
-    """Health and metrics, and the admin API."""
+    """Health and metrics, the admin API and the admin pages."""
 
     address: IpAddress = "127.0.0.1"
     """The IP address to listen at."""
     port: Port = 10001
     """The port to listen at."""
     tokens: tuple[AdminTokenConfig, ...] = ()
-    """Without one there is no admin API."""
+    """Without one there is no admin API, unless there are admin pages."""
+    pages: bool | None = None
+    """Whether to serve the admin pages at /ui. Default: if there is a token or oidc, and the address is a
+    loopback address."""
+    oidc: OidcConfig | None = None
+    """Signing in to the admin pages with an OpenID Connect provider. Absent: with tokens and keys alone."""
     hosts: tuple[Text, ...] = ()
     """The allowed names in a request's Host header, besides addresses and localhost. A request with another name is
     refused. Default: no other name on a loopback address, every name on another address."""
+    gateway_url: Annotated[Text, AfterValidator(_http_url)] | None = None
+    """Where the playground of the admin pages calls the gateway, such as https://llm.example. Default: the listener of
+    `up`; with `serve` there is no playground."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches the port."""
+        return ip_address(self.address).is_loopback
+
+    @property
+    def has_pages(self) -> bool:
+        return self.pages if self.pages is not None else bool(self.tokens or self.oidc) and self.is_local

@@ -33,7 +33,8 @@ class MutualTlsConfig(ConfigSection):
     ca: ReadableFile
     """A PEM file with the authority that signed both certificates."""
     certificate: ReadableFile
-    """A PEM file with the whole chain."""
+    """A PEM file with the whole chain. An agent's supervisor is a client of its workers, with their certificate: if it
+    has extended key usages, they are serverAuth and clientAuth."""
     private_key: ReadableFile
     """The key of the certificate, in PEM."""
     server_name: Text

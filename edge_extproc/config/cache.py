@@ -14,6 +14,7 @@ from .part import ConfigSection, Label, Text, frozen, one_of, thawed
 from .paths import ReadableFile
 from .quantities import MAX_MESSAGE_TIMEOUT, Boolean, Count, Duration, PositiveDuration, Size, write_duration
 from .secrets import Secret
+from .semantic import SemanticCacheConfig, SimilarCalls
 from .wrong import wrong
 
 
@@ -61,6 +62,8 @@ class CacheRulesConfig(ConfigSection):
     """As `cache.stale_if_error`."""
     ignore: tuple[Text, ...] | None = None
     """As `cache.ignore`."""
+    semantic: SimilarCalls | None = None
+    """As `cache.semantic.calls`."""
 
     def given(self) -> dict[str, object]:
         """The given values, as fields of cache/policy.py's `CachePolicy`."""
@@ -73,6 +76,7 @@ class CacheRulesConfig(ConfigSection):
             "ttl": self.ttl.total_seconds() if self.ttl is not None else None,
             "stale": self.stale_if_error.total_seconds() if self.stale_if_error is not None else None,
             "ignore": frozenset(self.ignore) if self.ignore is not None else None,
+            "semantic": self.semantic,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -183,8 +187,8 @@ class CacheRedisConfig(ConfigSection):
 
     @model_validator(mode="after")
     def _one(self) -> CacheRedisConfig:
-        given = [name for name in ("url", "cluster", "sentinel") if getattr(self, name)]
-        if len(given) != 1:
+        addresses = [name for name in ("url", "cluster", "sentinel") if getattr(self, name)]
+        if len(addresses) != 1:
             raise wrong(
                 "exactly one of url, cluster and sentinel is needed", "url: redis://host:6379/0 is the simplest"
             )
@@ -223,6 +227,8 @@ class CacheConfig(ConfigSection):
     """How long equal calls wait for each other."""
     redis: CacheRedisConfig | None = None
     """L2: a shared store. Absent: each worker has only its own memory."""
+    semantic: SemanticCacheConfig | None = None
+    """L3: replies to calls that mean the same. Absent: only equal calls hit."""
     models: Annotated[Mapping[Text, CacheRulesConfig], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
@@ -244,4 +250,5 @@ class CacheConfig(ConfigSection):
             "stale": self.stale_if_error.total_seconds(),
             "ignore": frozenset(self.ignore),
             "max_ttl": self.max_ttl.total_seconds(),
+            "semantic": self.semantic.calls if self.semantic is not None else "off",
         }

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, model_validator
 
 from .access import PolicyConfig
 from .admin import StoredHash, StrongKey
+from .guardrails import GuardrailRuleConfig
 from .identity import CertificateConfig, IssuerConfig
 from .limits import AllowanceConfig, HolderConfig
 from .part import ConfigSection, Label, Text
@@ -63,6 +64,8 @@ class KeyConfig(ConfigSection):
     """The limits of this key."""
     policy: PolicyConfig = PolicyConfig()
     """What this key may use."""
+    guardrails: tuple[GuardrailRuleConfig, ...] = ()
+    """Rules for the calls with this key, in addition to those of its tenant, team and user."""
     roles: tuple[Text, ...] | None = None
     """Names of `roles`. One of them must allow the whole call. Absent: no role restricts this key."""
 
@@ -89,6 +92,8 @@ class CallerConfig(ConfigSection):
     """The limits of the whole tenant."""
     policy: PolicyConfig = PolicyConfig()
     """The policy for all callers of the tenant."""
+    guardrails: tuple[GuardrailRuleConfig, ...] = ()
+    """Rules for all callers of the tenant, in addition to the section `guardrails`."""
     teams: tuple[HolderConfig, ...] = ()
     """The teams with limits or a policy of their own."""
     users: tuple[HolderConfig, ...] = ()

@@ -39,6 +39,7 @@ _HELD: tuple[Path, ...] = (
     ("limiter", "webhook"),
     ("cache", "memory"),
     ("cache", "redis"),
+    ("cache", "semantic"),
     ("records",),
     ("conversations",),
     *(("telemetry", "otlp", key) for key in ("endpoint", "protocol", "headers", "service", "environment", "metrics")),
@@ -92,7 +93,7 @@ def _named(old: Config, new: Config, paths: list[Path], matters: Callable[[Confi
 
 def _is_held(path: Path) -> bool:
     """Whether the path, or a part of it, is held: a section may be added or removed with a held setting in it."""
-    return any(all(name == step for name, step in zip(held, path, strict=False)) for held in _HELD)
+    return any(all(name == step for name, step in zip(restart_path, path, strict=False)) for restart_path in _HELD)
 
 
 def _rendered(config: Config, render: Render) -> Any:

@@ -39,7 +39,7 @@ class ConversationsConfig(ConfigSection):
     url: StoreUrl | None = None
     """Default: limiter.url."""
     key: EncryptionKey | None = None
-    """Encrypts the records. It is required for all stores except memory."""
+    """Encrypts the records, and the kept replies of idempotency keys. It is required for all stores except memory."""
     previous_keys: tuple[EncryptionKey, ...] = ()
     """Earlier keys. Records that they encrypted can still be read."""
     ttl: PositiveDuration = timedelta(days=30)

@@ -72,8 +72,8 @@ class UpstreamCredentialConfig(ConfigSection):
     def given(self) -> dict[str, object]:
         """The fields that are set, by name."""
         names = sorted(registry.load("providers.credentials", self.kind).fields)
-        given = {name: self.options.get(name, getattr(self, name, None)) for name in names}
-        return {name: value for name, value in given.items() if value is not None}
+        options = {name: self.options.get(name, getattr(self, name, None)) for name in names}
+        return {name: value for name, value in options.items() if value is not None}
 
     def plain(self) -> dict[str, str]:
         """The given fields that are no secrets, by name."""

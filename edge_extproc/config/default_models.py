@@ -101,15 +101,15 @@ def providers_and_models(
     return providers, models_of([*(each for each, _ in with_key), *local])
 
 
-def models_of(chosen: Sequence[BuiltinProvider | LocalServer]) -> list[str]:
+def models_of(providers: Sequence[BuiltinProvider | LocalServer]) -> list[str]:
     """The lines of the section `models`. The first provider that can serves `chat` and `embedding`."""
     models: dict[str, str] = {}
     for alias in (CHAT, EMBEDDING):
-        names = [(each.name, _alias(each, alias)) for each in chosen]
+        names = [(each.name, _alias(each, alias)) for each in providers]
         preferred = next(((provider, name) for provider, name in names if name is not None), None)
         if preferred is not None:
             models[alias] = _model(alias, *preferred)
-    for each in chosen:
+    for each in providers:
         for name in _names(each):
             models.setdefault(name, _model(name, each.name))
     return list(models.values())

@@ -45,10 +45,10 @@ class TlsConfig(ConfigSection):
 
     @model_validator(mode="after")
     def _either(self) -> TlsConfig:
-        given = (self.certificate is not None, self.private_key is not None)
-        if self.generate and any(given):
+        has_parts = (self.certificate is not None, self.private_key is not None)
+        if self.generate and any(has_parts):
             raise wrong("both generate and a certificate are given", "leave one of them out")
-        if not self.generate and not all(given):
+        if not self.generate and not all(has_parts):
             raise wrong("a certificate and a private_key are needed", "give both, or generate: true")
         if self.client_certificate == "required" and self.client_ca is None:
             raise wrong("client certificates are required and cannot be verified", "give client_ca")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from .. import registry
 from ..errors import ConfigError
+from .credentials import UpstreamCredentialConfig
 from .schema import Config
 
 
@@ -36,7 +37,9 @@ class Extra:
 
 LEDGER = Extra("ledger", ("sqlalchemy", "alembic"))
 POSTGRES = Extra("postgres", (*LEDGER.modules, "psycopg"))
-ADMIN = Extra("admin", (*LEDGER.modules, "fastapi"))
+GUARDRAILS = Extra("guardrails", ("ahocorasick_rs", "jsonschema_rs", "phonenumbers"))
+SEMANTIC = Extra("semantic", ("numpy",))
+ADMIN = Extra("admin", (*LEDGER.modules, "fastapi", "jinja2"))
 OTEL = Extra(
     "otel",
     (
@@ -55,15 +58,35 @@ def needed(config: Config) -> Iterator[tuple[str, Extra]]:
         if (config.database_url() or "").startswith("postgres"):
             yield "store.database", POSTGRES
     if config.has_admin_api:
-        yield "admin.tokens", ADMIN
+        yield "admin.tokens" if config.admin.tokens else "admin.pages", ADMIN
     if config.telemetry.otlp is not None:
         yield "telemetry.otlp", OTEL
-    for name, provider in config.providers.items():
-        if provider.credential is not None:
-            kind = registry.load("providers.credentials", provider.credential.kind)
-            extra = kind.required_extra(provider.credential.given())
+    if config.cache is not None and config.cache.semantic is not None:
+        yield "cache.semantic", SEMANTIC
+        for key, plugin, options in config.cache.semantic.plugin_options():
+            extra = plugin.required_extra(options)
             if extra is not None:
-                yield f"providers.{name}.credential", extra
+                yield f"cache.semantic.{key}", extra
+    for name, provider in config.providers.items():
+        yield from _of_credential(f"providers.{name}.credential", provider.credential)
+    for _, rule in config.guardrail_rules():
+        if rule.detect is not None:
+            # A detector without libraries does not have the method.
+            required = getattr(registry.load(rule.detect.room, rule.detect.name), "required_extra", None)
+            extra = required(rule.detect.options) if required is not None else None
+            if extra is not None:
+                yield f"the detector of the rule {rule.name}", extra
+        elif rule.service is not None:
+            credential = getattr(rule.service.options, "credential", None)
+            yield from _of_credential(f"the service of the rule {rule.name}", credential)
+
+
+def _of_credential(setting: str, credential: object) -> Iterator[tuple[str, Extra]]:
+    if isinstance(credential, UpstreamCredentialConfig):
+        kind = registry.load("providers.credentials", credential.kind)
+        extra = kind.required_extra(credential.given())
+        if extra is not None:
+            yield setting, extra
 
 
 def require_extras(config: Config) -> None:

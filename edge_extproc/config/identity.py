@@ -18,7 +18,16 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 Algorithm = Annotated[Literal[ALGORITHMS], one_of(*ALGORITHMS)]  # type: ignore[valid-type]  # a list in one place
 
 
+def unforgeable_url(value: str) -> str:
+    """The URL of a server, whose answers nobody on the way can change."""
+    return _safe_url(value, "the URL of a server", "what is fetched")
+
+
 def _keys_url(value: str) -> str:
+    return _safe_url(value, "a URL of a set of keys", "keys that are fetched")
+
+
+def _safe_url(value: str, kind: str, content: str) -> str:
     right = "write https://host/path; http:// is allowed for this machine only"
     try:
         url = urlsplit(value)
@@ -26,9 +35,9 @@ def _keys_url(value: str) -> str:
     except ValueError:
         raise wrong("this is not a URL", right) from None
     if not host or url.username is not None or url.fragment:
-        raise wrong("this is not a URL of a set of keys", right)
+        raise wrong(f"this is not {kind}", right)
     if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(host)):
-        raise wrong("keys that are fetched unencrypted from another machine could be forged", right)
+        raise wrong(f"{content} unencrypted from another machine could be forged", right)
     return value
 
 
@@ -39,7 +48,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _some(value: tuple[str, ...]) -> tuple[str, ...]:
+def some(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value:
         raise wrong("this list is empty", "name one or more")
     return value
@@ -67,9 +76,9 @@ class IssuerConfig(ConfigSection):
     """The exact value of `iss`."""
     jwks_url: Annotated[Text, AfterValidator(_keys_url)]
     """The https:// URL of the issuer's public keys."""
-    audiences: Annotated[tuple[Text, ...], AfterValidator(_some)]
+    audiences: Annotated[tuple[Text, ...], AfterValidator(some)]
     """The token's `aud` must contain one of them."""
-    algorithms: Annotated[tuple[Algorithm, ...], AfterValidator(_some)] = ("RS256", "ES256")
+    algorithms: Annotated[tuple[Algorithm, ...], AfterValidator(some)] = ("RS256", "ES256")
     """The accepted signature algorithms."""
     leeway: Duration = timedelta(seconds=30)
     """The tolerated difference between the clocks."""

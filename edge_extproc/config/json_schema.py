@@ -45,7 +45,11 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
     for each in reversed(model.__mro__):
         if not issubclass(each, BaseModel) or each is BaseModel:
             continue
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        try:
+            source = inspect.getsource(each)
+        except OSError:  # a class that the program makes has no source
+            continue
+        (tree,) = ast.parse(textwrap.dedent(source)).body
         statements = tree.body if isinstance(tree, ast.ClassDef) else []
         for field, text in itertools.pairwise(statements):
             match field, text:

@@ -15,8 +15,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from .access import PolicyConfig
+from .guardrails import GuardrailRuleConfig
 from .part import ConfigSection, Text, frozen, one_of, thawed
-from .quantities import Boolean, Count, Percent, PositiveDuration, read_integer
+from .quantities import MAX_COUNT, Boolean, Count, Percent, PositiveDuration, read_integer
 from .secrets import Secret
 from .wrong import wrong
 
@@ -69,6 +70,17 @@ def _webhook(value: str) -> str:
     return value
 
 
+def _replicas(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    right = f"write auto, or a number from 1 to {MAX_COUNT}"
+    if not isinstance(value, int | str) or isinstance(value, bool) or not re.fullmatch(r"\d{1,18}", str(value)):
+        raise wrong("this is neither auto nor a number", right)
+    if not 1 <= int(value) <= MAX_COUNT:
+        raise wrong("this number is out of range", right)
+    return int(value)
+
+
 def redis_url(value: Secret) -> Secret:
     if not re.fullmatch(r"(redis|rediss|unix)://\S+", value.reveal()):
         raise wrong("this is not an address of a Redis", "write redis://host:6379/0, rediss://… or unix:///path")
@@ -86,6 +98,11 @@ Tokens = Annotated[
     int, BeforeValidator(_tokens), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": _MAX_TOKENS})
 ]
 TimeZone = Annotated[Text, AfterValidator(_zone)]
+Replicas = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(_replicas),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_COUNT}, {"const": "auto"}]}),
+]
 StoreUrl = Annotated[Secret, AfterValidator(redis_url)]
 
 
@@ -158,6 +175,8 @@ class HolderConfig(ConfigSection):
     """The limits of this team or user."""
     policy: PolicyConfig = PolicyConfig()
     """What this team or user may use."""
+    guardrails: tuple[GuardrailRuleConfig, ...] = ()
+    """Rules for its calls, in addition to those of the tenant. Those of * also apply to a named team or user."""
 
 
 class WebhookConfig(ConfigSection):
@@ -189,8 +208,9 @@ class LimiterConfig(ConfigSection):
     """redis://host:6379/0, rediss:// for TLS, or unix:///path."""
     timeout: PositiveDuration = timedelta(milliseconds=250)
     """The longest time of one store operation."""
-    replicas: Count = 1
-    """The number of gateways that share these limits. More than one need a Redis."""
+    replicas: Replicas = 1
+    """The number of gateways that share these limits. More than one need a Redis. auto: the workers of all gateways
+    are counted there."""
     lease: PositiveDuration = timedelta(seconds=60)
     """How long the calls of a dead worker keep their reservations."""
     lost: Annotated[Literal["charge", "release"], one_of("charge", "release")] = "charge"
@@ -213,6 +233,11 @@ class LimiterConfig(ConfigSection):
     runs: Boolean = False
     """Count the runs of all callers, so that a call can cap its run by x-edge-run-limit. Caps of runs in `limits` do
     this by themselves."""
+
+    @property
+    def has_several_replicas(self) -> bool:
+        """Whether several gateways share these limits, or may share them."""
+        return self.replicas == "auto" or self.replicas > 1
 
     @model_validator(mode="after")
     def _consistent(self) -> LimiterConfig:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ..errors import ConfigError
@@ -22,6 +23,7 @@ from .callers import AuthConfig
 from .default_models import LocalServer
 from .document import ConfigDocument, ConfigMistake, UnreadableDocument, dotted
 from .mistakes import mistakes
+from .plugin_choice import PluginChoice
 from .pydantic_errors import words
 from .schema import Config
 from .secrets import Secret
@@ -83,9 +85,9 @@ def pepper(path: Path, environ: Mapping[str, str] = os.environ) -> Secret:
     else:
         values = _with_pepper(read.values) if isinstance(read.values, dict) else {}
         section = values.get("auth")
-        given = section.get("pepper") if isinstance(section, dict) else None
+        value = section.get("pepper") if isinstance(section, dict) else None
         try:
-            return AuthConfig.model_validate({"pepper": given}, context=Surroundings(environ, base.absolute())).pepper
+            return AuthConfig.model_validate({"pepper": value}, context=Surroundings(environ, base.absolute())).pepper
         except ValidationError as exc:
             errors = exc.errors(include_url=False, include_input=False)
             faults = [_mistake(read, {**error, "loc": ("auth", *error["loc"])}) for error in errors]
@@ -120,10 +122,12 @@ def default(
     port: int = 10000,
     admin_port: int = 10001,
     local: Sequence[LocalServer] = (),
+    pages: bool = False,
 ) -> Config:
-    """The built-in configuration. <state_dir>/dev-key and <state_dir>/pepper must exist."""
+    """The built-in configuration. <state_dir>/dev-key and <state_dir>/pepper must exist, and with `pages`
+    <state_dir>/admin-token."""
     text = default_text(
-        environ, state_dir, rehearsal_port=rehearsal_port, port=port, admin_port=admin_port, local=local
+        environ, state_dir, rehearsal_port=rehearsal_port, port=port, admin_port=admin_port, local=local, pages=pages
     )
     return parse(text, DEFAULT_NAME, environ=environ)
 
@@ -136,14 +140,18 @@ def default_text(
     port: int = 10000,
     admin_port: int = 10001,
     local: Sequence[LocalServer] = (),
+    pages: bool = False,
 ) -> str:
-    """The text of the built-in configuration. `local`: the servers that were found on this machine."""
+    """The text of the built-in configuration. `local`: the servers that were found on this machine. `pages`: with a
+    ledger and the admin pages."""
     state = Path(state_dir).absolute()
+    token = f"{{id: dev, role: admin, token: {{file: {_quoted(state / 'admin-token')}}}}}"
     providers, models = default_models.providers_and_models(environ, rehearsal_port, local)
     return "\n".join(
         (
             f"listen: {{address: 127.0.0.1, port: {port}}}",
-            f"admin: {{address: 127.0.0.1, port: {admin_port}}}",
+            f"admin: {{address: 127.0.0.1, port: {admin_port}{f', tokens: [{token}]' if pages else ''}}}",
+            *(["store: {}"] if pages else []),
             f"agent: {{state_dir: {_quoted(state)}}}",
             f"auth: {{pepper: {{file: {_quoted(state / 'pepper')}}}}}",
             "callers:",
@@ -207,8 +215,8 @@ def _mistake(read: ConfigDocument, error: ErrorDetails) -> ConfigMistake:
             ", or set auth: {pepper: {env: EDGE_PEPPER}} and give that variable a random text (openssl rand -hex 32)"
         )
     written = read.written.get(path)
-    shown = f"{written!r}: " if written is not None and context.get("show", True) and not _is_secret(path) else ""
-    return ConfigMistake(place, path, shown + text)
+    value_text = f"{written!r}: " if written is not None and context.get("show", True) and not _is_secret(path) else ""
+    return ConfigMistake(place, path, value_text + text)
 
 
 def _as_written(read: ConfigDocument, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
@@ -233,7 +241,20 @@ def _is_secret(path: tuple[str | int, ...]) -> bool:
 
 def _keys_at(path: tuple[str | int, ...]) -> list[str]:
     declared = _declared(path)
-    return list(declared.model_fields) if isinstance(declared, type) and issubclass(declared, BaseModel) else []
+    if isinstance(declared, type) and issubclass(declared, PluginChoice):
+        return list(declared.names())
+    if not isinstance(declared, type) or not issubclass(declared, BaseModel):
+        return []
+    return [_name(name, field) for name, field in declared.model_fields.items()]
+
+
+def _name(name: str, field: FieldInfo) -> str:
+    """A field's name in the file."""
+    return field.validation_alias if isinstance(field.validation_alias, str) else name
+
+
+def _field(section: type[BaseModel], written: str) -> FieldInfo | None:
+    return next((field for name, field in section.model_fields.items() if _name(name, field) == written), None)
 
 
 def _declared(path: tuple[str | int, ...]) -> Any:
@@ -241,8 +262,10 @@ def _declared(path: tuple[str | int, ...]) -> Any:
     here: Any = Config
     for step in path:
         if isinstance(here, type) and issubclass(here, BaseModel):
-            field = here.model_fields.get(str(step))
+            field = _field(here, str(step))
             here = field.annotation if field is not None else None
+        elif isinstance(here, type) and issubclass(here, PluginChoice):
+            here = here.section(str(step))
         else:  # tuple[X, ...] or Mapping[K, X]
             arguments = get_args(here)
             here = None if not arguments else arguments[0] if get_origin(here) is tuple else arguments[-1]

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
@@ -19,6 +19,10 @@ T = TypeVar("T")
 class ConfigSection(BaseModel):
     # A value may be a secret in the wrong place, so pydantic must not show it.
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """A section is immutable. pydantic copies a default for each section that has it, as each provider."""
+        return self
 
 
 def frozen(value: Mapping[str, T]) -> Mapping[str, T]:

@@ -56,6 +56,8 @@ class PriceConfig(ConfigSection):
     """Tokens of audio in prompts."""
     output_audio: Dollars | None = None
     """Tokens of audio in replies."""
+    search: Dollars | None = None
+    """A thousand web searches that the provider executes. Without it, they have the price of the public lists."""
     tiers: Annotated[Mapping[Text, Factor], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )

@@ -93,6 +93,9 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+BaseUrl = Annotated[Text, AfterValidator(_base_url)]
+
+
 # Options of the built-in kinds that have fields of their own, each with its own check.
 
 
@@ -186,6 +189,8 @@ class HostProfileConfig(ConfigSection):
     """It takes the field refusal of a message."""
     developer_role: Boolean | None = None
     """It takes the role developer."""
+    any_arguments: Boolean | None = None
+    """It takes a call in the history whose arguments are no JSON object."""
     custom_tools: Boolean | None = None
     """It takes OpenAI's custom tools for the models that know them."""
     callers_tools: Boolean | None = None
@@ -203,15 +208,15 @@ class HostProfileConfig(ConfigSection):
 
     def overrides(self) -> dict[str, Any]:
         """The given values, as fields of a HostProfile."""
-        named = {name: getattr(self, name) for name in self.model_fields_set - {"like", "models"}}
-        given = {name: value for name, value in named.items() if value is not None or name == "user_limit"}
-        if "thoughts" in given:
-            given["thoughts"] = str(given["thoughts"]).replace("as_they_came", "as they came")
+        set_fields = {name: getattr(self, name) for name in self.model_fields_set - {"like", "models"}}
+        values = {name: value for name, value in set_fields.items() if value is not None or name == "user_limit"}
+        if "thoughts" in values:
+            values["thoughts"] = str(values["thoughts"]).replace("as_they_came", "as they came")
         if self.hosted_tools is not None:
-            given["hosted_tools"] = frozenset(self.hosted_tools)
+            values["hosted_tools"] = frozenset(self.hosted_tools)
         if self.models:
-            given["models"] = MappingProxyType(dict(self.models))
-        return given
+            values["models"] = MappingProxyType(dict(self.models))
+        return values
 
 
 class ProviderConfig(ConfigSection):
@@ -219,7 +224,7 @@ class ProviderConfig(ConfigSection):
     """The kind of host, such as openai, anthropic, google, azure, vertex, bedrock or openai_compatible."""
     host: Text | None = None
     """A known host of a kind that has many (openai_compatible)."""
-    base_url: Annotated[Text, AfterValidator(_base_url)] | None = None
+    base_url: BaseUrl | None = None
     """Default: the address of the host or of the kind."""
     api_key: Annotated[Secret, AfterValidator(_header_safe)] | None = None
     """The gateway's key at this provider."""
@@ -311,9 +316,11 @@ class ProviderConfig(ConfigSection):
             if name not in own_options:
                 have = f"; have {', '.join(sorted(own_options))}" if own_options else ""
                 raise wrong(f"kind {self.kind} has no option {name!r}{have}", "leave it out", key="options")
-        given = self.all_options()
-        required = kind.required(given, with_credential=self.credential is not None, own_address=self.base_url is None)
-        missing = next((name for name in required if name not in given), None)
+        options = self.all_options()
+        required = kind.required(
+            options, with_credential=self.credential is not None, own_address=self.base_url is None
+        )
+        missing = next((name for name in required if name not in options), None)
         if missing is not None:
             is_own = missing not in _OPTIONS
             remedy = f"give it: kind {self.kind} needs it" if is_own else _OPTIONS[missing]

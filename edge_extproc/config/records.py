@@ -18,7 +18,7 @@ class RecordsConfig(ConfigSection):
     reasoning, and the replies of requests with an Idempotency-Key."""
 
     url: Annotated[Secret, AfterValidator(redis_url)] | None = None
-    """A Redis or Valkey that writes to disk, for several gateways. Default: limiter.url if limiter.replicas is more
-    than 1, otherwise the file records.db in the state directory, for all workers of a machine."""
+    """A Redis or Valkey that writes to disk, for several gateways. Default: limiter.url if limiter.replicas is auto
+    or more than 1, otherwise the file records.db in the state directory, for all workers of a machine."""
     timeout: PositiveDuration = timedelta(seconds=1)
     """The longest time of one operation of the Redis."""

@@ -24,10 +24,12 @@ from .callers import AuthConfig, CallerConfig
 from .conversations import ConversationsConfig
 from .endpoints import Endpoints
 from .envoy import BodyLimitsConfig, EnvoyConfig, ListenConfig, RetriesConfig, TimeoutsConfig
+from .guardrails import GuardrailRuleConfig, GuardrailsConfig
 from .idempotency import IdempotencyConfig
 from .limits import AllowanceConfig, LimiterConfig
 from .part import ConfigSection, Label, Text, frozen, thawed
 from .prices import PriceConfig
+from .prompt_cache import PromptCacheConfig
 from .provider import ProviderConfig, ProviderName
 from .quantities import read_integer
 from .records import RecordsConfig
@@ -58,7 +60,7 @@ class Config(ConfigSection):
     listen: ListenConfig = ListenConfig()
     """Where callers connect."""
     admin: AdminConfig = AdminConfig()
-    """The admin port: health, metrics and the admin API."""
+    """The admin port: health, metrics, the admin API and the admin pages."""
     agent: AgentConfig = Field(default_factory=dict, validate_default=True)
     """The policy server: its processes, its files, and the addresses at which Envoy reaches it."""
     limits: BodyLimitsConfig = BodyLimitsConfig()
@@ -85,6 +87,10 @@ class Config(ConfigSection):
     """The cache of replies. Absent: replies are not cached."""
     conversations: ConversationsConfig | None = None
     """Absent: the gateway stores no conversations."""
+    prompt_cache: PromptCacheConfig = PromptCacheConfig()
+    """Why a provider read less of a prompt from its prompt cache than it could have."""
+    guardrails: GuardrailsConfig = GuardrailsConfig()
+    """Rules about the texts of calls and replies: they block, mask, flag or route."""
     store: StoreConfig | None = None
     """Absent: there is no ledger."""
     roles: Annotated[Mapping[Label, RoleConfig], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
@@ -136,7 +142,7 @@ class Config(ConfigSection):
 
     @property
     def has_admin_api(self) -> bool:
-        return bool(self.admin.tokens)
+        return bool(self.admin.tokens) or self.admin.has_pages
 
     @property
     def quarantine_file(self) -> Path:
@@ -145,7 +151,7 @@ class Config(ConfigSection):
 
     def records_url(self) -> str | None:
         """The Redis or Valkey of the records. None: they are in a file. The URL may contain a password."""
-        url = self.records.url or (self.limiter.url if self.limiter.replicas > 1 else None)
+        url = self.records.url or (self.limiter.url if self.limiter.has_several_replicas else None)
         return url.reveal() if url is not None else None
 
     @property
@@ -195,12 +201,23 @@ class Config(ConfigSection):
             yield from ((caller.tenant, "user", user.name, user.policy) for user in caller.users)
             yield from ((caller.tenant, "key", key.id, key.policy) for key in caller.keys)
 
+    def guardrail_rules(self) -> Iterator[tuple[tuple[str, Level, str] | None, GuardrailRuleConfig]]:
+        """All rules about texts, each with the tenant, level and name of its holder. None: the rule is for all
+        callers."""
+        yield from ((None, rule) for rule in self.guardrails.rules)
+        for caller in self.callers:
+            tenant = caller.tenant
+            yield from (((tenant, "tenant", tenant), rule) for rule in caller.guardrails)
+            yield from (((tenant, "team", team.name), rule) for team in caller.teams for rule in team.guardrails)
+            yield from (((tenant, "user", user.name), rule) for user in caller.users for rule in user.guardrails)
+            yield from (((tenant, "key", key.id), rule) for key in caller.keys for rule in key.guardrails)
+
     @property
     def rebuilds_limits(self) -> bool:
         """Whether counters that the shared store has lost are rebuilt from the ledger: it must have the requests of all
         gateways that share the store."""
         is_shared = self.store is not None and self.store.database is not None
-        return self.has_limits and self.store is not None and (is_shared or self.limiter.replicas == 1)
+        return self.has_limits and self.store is not None and (is_shared or not self.limiter.has_several_replicas)
 
     def own_store_socket(self) -> Path | None:
         """The socket of the gateway's own Valkey, for limits or conversations of several workers. None: it is not

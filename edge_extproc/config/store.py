@@ -16,3 +16,8 @@ class StoreConfig(ConfigSection):
     """The interval at which settlements are moved from the workers' journals to the ledger."""
     keep: PositiveDuration = timedelta(days=400)
     """How long the ledger keeps a request."""
+    explain: bool = True
+    """Whether the ledger has why each request went as it did: its limits, candidates, attempts and costs. It takes
+    about 1 KB for each request."""
+    keep_explanations: PositiveDuration = timedelta(days=7)
+    """How long the ledger keeps it."""

@@ -3,14 +3,14 @@
 A record has an id and a list of blocks. The store knows no wire format: a dialect writes the blocks and reads them. The
 tenant is a part of every key, so no tenant reads or changes a record of another one.
 
-A dialect does no IO. It describes its work as a generator of steps (`Read`, `Write`, `Append`, `Delete`). The exchange
-performs each step in the store and sends the result back into the generator.
+A dialect does no IO. It describes its work as a generator of steps (`Read`, `Write`, `Append`, `ReplaceBlock`,
+`Delete`). The exchange performs each step in the store and sends the result back into the generator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import structlog
 
@@ -58,29 +58,44 @@ class Append:
 
 
 @frozen_dataclass
+class ReplaceBlock:
+    """Replaces one block of a record. The result is whether the record has the block `before` in this place."""
+
+    id: str
+    at: int
+    """The position of the block in its record."""
+    before: bytes
+    block: bytes
+
+
+@frozen_dataclass
 class Delete:
     """The result is whether the record existed."""
 
     id: str
 
 
-StoreStep: TypeAlias = Read | Write | Append | Delete
+StoreStep: TypeAlias = Read | Write | Append | ReplaceBlock | Delete
 StoreSteps: TypeAlias = Generator[StoreStep, Any, T]
 """A generator that yields steps, gets their results, and returns a T."""
 
 
 class ConversationStore(Protocol):
-    """Each method raises PolicyUnavailable if the store cannot be used, and `write` and `append` raise TooLarge for a
-    record that exceeds the bound of its tenant alone."""
+    """Each method raises PolicyUnavailable if the store cannot be used. `write`, `append` and `replace` raise TooLarge
+    for a record that exceeds the bound of its tenant alone."""
 
-    down: str | None
-    """Why the last operation failed. None: it did not."""
+    @property
+    def down(self) -> str | None:
+        """Why the last operation failed. None: it did not."""
+        ...
 
     async def read(self, tenant: str, ids: Sequence[str]) -> list[Blocks | None]: ...
 
     async def write(self, tenant: str, id: str, block: bytes) -> None: ...
 
     async def append(self, tenant: str, id: str, block: bytes) -> bool: ...
+
+    async def replace(self, tenant: str, id: str, at: int, before: bytes, block: bytes) -> bool: ...
 
     async def delete(self, tenant: str, id: str) -> bool: ...
 
@@ -89,6 +104,34 @@ class ConversationStore(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+Operation: TypeAlias = Literal["read", "write", "append", "replace", "delete"]
+Result: TypeAlias = Literal["done", "missed", "too_large", "error"]
+Removal: TypeAlias = Literal["expired", "room"]
+"""Why the store itself removed a record: it was not used for its time, or another one needed its room."""
+
+
+RemovalListener: TypeAlias = Callable[[Removal, int], None]
+"""Called when the store itself removes records, with their number."""
+
+
+def ignore_removal(why: Removal, records: int) -> None:
+    """A `RemovalListener` that does nothing."""
+
+
+class StoreListener(Protocol):
+    """Counts what the store does."""
+
+    def performed(self, operation: Operation, result: Result, records: int, size: int) -> None:
+        """`records`: how many had this result. `size`: the bytes of the blocks that were read or written."""
+        ...
+
+    def removed(self, why: Removal, records: int) -> None: ...
+
+    def not_stored(self, error: EdgeError) -> None:
+        """A reply could not be stored."""
+        ...
 
 
 def log_not_stored(tenant: str, error: EdgeError) -> None:
@@ -113,5 +156,7 @@ async def perform(store: ConversationStore, tenant: str, steps: StoreSteps[T]) -
                 result = None
             case Append():
                 result = await store.append(tenant, step.id, step.block)
+            case ReplaceBlock():
+                result = await store.replace(tenant, step.id, step.at, step.before, step.block)
             case Delete():
                 result = await store.delete(tenant, step.id)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import EdgeError, TooLarge
-from .base import Blocks, Bounds, log_not_stored
+from .base import Blocks, Bounds, RemovalListener, ignore_removal, log_not_stored
 
 # Bytes that a record and each of its blocks take besides their content: measured with sys.getsizeof.
 _OVERHEAD = 400
@@ -33,8 +33,15 @@ class MemoryConversations:
 
     down: str | None = None
 
-    def __init__(self, bounds: Bounds, total: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        bounds: Bounds,
+        total: int,
+        clock: Callable[[], float],
+        removed: RemovalListener = ignore_removal,
+    ) -> None:
         self._bounds = bounds
+        self._removed = removed
         self._total = total
         self._clock = clock
         self._tenants: dict[str, _TenantRecords] = {}
@@ -42,6 +49,10 @@ class MemoryConversations:
         """The records of all tenants, the least recently used first."""
         self.size = 0
         """Bytes of all records."""
+
+    @property
+    def records(self) -> int:
+        return len(self._used)
 
     async def read(self, tenant: str, ids: Sequence[str]) -> list[Blocks | None]:
         found = [self._touched(tenant, id) for id in ids]
@@ -60,6 +71,19 @@ class MemoryConversations:
             return False
         self._check_size(record.size + len(block))
         self._add(tenant, id, block)
+        return True
+
+    async def replace(self, tenant: str, id: str, at: int, before: bytes, block: bytes) -> bool:
+        record = self._touched(tenant, id)
+        if record is None or at >= len(record.blocks) or record.blocks[at] != before:
+            return False
+        growth = len(block) - len(before)
+        self._check_size(record.size + growth - _OVERHEAD)
+        record.blocks[at] = block
+        record.size += growth
+        self._tenants[tenant].size += growth
+        self.size += growth
+        self._make_room(tenant)
         return True
 
     async def delete(self, tenant: str, id: str) -> bool:
@@ -87,6 +111,7 @@ class MemoryConversations:
             return None
         if self._clock() >= record.expires:
             self._remove(tenant, id)
+            self._removed("expired", 1)
             return None
         record.expires = self._clock() + self._bounds.ttl
         of_tenant.records.move_to_end(id)
@@ -104,10 +129,19 @@ class MemoryConversations:
         self.size += size
         self._used[tenant, id] = None
         self._used.move_to_end((tenant, id))
+        self._make_room(tenant)
+
+    def _make_room(self, tenant: str) -> None:
+        of_tenant = self._tenants[tenant]
         while len(of_tenant.records) > self._bounds.entries or of_tenant.size > self._bounds.size:
-            self._remove(tenant, next(iter(of_tenant.records)))
+            self._remove_for_room(tenant, next(iter(of_tenant.records)))
         while self.size > self._total:
-            self._remove(*next(iter(self._used)))
+            self._remove_for_room(*next(iter(self._used)))
+
+    def _remove_for_room(self, tenant: str, id: str) -> None:
+        record = self._tenants[tenant].records[id]
+        self._removed("expired" if self._clock() >= record.expires else "room", 1)
+        self._remove(tenant, id)
 
     def _remove(self, tenant: str, id: str) -> None:
         of_tenant = self._tenants.get(tenant)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
@@ -114,6 +114,10 @@ class Dialect(Protocol):
     routes: tuple[Route, ...]
     stream_type: str
     """The content type of a streamed reply."""
+    cites: bool
+    """Whether a reply of this format has a place for the sources on the web that another format's reply cites."""
+    signs_thinking: bool
+    """Whether replies of this format have signed thinking, which its provider refuses if it was changed."""
     client_headers: tuple[str, ...]
     """Request headers that only clients of this dialect send, in lower case. They determine the dialect of an error if
     the path belongs to several dialects or to none."""
@@ -178,10 +182,29 @@ class Dialect(Protocol):
         ...
 
 
+@frozen_dataclass
+class CompleteReply:
+    """A complete reply, as the caller gets it."""
+
+    body: bytes
+    stream: bytes = b""
+    """If it is a stream: the order of its events, in a form of the dialect."""
+
+
+@frozen_dataclass
+class StoredAnswer:
+    """The answer to a request for a stored object."""
+
+    body: bytes = b""
+    content_type: str = "application/json"
+    write: Callable[[], bytes] | None = None
+    """Makes the body, if that may take long."""
+
+
 class ReplyListener(Protocol):
     """Finds a complete reply in the bytes that go to the caller."""
 
-    def feed(self, data: bytes) -> bytes | None:
+    def feed(self, data: bytes) -> CompleteReply | None:
         """The reply, as soon as it is complete."""
         ...
 
@@ -191,6 +214,16 @@ class HasVariants(Protocol):
     """A dialect whose host has another dialect at paths of its own, with this one's framing and errors."""
 
     variants: tuple[Dialect, ...]
+
+
+@runtime_checkable
+class RaisesLimit(Protocol):
+    """A dialect whose requests can have a higher output limit than the translated chat."""
+
+    def added_output(self, chat: Chat, model: str) -> int:
+        """The most tokens by which the request exceeds the chat's limit. `model`: as in `write_chat`, with the name
+        that the host's profile knows it by."""
+        ...
 
 
 @runtime_checkable
@@ -212,12 +245,14 @@ class StatefulDialect(Protocol):
 
     def reply_listener(self, call: Call) -> ReplyListener: ...
 
-    def store_reply(self, call: Call, reply: bytes) -> StoreSteps[None]:
+    def store_reply(self, call: Call, reply: CompleteReply) -> StoreSteps[None]:
         """Stores a reply that a listener has found, if it is one that callers may refer to."""
         ...
 
-    def serve_stored(self, method: str, path: str, query: str, body: bytes, seed: str, now: int) -> StoreSteps[bytes]:
-        """The JSON answer to a request of a path of `stored_routes`. `now`: Unix time. Raises CallerError."""
+    def serve_stored(
+        self, method: str, path: str, query: str, body: bytes, seed: str, now: int
+    ) -> StoreSteps[StoredAnswer]:
+        """The answer to a request of a path of `stored_routes`. `now`: Unix time. Raises CallerError."""
         ...
 
 

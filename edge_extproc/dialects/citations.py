@@ -25,9 +25,17 @@ def citations_in(extras: Extras) -> tuple[Citation, ...]:
     return tuple(found.values())
 
 
+_OF_TEXTS = ("citations", "annotations", "citationsContent")  # Anthropic, OpenAI, Bedrock
+
+
+def without_citations(extras: Extras) -> tuple[dict[str, Json], dict[str, Json]]:
+    """The extras of a text without its citations, and those alone."""
+    cited = {name: extras[name] for name in _OF_TEXTS if isinstance(extras.get(name), list)}
+    return {name: value for name, value in extras.items() if name not in cited}, cited
+
+
 def _values(extras: Extras) -> Iterator[Mapping[str, Json]]:
-    for name in ("citations", "annotations"):  # Anthropic, OpenAI
-        listed = extras.get(name)
+    for listed in map(extras.get, _OF_TEXTS):
         yield from (each for each in listed if isinstance(each, dict)) if isinstance(listed, list) else ()
     chunks = object_in(extras, "groundingMetadata").get("groundingChunks")  # Gemini
     for each in chunks if isinstance(chunks, list) else ():
@@ -36,9 +44,10 @@ def _values(extras: Extras) -> Iterator[Mapping[str, Json]]:
 
 
 def _citation(value: Mapping[str, Json]) -> Citation | None:
-    inner = object_in(value, "url_citation") or value  # OpenAI's chat format has one level more
+    # OpenAI's chat format has one level more, and Bedrock two.
+    inner = object_in(value, "url_citation") or object_in(object_in(value, "location"), "web") or value
     url = text_of(inner.get("url")) or text_of(inner.get("uri"))
-    return Citation(url, text_of(inner.get("title")) or "") if url else None
+    return Citation(url, text_of(inner.get("title")) or text_of(value.get("title")) or "") if url else None
 
 
 def annotation(citation: Citation, start: int, end: int) -> dict[str, Json]:

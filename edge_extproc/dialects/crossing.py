@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from ..errors import Unsupported
 from ..model.call import Chat, FunctionTool, HostedTool, ReplacedTool, Tool
-from ..model.content import Extras, Message, Opaque, Part, Text, ToolCall, ToolResult, has_part
+from ..model.content import Extras, Message, Opaque, Part, Text, ToolCall, ToolResult, is_among, kinds_of
 from .dropping import messages_of, parts_of, tools_of
 from .history import UniqueIds
 from .tool_names import with_legal_names
@@ -24,6 +24,7 @@ WHOLE_ITEM: Extras = MappingProxyType({"item": None})
 READ_ITEM: Extras = MappingProxyType({"item": None, "read": None})
 """An item whose content is in another place of the chat."""
 _FORCED = frozenset({"required", "tool"})
+NO_RESULT = "No result of this call was given."
 _RESULT = "The result of an earlier tool call, which is not shown:"
 
 
@@ -58,16 +59,17 @@ def _no_tool(tool: HostedTool) -> bool:
 
 def portable(chat: Chat, title: str, has_tool: Callable[[HostedTool], bool] = _no_tool) -> Chat:
     """The chat as a format named `title` can take it. `has_tool`: whether the provider has an equivalent of a tool that
-    the caller's own provider would execute. `lost` collects the names of what is missing. Raises Unsupported if the
+    the caller's own provider would execute. `omitted` collects the names of what is missing. Raises Unsupported if the
     caller requires a missing tool."""
-    has_calls = has_part(chat.messages, ToolCall)
-    chat = with_legal_names(_with_unique_ids(chat) if has_calls else chat, has_calls=has_calls)
-    lost = set(chat.lost)
-    tools = _tools(chat, title, lost, has_tool)
-    messages = _messages(chat, lost) if has_part(chat.messages, Opaque) else chat.messages
-    if not lost and len(tools) == len(chat.tools) and all(a is b for a, b in zip(tools, chat.tools, strict=True)):
+    kinds = kinds_of(chat.messages)
+    has_calls = is_among(ToolCall, kinds)
+    chat = with_legal_names(_with_results(_with_unique_ids(chat)) if has_calls else chat, has_calls=has_calls)
+    omitted = set(chat.lost)
+    tools = _tools(chat, title, omitted, has_tool)
+    messages = _messages(chat, omitted) if is_among(Opaque, kinds) else chat.messages
+    if not omitted and len(tools) == len(chat.tools) and all(a is b for a, b in zip(tools, chat.tools, strict=True)):
         return chat
-    return replace(chat, tools=tools, messages=messages, lost=tuple(sorted(lost)))
+    return replace(chat, tools=tools, messages=messages, lost=tuple(sorted(omitted)))
 
 
 def _with_unique_ids(chat: Chat) -> Chat:
@@ -89,7 +91,76 @@ def _with_unique_ids(chat: Chat) -> Chat:
     return replace(chat, messages=tuple(messages))
 
 
-def _tools(chat: Chat, title: str, lost: set[str], has_tool: Callable[[HostedTool], bool]) -> tuple[Tool, ...]:
+def _with_results(chat: Chat) -> Chat:
+    """The chat with one result for each call, directly after the message of the call. Every other provider refuses a
+    call without a result. A user can interrupt an agent before its tools have ended, and many hosts of OpenAI's format
+    accept a history without results, or with a result in a later turn."""
+    if _results_follow_calls(chat.messages):
+        return chat
+    callers = {
+        part.id: number
+        for number, message in enumerate(chat.messages)
+        for part in message.parts
+        if isinstance(part, ToolCall) and part.id
+    }
+    given: set[str] = set()
+    added: dict[int, list[Part]] = {}
+    """The results that are moved or made, by the number of the message with their calls."""
+    ends: dict[int, int] = {}
+    """The number of the last message of results alone that directly follows the message with their calls."""
+    remaining: list[Message | None] = []
+    latest: int | None = None
+    """The number of the message whose calls the current message can answer."""
+    for number, (path, message) in enumerate(messages_of(chat)):
+        is_mixed = False
+        if message.role == "assistant":
+            latest = number
+        elif not any(isinstance(part, ToolResult) for part in message.parts):
+            latest = None
+        elif latest is not None:
+            is_mixed = not all(isinstance(part, ToolResult) for part in message.parts)
+            ends[latest] = ends.get(latest, latest) if is_mixed else number
+        parts: list[Part] = []
+        for where, part in parts_of(message.parts, path):
+            # What remains keeps its path, also if it was known only by its place.
+            part = replace(part, path=where)
+            caller = callers.get(part.call_id) if isinstance(part, ToolResult) else None
+            if not isinstance(part, ToolResult) or caller is None or caller > number or part.call_id in given:
+                parts.append(part)
+                continue
+            given.add(part.call_id)
+            (parts if caller == latest else added.setdefault(caller, [])).append(part)
+        is_emptied = message.parts and not parts
+        remaining.append(None if is_emptied else replace(message, path=path, parts=tuple(parts)))
+        latest = None if is_mixed else latest
+    for id, caller in callers.items():
+        if id not in given and caller < len(remaining) - 1:
+            added.setdefault(caller, []).append(ToolResult(id, (Text(NO_RESULT),)))
+    added_after = {ends.get(caller, caller): results for caller, results in added.items()}
+    messages: list[Message] = []
+    for number, each in enumerate(remaining):
+        messages += [each] if each is not None else []
+        if number in added_after:
+            messages.append(Message("tool", tuple(added_after[number])))
+    return replace(chat, messages=tuple(messages))
+
+
+def _results_follow_calls(messages: tuple[Message, ...]) -> bool:
+    """Whether each call has its result in the messages directly after it. A call in the last message needs none."""
+    waiting: set[str] = set()
+    for message in messages:
+        if message.role == "assistant":
+            if waiting:
+                return False
+            waiting = {part.id for part in message.parts if isinstance(part, ToolCall) and part.id}
+        elif waiting:
+            waiting -= {part.call_id for part in message.parts if isinstance(part, ToolResult)}
+            if waiting and not all(isinstance(part, ToolResult) for part in message.parts):
+                return False
+    return not waiting or messages[-1].role == "assistant"
+
+
+def _tools(chat: Chat, title: str, omitted: set[str], has_tool: Callable[[HostedTool], bool]) -> tuple[Tool, ...]:
     offered: list[Tool] = []
     hosted: list[str] = []
     """The kinds of the tools of the provider. None of them can be forced elsewhere."""
@@ -97,14 +168,14 @@ def _tools(chat: Chat, title: str, lost: set[str], has_tool: Callable[[HostedToo
         match tool:
             case ReplacedTool() if tool.functions:
                 offered += tool.functions
-                lost.update(tool.lost)
+                omitted.update(tool.lost)
             case HostedTool() if has_tool(tool):
                 hosted.append(tool.kind)
                 offered.append(tool)
-                lost.update(tool.lost)
+                omitted.update(tool.lost)
             case Opaque():
                 hosted.append(tool.kind)
-                lost.add(path)
+                omitted.add(path)
             case FunctionTool():
                 offered.append(tool)
     choice = chat.tool_choice
@@ -116,7 +187,7 @@ def _tools(chat: Chat, title: str, lost: set[str], has_tool: Callable[[HostedToo
     return tuple(offered)
 
 
-def _messages(chat: Chat, lost: set[str]) -> tuple[Message, ...]:
+def _messages(chat: Chat, omitted: set[str]) -> tuple[Message, ...]:
     messages: list[Message] = []
     called: set[str] = set()
     has_gap = False
@@ -126,7 +197,7 @@ def _messages(chat: Chat, lost: set[str]) -> tuple[Message, ...]:
         if unreadable:
             has_gap = True
             if message.extras != READ_ITEM:
-                lost.update(unreadable)
+                omitted.update(unreadable)
             if not parts:
                 continue
             message = replace(message, parts=parts)

@@ -81,7 +81,7 @@ class CustomInputReader:
 
     def __init__(self) -> None:
         self._state: Literal["before", "within", "after", "odd"] = "before"
-        self._held = ""
+        self._buffered = ""
         self._high = ""
         """The first half of a surrogate pair."""
 
@@ -90,32 +90,32 @@ class CustomInputReader:
             case "after":
                 return ""
             case "within":
-                return self._within(self._held + piece)
+                return self._within(self._buffered + piece)
             case "odd":
-                self._held += piece
+                self._buffered += piece
                 return ""
-        text = self._held + piece
+        text = self._buffered + piece
         begun = _BEGINNING.match(text)
         if begun is not None:
             self._state = "within"
             return self._within(text[begun.end() :])
-        self._held = text
+        self._buffered = text
         if _PREFIXES.fullmatch(text) is None:
             self._state = "odd"
         return ""
 
     def close(self) -> str:
-        state, held = self._state, self._held
-        self._state, self._held = "after", ""
+        state, buffered = self._state, self._buffered
+        self._state, self._buffered = "after", ""
         if state == "within":  # the reply was cut off
             return self._unpaired()
-        return _meant(held) if state in ("before", "odd") else ""
+        return _plain_input(buffered) if state in ("before", "odd") else ""
 
     def _within(self, text: str) -> str:
         """The text up to the end of the string, or to an incomplete escape."""
         out: list[str] = []
         at = 0
-        self._held = ""
+        self._buffered = ""
         while at < len(text):
             plain = _PLAIN.match(text, at)
             if plain is not None:
@@ -128,7 +128,7 @@ class CustomInputReader:
             else:
                 length = self._escape(text, at, out)
                 if not length:
-                    self._held = text[at:]
+                    self._buffered = text[at:]
                     break
                 at += length
         return "".join(out)
@@ -160,11 +160,11 @@ class CustomInputReader:
         return 6
 
     def _unpaired(self) -> str:
-        lost, self._high = self._high, ""
-        return _UNPAIRED if lost else ""
+        unpaired, self._high = self._high, ""
+        return _UNPAIRED if unpaired else ""
 
 
-def _meant(text: str) -> str:
+def _plain_input(text: str) -> str:
     """The input in arguments that do not match the schema: the member `input`, the only text in the object, a bare JSON
     string, or otherwise the arguments as they are."""
     try:

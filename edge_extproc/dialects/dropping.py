@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from ..codecs.json_values import JsonObject
+from ..codecs.json_values import JsonObject, object_in
 from ..errors import Unsupported
 from ..model.call import Chat, Reasoning, Tool
-from ..model.content import Audio, CacheMark, Document, Extras, Image, Inline, Message, Opaque, Part
+from ..model.content import Audio, CacheMark, Document, Extras, Image, Inline, Message, Opaque, Part, Text
 from ..model.reply import Reply
 from .base import Dialect
+from .citations import citations_in
 from .scalars import Scalars
 
 
@@ -73,9 +74,9 @@ class DropList:
     def _member(self, path: str, name: str) -> str:
         return f"{path}.{self.spelling.member(name)}"
 
-    def _reasoning_path(self, wanted: Reasoning) -> str:
+    def _reasoning_path(self, reasoning: Reasoning) -> str:
         """The caller's path of the thinking setting: the switch or, without one, the effort."""
-        is_effort = wanted.effort and wanted.mode is None
+        is_effort = reasoning.effort and reasoning.mode is None
         return self.spelling.field("reasoning.effort" if is_effort else "reasoning")
 
     def _refuse_essential(self, chat: Chat, title: str, mapped: Collection[str] = ()) -> None:
@@ -110,7 +111,21 @@ def lost_in(reply: Reply, target: Dialect) -> tuple[str, ...]:
     if reply.dialect == target.name:
         return ()
     parts = [part for choice in reply.choices for part in choice.parts]
-    return tuple(sorted({f"reply.{kind_of_part(part)}" for part in parts if not target.can_contain(part)}))
+    lost = {f"reply.{kind_of_part(part)}" for part in parts if not target.can_contain(part)}
+    for choice in reply.choices:
+        for extras in (choice.extras, *(part.extras for part in choice.parts if isinstance(part, Text))):
+            lost |= lost_notes(extras, cites=target.cites)
+    return tuple(sorted(lost))
+
+
+def lost_notes(extras: Extras, *, cites: bool) -> set[str]:
+    """The names of what the extras of a text or of a choice lose in another format. `cites`: it has sources. The sound
+    of a chat is a field of its message, and so are sources that belong to no text of it."""
+    if not extras:
+        return set()
+    message = object_in(extras, "message")
+    lost = {"reply.citations"} if citations_in(message) or (not cites and citations_in(extras)) else set()
+    return lost | {"reply.audio"} if message.get("audio") else lost
 
 
 def kind_of_part(part: Part) -> str:
@@ -120,6 +135,6 @@ def kind_of_part(part: Part) -> str:
 def omission(part: Image | Audio, title: str) -> str:
     """The text that replaces a part without a place in this format. A stream has no other place for this information,
     and a reply with only such parts would look empty."""
-    what = "an image" if isinstance(part, Image) else "audio"
+    media = "an image" if isinstance(part, Image) else "audio"
     kind = f" ({part.source.media_type})" if isinstance(part.source, Inline) else ""
-    return f"[The model made {what}{kind}, which a reply of {title} cannot hold. It was left out.]"
+    return f"[The model made {media}{kind}, which a reply of {title} cannot hold. It was left out.]"

@@ -22,7 +22,8 @@ _rows = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def edited(messages: bytes, edits: Mapping[Place, json_splice.Change], content: str = "content") -> bytes:
-    """The messages with changed blocks. None removes a block. A message without remaining blocks is removed too."""
+    """The messages with changed blocks. None removes a block; a text at the place after the last one adds a block. A
+    message without remaining blocks is removed too."""
     touched = {i for i, _ in edits}
     edited_rows: list[bytes] = []
     for i, message in enumerate(_rows.decode(messages)):
@@ -30,12 +31,16 @@ def edited(messages: bytes, edits: Mapping[Place, json_splice.Change], content: 
             edited_rows.append(bytes(message))
             continue
         blocks: list[bytes] = []
-        for j, block in enumerate(_rows.decode(_members.decode(message)[content])):
+        value = _members.decode(message).get(content, b"")
+        rows = _rows.decode(value) if bytes(value).startswith(b"[") else []
+        for j, block in enumerate(rows):
             change = edits.get((i, j), {})
             if isinstance(change, Mapping):
                 blocks.append(json_splice.splice(bytes(block), change) if change else bytes(block))
             elif change is not None:
                 blocks.append(change)
+        if isinstance(added := edits.get((i, len(rows))), bytes):
+            blocks.append(added)
         if blocks:
             edited_rows.append(json_splice.splice(bytes(message), {content: array(blocks)}))
     return array(edited_rows)
@@ -61,24 +66,24 @@ class UniqueIds:
         self._within_turn = within_turn
         self._count: dict[str, int] = {}
         self._last: dict[str, str] = {}
-        self._waiting: dict[str, tuple[int, list[str]]] = {}
+        self._open_calls: dict[str, tuple[int, list[str]]] = {}
         """By id: the turn of the last call, and the new ids of that turn's calls without a result."""
 
     def of_call(self, id: str, turn: int) -> str:
-        waiting = self._waiting.get(id)
-        is_same_turn = waiting is not None and waiting[0] == turn
+        open_call = self._open_calls.get(id)
+        is_same_turn = open_call is not None and open_call[0] == turn
         before = self._count.get(id, 0) if is_same_turn or not self._within_turn else 0
         count = self._count[id] = before + 1
         unique = self._last[id] = id if count == 1 else numbered_id(id, count)
-        if waiting is not None and is_same_turn:
-            waiting[1].append(unique)
+        if open_call is not None and is_same_turn:
+            open_call[1].append(unique)
         else:
-            self._waiting[id] = (turn, [unique])
+            self._open_calls[id] = (turn, [unique])
         return unique
 
     def of_result(self, id: str) -> str:
-        waiting = self._waiting.get(id)
-        return waiting[1].pop(0) if waiting is not None and waiting[1] else self._last.get(id, id)
+        open_call = self._open_calls.get(id)
+        return open_call[1].pop(0) if open_call is not None and open_call[1] else self._last.get(id, id)
 
 
 def array(values: Sequence[bytes]) -> bytes:

@@ -30,7 +30,7 @@ def _location(value: Json) -> Mapping[str, Json] | None:
     return MappingProxyType(known) if known else None
 
 
-def _lost(value: JsonObject, known: frozenset[str], path: str) -> tuple[str, ...]:
+def _omitted(value: JsonObject, known: frozenset[str], path: str) -> tuple[str, ...]:
     return tuple(f"{path}.{key}" for key in sorted(value.keys() - known) if value[key] is not None)
 
 
@@ -53,7 +53,7 @@ def of_responses(tool: Opaque) -> Opaque:
                 "web_search",
                 _texts(filters.get("allowed_domains")),
                 location=_location(value.get("user_location")),
-                lost=_lost(value, _SEARCH, tool.path),
+                lost=_omitted(value, _SEARCH, tool.path),
             )
     if tool.kind == "code_interpreter" and value.get("container") == {"type": "auto"}:
         return HostedTool(tool.dialect, tool.kind, tool.value, tool.path, "code_execution")
@@ -109,7 +109,7 @@ def of_messages(tool: Opaque) -> Opaque:
         _texts(value.get("blocked_domains")),
         _location(value.get("user_location")),
         uses if isinstance(uses, int) and not isinstance(uses, bool) else None,
-        _lost(value, _SERVER_TOOL, tool.path),
+        _omitted(value, _SERVER_TOOL, tool.path),
     )
 
 

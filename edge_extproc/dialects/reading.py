@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 from ..codecs.json_values import as_object, as_text, maybe_bool, maybe_int, read_body, rest_of
 from ..errors import BadRequest
-from ..model.content import NO_EXTRAS, Json, Message, Part, Role
+from ..model.content import NO_EXTRAS, Json, Message, Part, Role, Text
+from .places import places
 
 
 def why_no_call(raw: bytes, *counts: str, otherwise: str = "the body cannot be read") -> BadRequest:
@@ -49,19 +50,37 @@ def model_in_path(escaped: str, longest: int) -> str:
 
 _ROLES: Mapping[str, Role] = MappingProxyType({"user": "user", "assistant": "assistant", "system": "system"})
 _MESSAGE = frozenset({"role", "content"})
+_PLAIN_ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant"}
 
 
-def read_messages(values: list[Json], read_content: Callable[[Json, str], tuple[Part, ...]]) -> list[Message]:
-    """The messages of Anthropic's Messages or Bedrock's Converse. Raises BadRequest."""
+def read_messages(
+    values: list[Json], read_content: Callable[[Json, str], tuple[Part, ...]], kind: str | None
+) -> list[Message]:
+    """The messages of Anthropic's Messages or Bedrock's Converse. `kind`: the type of a block with text; None: the
+    blocks of the format have no type. Raises BadRequest."""
     messages: list[Message] = []
-    for number, value in enumerate(values):
-        path = f"messages[{number}]"
-        if isinstance(value, dict) and len(value) == 2 and "content" in value:
-            match value.get("role"):
-                case "user" | "assistant" as role:  # most of a long history
-                    parts = read_content(value["content"], f"{path}.content")
-                    messages.append(Message(role, parts, None, NO_EXTRAS, path))
-                    continue
+    members = 1 if kind is None else 2
+    for value, (path, where) in zip(values, places("messages", "content[0]", len(values)), strict=False):
+        if (
+            isinstance(value, dict)
+            and len(value) == 2
+            and "content" in value
+            and isinstance(name := value.get("role"), str)
+            and (role := _PLAIN_ROLES.get(name)) is not None
+        ):  # most of a long history
+            content = value["content"]
+            block = content[0] if isinstance(content, list) and len(content) == 1 else None
+            if (
+                isinstance(block, dict)
+                and len(block) == members
+                and isinstance(text := block.get("text"), str)
+                and block.get("type") == kind
+            ):
+                parts: tuple[Part, ...] = (Text(text, None, NO_EXTRAS, where),)
+            else:
+                parts = read_content(content, f"{path}.content")
+            messages.append(Message(role, parts, None, NO_EXTRAS, path))
+            continue
         messages.append(_read_message(value, path, read_content))
     return messages
 

@@ -32,6 +32,6 @@ def is_strict(schema: Json) -> bool:
         listed_schemas = schema.get(key)
         inner += listed_schemas if isinstance(listed_schemas, list) else []
     for key in _NAMED_SUBSCHEMAS:
-        named = schema.get(key)
-        inner += named.values() if isinstance(named, dict) else []
+        subschemas = schema.get(key)
+        inner += subschemas.values() if isinstance(subschemas, dict) else []
     return all(map(is_strict, inner))

@@ -43,8 +43,8 @@ def has_odd_name(call: Call) -> bool:
 
 def own_names(chat: Chat) -> Mapping[str, str]:
     """The caller's name of each tool whose name is another one in a translated request, by that name."""
-    named = [tool.name for tool in chat.tools if isinstance(tool, FunctionTool)]
-    return {legal: name for name in named if (legal := legal_name(name)) != name}
+    names = [tool.name for tool in chat.tools if isinstance(tool, FunctionTool)]
+    return {legal: name for name in names if (legal := legal_name(name)) != name}
 
 
 def with_legal_names(chat: Chat, *, has_calls: bool = True) -> Chat:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar, assert_never
 
-from ..codecs.json_values import UNREADABLE, JsonObject, as_object, decode
+import msgspec
+
+from ..codecs.json_values import UNREADABLE, JsonObject, as_object, decode, encode
 from ..errors import BadRequest, Unsupported
 from ..model.call import Chat, Reasoning
-from ..model.content import Json, Part, RedactedThinking, Role, Thinking, ToolCall, ToolResult, has_part, plain_text
-from ..model.reply import Finish, FinishReason
+from ..model.content import Json, Part, RedactedThinking, Role, Thinking, ToolCall, ToolResult, plain_text
+from ..model.reply import FinishReason
 from .carried import tool_id
 from .claude import BUDGETS, LEAST_BUDGET, generation_of
-from .dropping import DropList, messages_of, parts_of
+from .dropping import DropList, parts_of
 
 B = TypeVar("B")
 BlockKind: TypeAlias = Literal["text", "thinking", "call", "result", "media"]
@@ -59,11 +60,14 @@ def object_of(text: str) -> tuple[JsonObject, bool]:
     return ({RAW_ARGUMENTS: text}, False) if arguments is None else (arguments, True)
 
 
-def is_cut_call(part: Part, finish: Finish | None) -> bool:
-    """Whether a part is a call that was cut off with its reply. A complete reply of a format whose calls have an object
-    cannot hold it: clients would execute it without arguments."""
-    is_cut = finish is not None and finish.reason in CUT_OFF
-    return is_cut and isinstance(part, ToolCall) and arguments_of(part.arguments) is None
+def object_text(text: str) -> str:
+    """The same for a format whose calls have a text, at hosts that decode it. An empty text stays."""
+    if not text.strip():
+        return text
+    arguments, is_object = object_of(text)
+    if is_object and (arguments or text.lstrip().startswith("{")):
+        return text
+    return encode(arguments).decode()
 
 
 def schema_of(parameters: Json, path: str) -> JsonObject:
@@ -87,8 +91,7 @@ _GROUPS: Mapping[Role, Literal["user", "assistant"] | None] = MappingProxyType(
 """The group of a message with this role. None: it is part of the system prompt."""
 
 
-@dataclass(slots=True)
-class RoleGroup(Generic[B]):
+class RoleGroup(msgspec.Struct, Generic[B]):
     """Consecutive messages of one role, as one message."""
 
     role: Literal["user", "assistant"]
@@ -105,15 +108,16 @@ class Translation(DropList, ABC, Generic[B]):
         self.chat = chat
         self.model = model
         self.generation = generation_of(model)
-        self._has_calls = has_part(chat.messages, ToolCall)
+        self._has_calls = False
+        """Whether the conversation has calls. Known after `_conversation`."""
 
     @abstractmethod
     def _block(self, part: Part, path: str) -> B | None:
         """The block of a part. None: the part is dropped."""
 
     @abstractmethod
-    def _plain(self, text: str, path: str) -> B | None:
-        """The block of a text without a cache mark and extras. None: it is dropped."""
+    def _plain(self, text: str) -> B:
+        """The block of a text without a cache mark and extras. The text is not blank."""
 
     @abstractmethod
     def _kind(self, block: B) -> BlockKind: ...
@@ -172,7 +176,7 @@ class Translation(DropList, ABC, Generic[B]):
         if not self.generation.budgets or self._goes_on_without_thinking(groups):
             self.dropped.add(self._reasoning_path(reasoning))
             return False
-        budget = max(reasoning.budget_tokens or BUDGETS.get(effort or "medium", LEAST_BUDGET), LEAST_BUDGET)
+        budget = _budget(reasoning, effort)
         limit = limits.get(limit_name)
         if isinstance(limit, int) and limit <= budget:
             # max_tokens includes thinking. The reply keeps the size that the caller set.
@@ -221,6 +225,7 @@ class Translation(DropList, ABC, Generic[B]):
 
     def _arguments_of_call(self, part: ToolCall, path: str) -> JsonObject:
         """The arguments of a call, which must have an id. Raises BadRequest."""
+        self._has_calls = True
         if not part.id:
             where = self._member(path, "id")
             raise BadRequest(f"{where} is missing: a tool call needs an id, which its result repeats", param=where)
@@ -245,19 +250,22 @@ class Translation(DropList, ABC, Generic[B]):
         results are first in a user message."""
         system: list[B] = []
         groups: list[RoleGroup[B]] = []
-        for path, message in messages_of(self.chat):
+        plain, last_role = self._plain, None
+        for number, message in enumerate(self.chat.messages):
             if (text := plain_text(message)) is not None:
-                block = self._plain(text, message.parts[0].path or f"{path}.content[0]")
-                if block is None:
+                if not text or text.isspace():  # both formats refuse it
+                    self._drop_if(message.parts[0].path or f"{message.path or f'messages[{number}]'}.content[0]", text)
                     continue
                 role = _GROUPS[message.role]
                 if role is None:
-                    system.append(block)
-                elif groups and groups[-1].role == role:
-                    groups[-1].blocks.append(block)
+                    system.append(plain(text))
+                elif role == last_role:
+                    groups[-1].blocks.append(plain(text))
                 else:
-                    groups.append(RoleGroup(role, [block]))
+                    groups.append(RoleGroup(role, [plain(text)]))
+                    last_role = role
                 continue
+            path = message.path or f"messages[{number}]"
             self._drop_if(f"{path}.name", message.name)
             self._drop_extras(message.extras, path)
             located = [self._block(part, where) for where, part in parts_of(message.parts, path)]
@@ -276,6 +284,7 @@ class Translation(DropList, ABC, Generic[B]):
                     _append_blocks(groups, "assistant", self._first("thinking", blocks))
                 case _:
                     assert_never(message.role)
+            last_role = groups[-1].role if groups else None
         for group in groups:
             if len(group.blocks) > 1 and group.role == "user":
                 group.blocks = self._first("result", group.blocks)
@@ -310,6 +319,19 @@ def goes_on_without_thinking(groups: Sequence[tuple[str, Sequence[BlockKind]]]) 
 
 def _is_answer(group: tuple[str, Sequence[BlockKind]]) -> bool:
     return group[0] == "user" and "result" in group[1]
+
+
+def _budget(reasoning: Reasoning, effort: str | None) -> int:
+    return max(reasoning.budget_tokens or BUDGETS.get(effort or "medium", LEAST_BUDGET), LEAST_BUDGET)
+
+
+def thinking_beyond_limit(chat: Chat, model: str) -> int:
+    """The tokens by which `Translation` raises the caller's limit, so that a Claude's thinking takes nothing of it."""
+    reasoning, generation = chat.reasoning, generation_of(model)
+    if reasoning is None or reasoning.mode == "disabled" or generation.adaptive or not generation.budgets:
+        return 0
+    budget = _budget(reasoning, reasoning.effort if reasoning.effort in BUDGETS else None)
+    return budget if chat.max_output_tokens is None or chat.max_output_tokens <= budget else 0
 
 
 def is_explicit(reasoning: Reasoning) -> bool:

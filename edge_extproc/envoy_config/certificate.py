@@ -36,7 +36,7 @@ def ensure(state_dir: Path, *, names: Iterable[str] = NAMES, now: datetime | Non
     """The generated certificate for these names and addresses. It is created if it does not exist, has other names, or
     expires soon. Keys are readable for their owner only (0600)."""
     now = now or datetime.now(UTC)
-    wanted = frozenset(names)
+    names_needed = frozenset(names)
     paths = files(state_dir)
     paths.certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     ca, ca_key = _authority(paths, now)
@@ -46,12 +46,12 @@ def ensure(state_dir: Path, *, names: Iterable[str] = NAMES, now: datetime | Non
         and leaf.issuer == ca.subject
         and _signed_by(leaf, ca)
         and leaf.not_valid_after_utc - _RENEW_BEFORE > now
-        and _names_of(leaf) == wanted
+        and _names_of(leaf) == names_needed
         and _key_in(paths.private_key) is not None
     )
     if not fresh:
         key = ec.generate_private_key(ec.SECP256R1())
-        leaf = _leaf(key, ca, ca_key, sorted(wanted), now)
+        leaf = _leaf(key, ca, ca_key, sorted(names_needed), now)
         _write(paths.private_key, _pem_of_key(key))
         _write(paths.certificate, _pem(leaf) + _pem(ca))
     return paths

@@ -112,15 +112,17 @@ def agent_cluster(config: Config) -> Json:
         ),
     )
     # Otherwise there is one worker, and nothing to choose.
-    chosen = envoy_versions.can(config, "hash_policy")
-    if chosen:
+    has_hash_policy = envoy_versions.can(config, "hash_policy")
+    if has_hash_policy:
         by_header = route_v3.RouteActionHashPolicyHeader(header_name=AFFINITY)
         protocol.hash_policy = [route_v3.RouteActionHashPolicy(header=by_header)]
     rendered = {
         **fields(cluster),
         **_agent_discovery(config),
         "load_balancing_policy": _own_worker(),
-        "typed_extension_protocol_options": _protocol(protocol, **({"retry_policy": _next_worker()} if chosen else {})),
+        "typed_extension_protocol_options": _protocol(
+            protocol, **({"retry_policy": _next_worker()} if has_hash_policy else {})
+        ),
     }
     if tcp is not None and tcp.tls is not None:
         rendered["transport_socket"] = _agent_tls(tcp.tls)
@@ -201,14 +203,14 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def _agent_tls(wanted: MutualTlsConfig) -> Json:
+def _agent_tls(mutual_tls: MutualTlsConfig) -> Json:
     exact = tls.SubjectAltNameMatcher(
-        san_type=tls.SubjectAltNameMatcherSanType.DNS, matcher=matcher.StringMatcher(exact=wanted.server_name)
+        san_type=tls.SubjectAltNameMatcherSanType.DNS, matcher=matcher.StringMatcher(exact=mutual_tls.server_name)
     )
     return extension(
         "envoy.transport_sockets.tls",
         tls.UpstreamTlsContext(
-            sni=wanted.server_name,
+            sni=mutual_tls.server_name,
             common_tls_context=tls.CommonTlsContext(
                 alpn_protocols=["h2"],
                 tls_params=tls.TlsParameters(
@@ -216,11 +218,12 @@ def _agent_tls(wanted: MutualTlsConfig) -> Json:
                 ),
                 tls_certificates=[
                     tls.TlsCertificate(
-                        certificate_chain=file_source(wanted.certificate), private_key=file_source(wanted.private_key)
+                        certificate_chain=file_source(mutual_tls.certificate),
+                        private_key=file_source(mutual_tls.private_key),
                     )
                 ],
                 validation_context=tls.CertificateValidationContext(
-                    trusted_ca=file_source(wanted.ca), match_typed_subject_alt_names=[exact]
+                    trusted_ca=file_source(mutual_tls.ca), match_typed_subject_alt_names=[exact]
                 ),
             ),
         ),

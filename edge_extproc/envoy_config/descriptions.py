@@ -1,7 +1,7 @@
 """Descriptions of Envoy's messages: written like the types of envoy-data-plane, and made without importing them.
 
 `Package("envoy.config.core.v3").SocketAddress(address="::1", port_value=1)` is a description. `json_form` makes its
-fields. mypy checks every description against the types (envoy_types.py), and so does typed_messages.py.
+fields. mypy checks every description against the types (envoy_types.py), and so do the tests (typed_messages.py).
 """
 
 from __future__ import annotations

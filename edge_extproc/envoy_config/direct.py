@@ -94,11 +94,11 @@ def replies(config: Config) -> list[tuple[str, tuple[str, str, str]]]:
 def host_policy(config: Config) -> Json:
     """The CORS policy of the virtual host. The code of a page sends its key itself, so the browser's credentials are
     not needed. In `allow_headers`, * does not include Authorization."""
-    wanted = config.listen.cors
-    if wanted is None or config.envoy.istio is not None:
+    settings = config.listen.cors
+    if settings is None or config.envoy.istio is not None:
         return {}
     policy = cors.CorsPolicy(
-        allow_origin_string_match=_origins(wanted),
+        allow_origin_string_match=_origins(settings),
         allow_methods="GET, POST, PUT, PATCH, DELETE",
         allow_headers="*, authorization",
         expose_headers="*",
@@ -107,7 +107,7 @@ def host_policy(config: Config) -> Json:
     return {"typed_per_filter_config": {_CORS: typed(policy)}}
 
 
-def _origins(wanted: CorsConfig) -> list[matcher.StringMatcher]:
-    if "*" in wanted.origins:
+def _origins(cors: CorsConfig) -> list[matcher.StringMatcher]:
+    if "*" in cors.origins:
         return [matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=".*"))]
-    return [matcher.StringMatcher(exact=origin) for origin in wanted.origins]
+    return [matcher.StringMatcher(exact=origin) for origin in cors.origins]

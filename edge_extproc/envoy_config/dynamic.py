@@ -64,8 +64,8 @@ def render(config: Config, files: DiscoveryFiles) -> DynamicResources:
     ensure_certificate(config)
     # Connections keep the filters that they began with, which must also be correct for a hedge that is configured
     # later.
-    whole = bootstrap(config, passes_over=True)
-    static = whole["static_resources"]
+    bootstrap_config = bootstrap(config, passes_over=True)
+    static = bootstrap_config["static_resources"]
     names = _names(config, static["clusters"])
     clusters: dict[str, Json] = {}
     listeners: list[Json] = []
@@ -84,11 +84,11 @@ def render(config: Config, files: DiscoveryFiles) -> DynamicResources:
         "clusters": [cluster for cluster in static["clusters"] if cluster["name"] not in names],
     }
     own = {
-        **whole,
+        **bootstrap_config,
         "static_resources": others,
         "dynamic_resources": {"cds_config": _source(files.clusters), "lds_config": _source(files.listeners)},
     }
-    return DynamicResources(own, clusters, listeners, routes, whole)
+    return DynamicResources(own, clusters, listeners, routes, bootstrap_config)
 
 
 def discovered(version: str, kind: str, resources: Sequence[Json]) -> str:
@@ -133,13 +133,13 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
         elif key == _HEALTH_OF and isinstance(each, Mapping):
             renamed[key] = {names.get(name, name): percent for name, percent in each.items()}
         elif key == "clusters" and isinstance(each, list):
-            renamed[key] = [_named(_renamed(one, names), names) for one in each]
+            renamed[key] = [_renamed_value(_renamed(one, names), names) for one in each]
         else:
             renamed[key] = _renamed(each, names)
     return renamed
 
 
-def _named(one: Any, names: Mapping[str, str]) -> Any:
+def _renamed_value(one: Any, names: Mapping[str, str]) -> Any:
     if isinstance(one, str):
         return names.get(one, one)
     if isinstance(one, Mapping) and isinstance(one.get("name"), str):

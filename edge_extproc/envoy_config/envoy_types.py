@@ -2,8 +2,8 @@
 
 The type checker sees the types of envoy-data-plane, which has those of Envoy up to 1.38. A running process uses
 descriptions with the same names instead (descriptions.py), because importing the types takes longer than starting
-Envoy and a worker. `check`, `render` and the tests compare both (typed_messages.py). Newer fields are merged as plain
-fields, marked by `newer`.
+Envoy and a worker. The tests compare both (typed_messages.py). Newer fields are merged as plain fields, marked by
+`newer`.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ def _merged(base: Any, over: Any) -> Any:
         return merged(base, over)
     if isinstance(base, list) and isinstance(over, list) and over and all(_name(item) for item in [*base, *over]):
         changes = {_name(item): item for item in over}
-        kept = [_merged(item, changes.pop(_name(item))) if _name(item) in changes else item for item in base]
-        return [*kept, *changes.values()]
+        merged_items = [_merged(item, changes.pop(_name(item))) if _name(item) in changes else item for item in base]
+        return [*merged_items, *changes.values()]
     return over
 
 

@@ -46,8 +46,8 @@ from .headers import ATTEMPT_COUNT, last_headers
 
 
 def source_limit(config: Config) -> list[Json]:
-    wanted = config.envoy.source_limit
-    if wanted is None:
+    settings = config.envoy.source_limit
+    if settings is None:
         return []
     always = core.RuntimeFractionalPercent(default_value=type_v3.FractionalPercent(numerator=100))
     return [
@@ -74,11 +74,11 @@ def source_limit(config: Config) -> list[Json]:
                     ratelimit.LocalRateLimitDescriptor(
                         # Without a value, the descriptor matches each address, with a bucket for each.
                         entries=[ratelimit.RateLimitDescriptorEntry(key="masked_remote_address")],
-                        token_bucket=_bucket(wanted.bucket, wanted.requests_per_second),
+                        token_bucket=_bucket(settings.bucket, settings.requests_per_second),
                     )
                 ],
                 always_consume_default_token_bucket=False,
-                max_dynamic_descriptors=wanted.addresses,
+                max_dynamic_descriptors=settings.addresses,
                 response_headers_to_add=[core.HeaderValueOption(header=core.HeaderValue(key="retry-after", value="1"))],
             ),
         )

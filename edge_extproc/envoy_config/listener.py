@@ -94,11 +94,11 @@ def _address(listen: ListenerConfig) -> core.Address:
 
 
 def _listener_tls(config: Config) -> Json | None:
-    wanted = config.listen.tls
-    if wanted is None:
+    settings = config.listen.tls
+    if settings is None:
         return None
-    if wanted.certificate is not None and wanted.private_key is not None:
-        chain, key = wanted.certificate, wanted.private_key
+    if settings.certificate is not None and settings.private_key is not None:
+        chain, key = settings.certificate, settings.private_key
     else:
         own = certificate_files.files(config.agent.state_dir)
         chain, key = own.certificate, own.private_key
@@ -113,18 +113,18 @@ def _listener_tls(config: Config) -> Json | None:
                 tls_certificates=[
                     tls.TlsCertificate(certificate_chain=file_source(chain), private_key=file_source(key))
                 ],
-                validation_context=_client_authorities(wanted),
+                validation_context=_client_authorities(settings),
             ),
-            require_client_certificate=True if wanted.client_certificate == "required" else None,
+            require_client_certificate=True if settings.client_certificate == "required" else None,
         ),
     )
 
 
-def _client_authorities(wanted: TlsConfig) -> tls.CertificateValidationContext | None:
+def _client_authorities(settings: TlsConfig) -> tls.CertificateValidationContext | None:
     """A client certificate of any other authority ends the handshake."""
-    if wanted.client_ca is None:
+    if settings.client_ca is None:
         return None
-    return tls.CertificateValidationContext(trusted_ca=file_source(wanted.client_ca))
+    return tls.CertificateValidationContext(trusted_ca=file_source(settings.client_ca))
 
 
 def _connection_manager(config: Config, name: str, passes_over: bool) -> Json:
@@ -316,10 +316,10 @@ _LOGGED = {
 
 
 def _access_log(config: Config) -> list[Json]:
-    wanted = config.envoy.access_log
+    settings = config.envoy.access_log
     without = () if envoy_versions.can(config, "masked_address") else ("client",)
     log_format = {"json_format": {name: command for name, command in _LOGGED.items() if name not in without}}
-    match wanted:
+    match settings:
         case "off":
             return []
         case "stdout":

@@ -115,8 +115,8 @@ def _next_priority(config: Config) -> Json:
     if envoy_versions.order_of(config) != "aggregate":
         return {}
     kind = "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
-    chosen = {"@type": kind, "update_frequency": 1}
-    return {"retry_priority": {"name": "envoy.retry_priorities.previous_priorities", "typed_config": chosen}}
+    settings = {"@type": kind, "update_frequency": 1}
+    return {"retry_priority": {"name": "envoy.retry_priorities.previous_priorities", "typed_config": settings}}
 
 
 def _route_action(config: Config, retry: Json) -> Json:

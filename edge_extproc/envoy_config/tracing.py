@@ -25,37 +25,37 @@ _SPANS_TOGETHER = 512
 _LONGEST_WAIT_MS = 1_000
 
 
-def _wanted(config: Config) -> OtlpConfig | None:
-    wanted = config.telemetry.otlp
-    return wanted if wanted is not None and not wanted.headers else None
+def _settings(config: Config) -> OtlpConfig | None:
+    otlp = config.telemetry.otlp
+    return otlp if otlp is not None and not otlp.headers else None
 
 
 def tracing(config: Config) -> Json | None:
     """The tracing of the HTTP connection manager."""
-    wanted = _wanted(config)
-    if wanted is None:
+    settings = _settings(config)
+    if settings is None:
         return None
     tracer: Json = {
         "@type": f"{_TYPE}envoy.config.trace.v3.OpenTelemetryConfig",
-        "service_name": f"{wanted.service}-envoy",
+        "service_name": f"{settings.service}-envoy",
     }
-    if wanted.protocol == "grpc":
+    if settings.protocol == "grpc":
         tracer["grpc_service"] = {"envoy_grpc": {"cluster_name": CLUSTER}, "timeout": _EXPORT_TIMEOUT}
     else:
-        uri = {"uri": f"{wanted.endpoint}/v1/traces", "cluster": CLUSTER, "timeout": _EXPORT_TIMEOUT}
+        uri = {"uri": f"{settings.endpoint}/v1/traces", "cluster": CLUSTER, "timeout": _EXPORT_TIMEOUT}
         tracer["http_service"] = {"http_uri": uri}
-    if wanted.environment is not None:
+    if settings.environment is not None:
         name = "envoy.tracers.opentelemetry.resource_detectors.static_config"
         detector = {
             "@type": f"{_TYPE}envoy.extensions.tracers.opentelemetry.resource_detectors.v3"
             ".StaticConfigResourceDetectorConfig",
-            "attributes": {"deployment.environment.name": wanted.environment},
+            "attributes": {"deployment.environment.name": settings.environment},
         }
         tracer["resource_detectors"] = [{"name": name, "typed_config": detector}]
     return {
         "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": tracer},
         # The share of traces that begin here. For a caller's trace, the caller decides.
-        "random_sampling": {"value": wanted.sampling},
+        "random_sampling": {"value": settings.sampling},
         # Callers choose these values: a path can contain a name, a query a key, and an address identifies a person.
         "custom_tags": [{"tag": tag, "literal": {"value": "-"}} for tag in _CALLERS_TAGS],
         # The agent's span reports the attempts.
@@ -65,7 +65,7 @@ def tracing(config: Config) -> Json | None:
 
 def runtime(config: Config) -> Json:
     """Envoy's runtime keys for batching spans."""
-    if _wanted(config) is None:
+    if _settings(config) is None:
         return {}
     together = {"min_flush_spans": _SPANS_TOGETHER, "flush_interval_ms": _LONGEST_WAIT_MS}
     return {"tracing": {"opentelemetry": together}}
@@ -73,12 +73,12 @@ def runtime(config: Config) -> Json:
 
 def cluster(config: Config) -> Json | None:
     """The cluster of the collector."""
-    wanted = _wanted(config)
-    if wanted is None:
+    settings = _settings(config)
+    if settings is None:
         return None
-    url = urlsplit(wanted.endpoint)
+    url = urlsplit(settings.endpoint)
     tls = url.scheme == "https"
-    port = url.port or (443 if tls else 4317 if wanted.protocol == "grpc" else 4318)
+    port = url.port or (443 if tls else 4317 if settings.protocol == "grpc" else 4318)
     address = {"socket_address": {"address": url.hostname, "port_value": port}}
     result: Json = {
         "name": CLUSTER,
@@ -89,7 +89,7 @@ def cluster(config: Config) -> Json | None:
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
         },
     }
-    if wanted.protocol == "grpc":
+    if settings.protocol == "grpc":
         result["typed_extension_protocol_options"] = {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"{_TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions",

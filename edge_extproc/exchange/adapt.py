@@ -16,7 +16,7 @@ from ..dialects.base import Dialect
 from ..errors import BadRequest, Unavailable, Unsupported
 from ..model.call import Call, Chat
 from ..model.frozen_dataclass import frozen_dataclass
-from ..model.plan import Candidate, Plan
+from ..model.plan import Candidate, LeftOut, Plan
 from ..operations.base import OperationFormat
 from ..providers.base import Provider, UpstreamCall, UpstreamRequest
 from .parsed_call import ParsedCall
@@ -75,7 +75,9 @@ def adapt(
 def _why_needed(chat: Chat, call: Call) -> str:
     """Why a field is essential, and what the operator can set."""
     if chat.needed[0] not in chat.storable:
-        return "only a provider of the caller's own format can honour it"
+        return (
+            "only a provider of the caller's own format can honour it; leave it out, or send a model of such a provider"
+        )
     if call.stored is None:
         return (
             "what it names is stored at a provider of the caller's own format; for other providers, the operator of "
@@ -90,21 +92,25 @@ def first_able(parsed: ParsedCall, plan: Plan, gateway: Gateway) -> tuple[Plan, 
     refusal if no candidate remains."""
     call = parsed.call
     able: list[Candidate] = []
-    chosen: Adapted | None = None
+    left_out: list[LeftOut] = []
+    first: Adapted | None = None
     refusal: BadRequest | Unavailable | None = None
     for candidate in plan.candidates:
         try:
             own = call.format or call.dialect
-            if chosen is None or format_of(call, candidate, gateway.providers[candidate.provider]) != own:
+            if first is None or format_of(call, candidate, gateway.providers[candidate.provider]) != own:
                 adapted = adapt(parsed, candidate, gateway.dialects, gateway.providers, gateway.formats)
-                chosen = chosen or adapted
+                first = first or adapted
         except (BadRequest, Unavailable) as error:
             refusal = refusal or error
+            # The text of an error can quote the call.
+            left_out.append(LeftOut(candidate, "capability", error.param or error.code or ""))
             continue
         able.append(candidate)
-    if chosen is None:
+    if first is None:
         raise refusal or LookupError("a plan without candidates")
-    return gateway.planner.restrict(plan, tuple(able)), chosen
+    plan = gateway.planner.restrict(plan, tuple(able))
+    return (replace(plan, left_out=(*plan.left_out, *left_out)) if left_out else plan), first
 
 
 def _operation(

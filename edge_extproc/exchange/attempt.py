@@ -26,7 +26,7 @@ from .events import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from .handler import Closing, MoreTime, no_more_time
+from .handler import Closing, Interrupt, MoreTime, no_interrupt, no_more_time
 from .open import OpenExchange, OpenExchanges
 from .ports import Gateway
 from .states import ATTEMPT, StreamOrder
@@ -39,6 +39,7 @@ class AttemptExchange:
         self._gateway = gateway
         self._open_exchanges = open_exchanges
         self.more_time: MoreTime = no_more_time
+        self.interrupt: Interrupt = no_interrupt
         self._order = StreamOrder(ATTEMPT)
 
     async def handle(self, event: Event) -> Command:

@@ -15,13 +15,16 @@ from ..model.reply_summary import summary_of
 from ..model.usage import Usage
 from ..operations.metering.usage import usage_of
 from ..records.batches import OpenBatch
+from .body_reader import BodyReader
 from .commands import CONTINUE, Command
 from .events import ResponseBody
 from .ports import Gateway
-from .response_bodies import BodyReader
 
 MESSAGES = "/messages/batches"
+RESPONSES = "/responses"
+"""The path of an `OpenBatch` that is a reply in the background."""
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+_RESPONSE_ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
 # Results of Anthropic without a reply, which cost nothing.
 _WITHOUT_REPLY = frozenset({"errored", "canceled", "expired"})
 _GOOD = range(200, 300)
@@ -34,7 +37,7 @@ _MOST_MODELS = 256
 # Characters of an id or a model's name.
 _LONGEST_NAME = 512
 # Bytes. A longer line cannot be read. The results of a whole batch are bounded too, if they are compressed.
-_LONGEST_LINE, _MOST_DECODED = 32 << 20, 4 << 30
+LONGEST_LINE, MOST_DECODED = 32 << 20, 4 << 30
 
 
 class BatchUsage(NamedTuple):
@@ -79,6 +82,8 @@ def read_end(batch: OpenBatch, reply: Json) -> BatchEnd | None:
         if reply.get("processing_status") != "ended":
             return None
         return BatchEnd(None, BatchUsage({}) if _is_zero(counts.get("succeeded")) else None)
+    if batch.path == RESPONSES:
+        return _read_response(batch, reply)
     if reply.get("status") not in _ENDED:
         return None
     output, model = name_in(reply.get("output_file_id")), name_in(reply.get("model")) or ""
@@ -89,6 +94,15 @@ def read_end(batch: OpenBatch, reply: Json) -> BatchEnd | None:
     if output is None and not reply.get("output_file_id") and _is_zero(counts.get("completed")):
         return BatchEnd(None, BatchUsage({}))
     return BatchEnd(output, None)
+
+
+def _read_response(batch: OpenBatch, reply: dict[str, Json]) -> BatchEnd | None:
+    """The end of a reply in the background. None: it goes on."""
+    if reply.get("status") not in _RESPONSE_ENDED:
+        return None
+    usage, model = usage_of(reply), name_in(reply.get("model")) or ""
+    is_known = usage is not None and usage.total > 0 and _is_plausible(batch, usage)
+    return BatchEnd(None, BatchUsage({model: usage} if usage is not None and is_known else {}, unknown=not is_known))
 
 
 def name_in(value: object) -> str | None:
@@ -135,7 +149,7 @@ class ResultLines:
         for line in lines[1:]:
             self._take(bytes(self._begun))
             self._begun[:] = line
-        if len(self._begun) > _LONGEST_LINE:
+        if len(self._begun) > LONGEST_LINE:
             self.lose()
             self._begun.clear()
 
@@ -217,9 +231,10 @@ class ResultsBody(BodyReader):
 
     __slots__ = ("_inflater", "_is_damaged", "_lines", "length", "usage")
 
-    def __init__(self, lines: ResultLines, encoding: str | None) -> None:
+    def __init__(self, lines: ResultLines | None, encoding: str | None) -> None:
+        """`lines`: None if the body has no results of an open batch."""
         self._lines = lines
-        self._inflater = Inflater.of(encoding, _MOST_DECODED)
+        self._inflater = Inflater.of(encoding, MOST_DECODED)
         self._is_damaged = False
         self.length = 0
         self.usage: BatchUsage | None = None
@@ -227,15 +242,17 @@ class ResultsBody(BodyReader):
 
     def take(self, event: ResponseBody) -> Command:
         self.length += len(event.body)
+        if self._lines is None:
+            return CONTINUE
         if not self._is_damaged:
-            self._read(event.body)
+            self._read(self._lines, event.body)
         if event.end and not self._is_damaged and (self._inflater is None or self._inflater.ended):
             self.usage = self._lines.close()
         return CONTINUE
 
-    def _read(self, body: bytes) -> None:
+    def _read(self, lines: ResultLines, body: bytes) -> None:
         try:
-            self._lines.feed(self._inflater.feed(body) if self._inflater is not None else body)
+            lines.feed(self._inflater.feed(body) if self._inflater is not None else body)
         except UpstreamError:
             self._is_damaged = True
         else:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -25,11 +26,12 @@ from ..limits.frames import counts_minute
 from ..limits.spending import micro_dollars
 from ..model.call import Call
 from ..model.content import Json
-from ..model.settlement import BATCH, Booking, Settlement
+from ..model.plausible import MOST_DOLLARS
+from ..model.settlement import BACKGROUND, BATCH, Booking, Settlement
 from ..model.usage import BUCKETS, MOST_TOKENS, Usage
 from ..records.batches import MOST_MODELS, BatchCost, Batches, Charge, OpenBatch
 from .batch_lines import BatchReading
-from .batch_results import MESSAGES, BatchUsage, ResultLines, ResultsBody, name_in, read_end
+from .batch_results import MESSAGES, RESPONSES, BatchUsage, ResultLines, ResultsBody, name_in, read_end
 from .commands import Command, Continue
 from .events import ResponseBody
 from .phases import Identified
@@ -40,7 +42,9 @@ from .settling import send
 
 _GOOD = range(200, 300)
 _WHOLE = 200
+_FREE = Decimal(0)
 _BATCH = re.compile(r"((?:/messages)?/batches)/([^/]+)(?:/cancel)?")
+_RESPONSE = re.compile(r"/responses/([^/]+)(?:/cancel)?")
 _RESULTS = re.compile(r"/messages/batches/([^/]+)/results")
 _CONTENT = re.compile(r"/files/([^/]+)/content")
 
@@ -82,17 +86,21 @@ async def _step(
         return "upload" if cost is not None else None, None
     if call.method not in ("GET", "POST"):
         return None, None
-    named, content, results = _BATCH.fullmatch(path), _CONTENT.fullmatch(path), _RESULTS.fullmatch(path)
+    batch_path, content, results = _BATCH.fullmatch(path), _CONTENT.fullmatch(path), _RESULTS.fullmatch(path)
+    response = _RESPONSE.fullmatch(path)
     batch: OpenBatch | None = None
-    if named is not None:
-        batch = await batches.open(provider, named[2])
+    if response is not None:
+        batch = await batches.open(provider, response[1])
+        return ("status", batch) if batch is not None else (None, None)
+    if batch_path is not None:
+        batch = await batches.open(provider, batch_path[2])
     elif results is not None and call.method == "GET":
         batch = await batches.open(provider, results[1])
     elif content is not None and call.method == "GET":
         batch = await batches.of_output(provider, content[1])
     if batch is None:
         return None, None
-    return "status" if named is not None else "results", batch
+    return "status" if batch_path is not None else "results", batch
 
 
 def _input_file(call: Call) -> str | None:
@@ -152,12 +160,11 @@ class BatchAccess:
     def needs_whole(self, answered: Answered) -> bool:
         return self._step != "results" and media_type(answered.head.values.get("content-type", "")).endswith("json")
 
-    def results_body(self, answered: Answered) -> ResultsBody | None:
+    def result_lines(self, answered: Answered) -> ResultLines | None:
         """Reads the results of a batch. None: this response has none, or only a part of them."""
         if self._step != "results" or self._batch is None or answered.head.status != _WHOLE:
             return None
-        lines = ResultLines(self._gateway, self._batch)
-        return ResultsBody(lines, answered.head.values.get("content-encoding"))
+        return ResultLines(self._gateway, self._batch)
 
     async def respond(
         self, event: ResponseBody, command: Command, phase: ResponsePhase | None, exchange_id: str
@@ -197,7 +204,7 @@ class BatchAccess:
         charged = limiter.charge(exchange_id) if limiter is not None else ()
         charges = tuple(Charge(*each) for each in charged)
         batch = msgspec.structs.replace(self._new(id or exchange_id), charges=charges)
-        _book_charge(gateway, batch)  # first: without the record the charge stays, but a record alone would be a credit
+        book_charge(gateway, batch)  # first: without the record the charge stays, but a record alone would be a credit
         if id is not None:
             await self._batches.add(batch)
 
@@ -206,7 +213,7 @@ class BatchAccess:
         if self._step != "create" or self._is_charged or not settlement.may_have_been_used:
             return
         self._is_charged = True
-        _book_charge(self._gateway, self._new(settlement.exchange_id))
+        book_charge(self._gateway, self._new(settlement.exchange_id))
 
     def _new(self, id: str) -> OpenBatch:
         principal = self._identified.principal
@@ -222,6 +229,7 @@ class BatchAccess:
             self._gateway.clock.time(),
             self._cost,
             (),
+            self._identified.runs[:2],
         )
 
 
@@ -232,22 +240,25 @@ async def settle(gateway: Gateway, batches: Batches, batch: OpenBatch, used: Bat
         return
     priced = [(_model(batch, model), usage) for model, usage in used.by_model.items()]
     costs = [_cost(gateway, batch, models, usage) for models, usage in priced]
+    if any(cost is not None and cost.total > MOST_DOLLARS for cost in costs):  # no row of the ledger takes it
+        await batches.settle(batch)
+        return
     charged = _charged(batch)
     is_unpriced = None in costs
     if (is_unpriced and charged is not None) or not await batches.settle(batch):
         return
     if charged is not None:
-        _book(gateway, batch, "credit", 0, cost=-charged, estimated=True)
+        _record_entries(gateway, batch, "credit", 0, cost=_Cost(-charged), estimated=True)
     number = 0
     for (models, usage), cost in zip(priced, costs, strict=True):
         rows = list(_rows(usage))
         for place, part in enumerate(rows):
             # The first row has the cost of all of them.
-            row_cost = cost if not place or cost is None else Decimal(0)
-            _book(gateway, batch, "usage", number, models[0], part, row_cost, unpriced=cost is None)
+            row_cost = cost if not place or cost is None else _Cost(_FREE)
+            _record_entries(gateway, batch, "usage", number, models[0], part, row_cost, unpriced=cost is None)
             number += 1
     if gateway.limiter is not None and batch.charges:
-        micro = None if is_unpriced else micro_dollars(sum((each for each in costs if each is not None), Decimal(0)))
+        micro = None if is_unpriced else micro_dollars(sum((each.total for each in costs if each is not None), _FREE))
         tokens = sum(usage.total for _, usage in priced)
         gateway.limiter.correct(list(_corrections(batch, tokens, micro)))
 
@@ -268,18 +279,27 @@ def _model(batch: OpenBatch, named: str) -> tuple[str, ...]:
     return (named, *models) if len(models) >= MOST_MODELS else models
 
 
-def _cost(gateway: Gateway, batch: OpenBatch, models: tuple[str, ...], usage: Usage) -> Decimal | None:
-    """The highest of the models' costs."""
-    provider = gateway.providers.get(batch.provider)
+class _Cost(NamedTuple):
+    total: Decimal
+    searches: Decimal | None = None
+    """The part of it for web searches. None: there were none."""
+
+
+def _cost(gateway: Gateway, batch: OpenBatch, models: tuple[str, ...], usage: Usage) -> _Cost | None:
+    """The highest of the models' costs. A batch is not cheaper for its web searches."""
+    provider, prices = gateway.providers.get(batch.provider), gateway.prices
     if provider is None:
         return None
+    price_list, host, tokens = provider.price_list, provider.name, replace(usage, searches=0)
     costs = []
     for model in models:
-        cost = gateway.prices.cost(provider.price_list, model, usage, host=provider.name)
-        if cost is None:
+        cost = prices.cost(price_list, model, tokens, host=host, tiers=batch.tiers)
+        searched = prices.search_cost(price_list, model, usage.searches, host=host) if usage.searches else _FREE
+        if cost is None or searched is None:
             return None
-        costs.append(cost * gateway.prices.batch_factor(provider.price_list, model, host=provider.name))
-    return max(costs)
+        factor = 1 if batch.path == RESPONSES else prices.batch_factor(price_list, model, host=host)
+        costs.append(_Cost(cost * factor + searched, searched if usage.searches else None))
+    return max(costs, key=lambda cost: cost.total)
 
 
 def _charged(batch: OpenBatch) -> Decimal | None:
@@ -288,21 +308,22 @@ def _charged(batch: OpenBatch) -> Decimal | None:
     return None if micro is None else Decimal(micro) / MICRO
 
 
-def _book_charge(gateway: Gateway, batch: OpenBatch) -> None:
+def book_charge(gateway: Gateway, batch: OpenBatch) -> None:
     models = batch.cost.models if batch.cost is not None else ()
     charged = _charged(batch)
+    cost = _Cost(charged) if charged is not None else None
     model = models[0] if len(models) == 1 else ""
-    _book(gateway, batch, "charge", 0, model, cost=charged, estimated=True, unpriced=charged is None)
+    _record_entries(gateway, batch, "charge", 0, model, cost=cost, estimated=True, unpriced=cost is None)
 
 
-def _book(
+def _record_entries(
     gateway: Gateway,
     batch: OpenBatch,
     booking: Booking,
     number: int,
     model: str = "",
     usage: Usage | None = None,
-    cost: Decimal | None = None,
+    cost: _Cost | None = None,
     *,
     estimated: bool = False,
     unpriced: bool = False,
@@ -330,14 +351,17 @@ def _book(
             method="",
             path=batch.path,
             dialect=batch.dialect,
-            operation=BATCH,
+            operation=BACKGROUND if batch.path == RESPONSES else BATCH,
             model=gateway.models.label(model) if model else None,
             provider=batch.provider,
             upstream_model=model or None,
             usage=usage,
             estimated=estimated,
-            cost=cost,
+            cost=cost.total if cost is not None else None,
+            search_cost=cost.searches if cost is not None else None,
             unpriced=unpriced,
+            run=batch.runs[0] if batch.runs else None,
+            run_parent=batch.runs[1] if len(batch.runs) > 1 else None,
             booking=booking,
         ),
     )
@@ -345,12 +369,12 @@ def _book(
 
 def _rows(usage: Usage) -> Iterator[Usage]:
     """The usage in rows, each of which is plausible for one row of the ledger."""
-    left = {name: getattr(usage, name) for name in BUCKETS}
+    remaining = {name: getattr(usage, name) for name in (*BUCKETS, "searches")}
     while True:
-        part = {name: min(count, MOST_TOKENS) for name, count in left.items()}
+        part = {name: min(count, MOST_TOKENS) for name, count in remaining.items()}
         yield Usage(**part)
-        left = {name: count - part[name] for name, count in left.items()}
-        if not any(left.values()):
+        remaining = {name: count - part[name] for name, count in remaining.items()}
+        if not any(remaining.values()):
             return
 
 

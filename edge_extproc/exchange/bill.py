@@ -18,12 +18,12 @@ from ..model.plan import Candidate
 from ..model.plausible import is_plausible
 from ..model.reply import Reply
 from ..model.usage import Usage
+from .body_reader import BodyReader
 from .phases import RequestFacts
 from .ports import Gateway
 from .prompt_size import PromptEstimate, estimate_prompt, read_prompt
 from .relay import Tally
 from .response import ResponseFacts
-from .response_bodies import BodyReader
 
 _FREE = Decimal(0)
 # The tokens that a provider can add to a request's bytes (files, stored conversations, repeated searches), and the
@@ -37,24 +37,31 @@ def bill_of(gateway: Gateway, request: RequestFacts, response: ResponseFacts) ->
         # A bill with such a count would be wrong: the count is unknown, and limits keep the worst case.
         return Bill(None, True, None, response.entry is None)
     cost, unpriced = _cost(gateway, request, response, usage)
+    searched = _search_cost(gateway, response, usage) if cost is not None and usage is not None else None
     if cost is not None and usage is not None:
         hedge = _hedge_cost(gateway, request, response, usage)
         cost, estimated = cost + hedge, estimated or bool(hedge)
-    return Bill(usage, estimated, cost, unpriced)
+    return Bill(usage, estimated, cost, unpriced, searched)
+
+
+def _search_cost(gateway: Gateway, response: ResponseFacts, usage: Usage) -> Decimal | None:
+    """The part of a cost for web searches, by the price of the candidate's model. None: there were none."""
+    candidate = response.candidate
+    if not usage.searches or candidate is None or response.entry is not None:
+        return None
+    provider = gateway.providers[candidate.provider]
+    return gateway.prices.search_cost(provider.price_list, candidate.model, usage.searches, host=provider.name)
 
 
 def unseen_bill(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> Bill | None:
-    """The bill of an exchange whose reply was not seen, though a provider may have made one: the tokens of the request
-    and its bound on the reply. None if nothing was sent, or if the operation is not billed by tokens."""
+    """The bill of an exchange whose reply was not seen, though a provider may have made one, or goes on in the
+    background: the tokens of the request and its bound on the reply. None if nothing was sent, or if the operation is
+    not billed by tokens."""
     call, sent = request.call, request.sent
     if call is None or sent is None or call.operation not in _COUNTED:
         return None
     candidate = response.candidate or sent.open.plan.at(max(sent.open.journal.began, default=1))
-    prompt_size, limit = _prompt(gateway, request, call, candidate.model), call.max_output_tokens
-    output = 0
-    if call.operation != "embeddings":
-        output = (limit if limit is not None else max(gateway.bounds.usual_output, prompt_size.hidden)) * call.choices
-    usage = Usage(input=prompt_size.prompt, output=output)
+    usage = _bound(gateway, request, call, candidate.model)
     provider = gateway.providers[candidate.provider]
     tiers = _tiers(request, candidate)
     costs = [
@@ -63,6 +70,17 @@ def unseen_bill(gateway: Gateway, request: RequestFacts, response: ResponseFacts
     ]
     cost = _highest(costs)
     return Bill(usage, True, cost, cost is None)
+
+
+def _bound(gateway: Gateway, request: RequestFacts, call: Call, model: str) -> Usage:
+    """The tokens of the request, and its bound on the reply."""
+    prompt_size, limit = _prompt(gateway, request, call, model), call.max_output_tokens
+    output = 0
+    if call.operation != "embeddings":
+        # The caller's leaving ends a reply, but not one in the background.
+        usual = gateway.bounds.output_of(model) if call.background else gateway.bounds.usual_output
+        output = (limit if limit is not None else max(usual, prompt_size.hidden)) * call.choices
+    return Usage(input=prompt_size.prompt, output=output)
 
 
 _COUNTED = frozenset({"chat", "completions", "embeddings"})
@@ -75,15 +93,20 @@ def _usage(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> 
     """The usage, and whether a part of it is estimated. A broken stream reports too little or nothing, but its provider
     charges for what it read and generated."""
     body, call = response.body, request.call
+    if body.in_background:
+        return None, False
     if body.summary is not None and call is not None:
         return _completed(gateway, request, call, response, body.summary.usage, lambda: _length(body.reply))
     if body.tally is None:
         return (body.operation.usage, body.operation.estimated) if body.operation is not None else (None, False)
-    if call is None or response.candidate is None:
+    is_shown = body.operation is not None and not body.operation.billed  # it was charged before: a stored reply
+    if call is None or response.candidate is None or is_shown:
         return None, False
     tally = body.tally
     if tally.usage is not None and (tally.ended or tally.finish is not None):
         return _completed(gateway, request, call, response, tally.usage, lambda: tally.text_length)
+    if call.background and not tally.ended:
+        return None, False  # the provider completes the reply: see `unseen_bill`
     return _estimated(call, tally, _prompt(gateway, request, call, response.candidate.model)), True
 
 
@@ -156,15 +179,15 @@ def _prompt(gateway: Gateway, request: RequestFacts, call: Call, model: str) -> 
 
 
 def _estimated(call: Call, tally: Tally, prompt_size: PromptEstimate) -> Usage:
-    seen, reported = tokens_of_length(tally.text_length), _plausible(tally.usage or Usage(), call)
+    estimated, reported = tokens_of_length(tally.text_length), _plausible(tally.usage or Usage(), call)
     prompt = prompt_size.text if reported.prompt else prompt_size.prompt
-    least, whole = _LEAST_REPORTED
-    if reported.prompt * whole < prompt * least:
+    least, least_total = _LEAST_REPORTED
+    if reported.prompt * least_total < prompt * least:
         reported = replace(reported, input=reported.input + prompt - reported.prompt)
     # Choices are generated at the same time: unseen ones count as long as the others.
-    seen = max(seen, seen * call.choices // tally.choices)
-    if seen > reported.completion:
-        reported = replace(reported, output=reported.output + seen - reported.completion)
+    estimated = max(estimated, estimated * call.choices // tally.choices)
+    if estimated > reported.completion:
+        reported = replace(reported, output=reported.output + estimated - reported.completion)
     hidden = 0 if tally.ended or reported.reasoning else prompt_size.hidden * call.choices
     if call.max_output_tokens is not None:
         hidden = min(hidden, max(0, call.max_output_tokens * call.choices - reported.completion))
@@ -190,6 +213,19 @@ def _cost(
     return cost, cost is None
 
 
+def cost_by_kind(
+    gateway: Gateway, request: RequestFacts, response: ResponseFacts, usage: Usage | None
+) -> dict[str, Decimal]:
+    """The cost of the tokens by the name of their bucket, at the price of the candidate's model; empty if nothing was
+    used or the price is not known."""
+    candidate = response.candidate
+    if candidate is None or usage is None or response.entry is not None:
+        return {}
+    provider = gateway.providers[candidate.provider]
+    tiers = _tiers(request, candidate)
+    return gateway.prices.costs(provider.price_list, candidate.model, usage, host=provider.name, tiers=tiers)
+
+
 def _highest(costs: Sequence[Decimal | None]) -> Decimal | None:
     """None: one of them is not known."""
     if len(costs) == 1:
@@ -202,8 +238,10 @@ def _used_models(response: ResponseFacts, candidate: Candidate, others: tuple[st
     """The models of which one was used, if the body names further ones: the one in the reply or, if the reply names
     none of them, all."""
     body = response.body
-    named = body.summary.model if body.summary is not None else body.tally.model if body.tally is not None else None
-    return (named,) if named in (candidate.model, *others) else (candidate.model, *others)
+    reported_model = (
+        body.summary.model if body.summary is not None else body.tally.model if body.tally is not None else None
+    )
+    return (reported_model,) if reported_model in (candidate.model, *others) else (candidate.model, *others)
 
 
 def _tiers(request: RequestFacts, candidate: Candidate) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..auth.base import CallerRights
+from ..dialects.base import RaisesLimit
 from ..errors import BadRequest, Forbidden, NoSuchRoute
 from ..limits.base import ReservationRequest
 from ..model.call import Call
@@ -15,6 +16,7 @@ from ..model.principal import Principal
 from ..routing.base import RoutingRequest
 from .adapt import format_of
 from .listing import no_such_model
+from .parsed_call import ParsedCall
 from .phases import Identified, ReadCall
 from .ports import Gateway
 from .worst_case import hedged_reservation, reservation_request
@@ -62,9 +64,32 @@ def most_of(gateway: Gateway, read: ReadCall, candidates: Sequence[Candidate], *
         others = other_candidates(gateway, identified.principal, identified.rights, call, candidates)
         billable = tuple(dict.fromkeys((*billable, *others)))
     request = reservation_request(
-        call, billable, gateway.providers, gateway.prices, gateway.bounds, gateway.prompt_search, priced=priced
+        call,
+        billable,
+        gateway.providers,
+        gateway.prices,
+        gateway.bounds,
+        gateway.prompt_search,
+        priced=priced,
+        added=_added_output(gateway, read.parsed, billable),
     )
     return hedged_reservation(request, at_once) if at_once > 1 else request
+
+
+def _added_output(gateway: Gateway, parsed: ParsedCall, candidates: Sequence[Candidate]) -> int:
+    """The most output tokens that the request of a candidate has beyond the caller's limit."""
+    call, added = parsed.call, 0
+    if call.operation != "chat" or call.max_output_tokens is None:
+        return 0
+    for candidate in candidates:
+        try:
+            provider = gateway.providers[candidate.provider]
+            target = gateway.dialects[format_of(call, candidate, provider)]
+            if target.name != call.dialect and isinstance(target, RaisesLimit):
+                added = max(added, target.added_output(parsed.chat(), provider.profile.known_as(candidate.model)))
+        except BadRequest:  # this candidate cannot take the call
+            continue
+    return added
 
 
 def other_candidates(

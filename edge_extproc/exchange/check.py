@@ -132,7 +132,7 @@ class AuthzChecker:
             self._gateway.report(bug)
             fault = Fault(500, "api", "the gateway failed on this request; it was logged", "internal")
             verdict = self._denied(request, fault)
-        who = caller.principal
+        principal = caller.principal
         self._on_checked(
             AuthzDecision(
                 "allowed" if fault is None else "unavailable" if fault.status >= 500 else "denied",
@@ -141,10 +141,10 @@ class AuthzChecker:
                 fault.message if fault is not None else None,
                 started_at,
                 clock.monotonic() - began,
-                who.tenant if who is not None else None,
-                who.team if who is not None else None,
-                who.user if who is not None else None,
-                who.key_id if who is not None else None,
+                principal.tenant if principal is not None else None,
+                principal.team if principal is not None else None,
+                principal.user if principal is not None else None,
+                principal.key_id if principal is not None else None,
                 request.method,
                 request.host,
                 request.path.partition("?")[0],
@@ -176,13 +176,13 @@ class AuthzChecker:
                 limit_headers = await self._charge(rules, cost)
             elif settings.get("edge.limit") == "requests":
                 limit_headers = await self._count(rules)
-        who = dict(
+        identity = dict(
             zip(IDENTITY_HEADERS, (principal.tenant, principal.team, principal.user, principal.key_id), strict=True)
         )
-        unset = tuple(name for name, value in who.items() if not value)
-        forged = tuple(name for name in _spellings(request.headers) if name not in who)
+        unset = tuple(name for name, value in identity.items() if not value)
+        forged = tuple(name for name in _spellings(request.headers) if name not in identity)
         return CheckAllowed(
-            tuple((name, value) for name, value in who.items() if value),
+            tuple((name, value) for name, value in identity.items() if value),
             # A repeated name is removed once.
             tuple(dict.fromkeys((*(() if self._needs_credential_later(request) else credentials), *unset, *forged))),
             {
@@ -221,11 +221,11 @@ class AuthzChecker:
 
     def _operations(self, request: AuthzRequest) -> tuple[Operation, ...]:
         """The operation of the route, or all that its path can mean. Empty: the path is not one of ours."""
-        given = request.settings.get("edge.operation")
-        if given is not None:
-            if given not in _OPERATIONS:
-                raise Forbidden(f"this route has an unknown operation: {given!r}")
-            return (cast("Operation", given),)
+        operation = request.settings.get("edge.operation")
+        if operation is not None:
+            if operation not in _OPERATIONS:
+                raise Forbidden(f"this route has an unknown operation: {operation!r}")
+            return (cast("Operation", operation),)
         operations = self._route(request, request.path)
         if not operations:  # a service behind this route may read another spelling of our path as that path
             plain = plain_path(request.path)
@@ -278,14 +278,14 @@ def plain_path(path: str) -> str:
     return "/" + normpath("/".join(steps)).lstrip("/")
 
 
-def _dollars(given: str) -> Decimal:
-    if not _DOLLARS.fullmatch(given):
-        raise Forbidden(f"this route has an unknown cost: {given!r}")
-    return Decimal(given)
+def _dollars(text: str) -> Decimal:
+    if not _DOLLARS.fullmatch(text):
+        raise Forbidden(f"this route has an unknown cost: {text!r}")
+    return Decimal(text)
 
 
-def _names(given: str | None) -> frozenset[str]:
-    return frozenset(name.strip() for name in (given or "").split(",") if name.strip())
+def _names(text: str | None) -> frozenset[str]:
+    return frozenset(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _spellings(headers: Headers) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from typing import Literal, TypeAlias
 from ..model.frozen_dataclass import frozen_dataclass
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
-BodyMode: TypeAlias = Literal["none", "streamed", "buffered"]
+BodyMode: TypeAlias = Literal["none", "streamed", "buffered", "full_duplex"]
+"""`full_duplex`: streamed, and the gateway can end the response before its provider does."""
 
 
 @frozen_dataclass
@@ -82,6 +83,11 @@ class Pass:
 
     body: bytes
     end: bool
+    """The body ends here. If the upstream has not ended, Envoy resets its request."""
+    trailers: bool = False
+    """The body ends with trailers, which pass unchanged."""
+    metadata: Mapping[str, Mapping[str, object]] | None = None
+    """The same as in Continue."""
 
 
 Command: TypeAlias = Continue | Replace | ImmediateResponse | Hold | Release | Pass

@@ -31,7 +31,7 @@ from .events import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from .handler import Closing, MoreTime, no_more_time
+from .handler import Closing, Interrupt, MoreTime, no_interrupt, no_more_time
 from .headers import is_request_id
 from .ports import Gateway
 from .response import Receiving, RefusedResponse
@@ -50,6 +50,7 @@ class ConsumerExchange:
 
     def __init__(self, gateway: Gateway, begin: NewExchange) -> None:
         self.more_time: MoreTime = no_more_time
+        self.interrupt: Interrupt = no_interrupt
         self._gateway = gateway
         self._routes = gateway.consumer
         self._begin = begin
@@ -58,7 +59,7 @@ class ConsumerExchange:
         """The request headers, of a stream that chooses a route."""
         self._exchange: RouterExchange | None = None
         self._route = _CLOSED
-        self._held = Continue()
+        self._pending_command = Continue()
         """The answer to the request headers, in full duplex."""
         self._body = bytearray()
         self._head: ResponseHeaders | None = None
@@ -79,9 +80,9 @@ class ConsumerExchange:
         return command
 
     async def _handle(self, event: Event) -> Command:
-        chosen = await self._choose(event)
-        if chosen is not None:
-            return chosen
+        command = await self._choose(event)
+        if command is not None:
+            return command
         match event:
             case RequestHeaders():
                 return await self._request_headers(event)
@@ -108,7 +109,7 @@ class ConsumerExchange:
         if self._exchange is None:
             self._route = route
             self._exchange = self._begin(self._gateway, route)
-            self._exchange.more_time = self.more_time
+            self._exchange.more_time, self._exchange.interrupt = self.more_time, self.interrupt
         return self._exchange
 
     async def _choose(self, event: Event) -> Command | None:
@@ -158,21 +159,21 @@ class ConsumerExchange:
         if isinstance(command, Continue):
             command = replace(command, response_body=None)
             if route.full_duplex and not event.end:
-                self._held = command
+                self._pending_command = command
                 return HOLD
         return command
 
     def _without_internal(self, event: RequestHeaders) -> tuple[RequestHeaders, tuple[str, ...]]:
         """The event without headers that only this project's own configuration makes trustworthy, and the names that
         must not go to the provider."""
-        permitted, kept = self._routes.caller_headers, []
+        permitted, remaining = self._routes.caller_headers, []
         for name, value in event.headers:
             internal = name.startswith(EXTERNAL_PREFIXES) and name not in permitted
             trusted = name == IDENTITY or not ((internal and name.startswith("x-edge-")) or name == CERTIFICATE)
             if trusted and (name != "x-request-id" or is_request_id(value)):
-                kept.append((name, value))
+                remaining.append((name, value))
         names = {name for name, _ in event.headers if name.startswith(EXTERNAL_PREFIXES)}
-        return replace(event, headers=tuple(kept)), tuple(sorted(names))
+        return replace(event, headers=tuple(remaining)), tuple(sorted(names))
 
     def _without_forged(self, event: RequestHeaders) -> RequestHeaders:
         """The event for the first filter: before it, nothing of this project seals an identity."""
@@ -190,7 +191,7 @@ class ConsumerExchange:
         command = await exchange.handle(RequestBody(body, True))
         if not isinstance(command, Continue):
             return command
-        first = self._held
+        first = self._pending_command
         # Envoy removes content-length in this mode.
         to_set = tuple(pair for pair in (*first.set_headers, *command.set_headers) if pair[0] != "content-length")
         return Release(
@@ -224,14 +225,14 @@ class ConsumerExchange:
             if self._mode == "full_duplex_streamed":
                 return HOLD
             early = self._early_head(self._exchange)
-            gone = ("content-encoding", "content-length")
+            removed = ("content-encoding", "content-length")
             answer = replace(
                 answer,
                 set_headers=(*answer.set_headers, *early),
-                remove_headers=tuple(dict.fromkeys((*answer.remove_headers, *gone))),
+                remove_headers=tuple(dict.fromkeys((*answer.remove_headers, *removed))),
             )
-        sent = dict((*((n, v) for n, v in event.headers if n == ":status"), *answer.set_headers))
-        self._status_sent = sent.get(":status", "")
+        set_values = dict((*((n, v) for n, v in event.headers if n == ":status"), *answer.set_headers))
+        self._status_sent = set_values.get(":status", "")
         return answer
 
     def _early_head(self, exchange: RouterExchange) -> Pairs:
@@ -244,12 +245,16 @@ class ConsumerExchange:
         return (("content-type", "application/json"),) if isinstance(response, Receiving) else ()
 
     async def _response_body(self, event: ResponseBody | ResponseTrailers, exchange: RouterExchange) -> Command:
-        wanted = self._answer.response_body
+        mode = self._answer.response_body
         if self._head is None or self._mode == "buffered":
             return await exchange.handle(event)
-        if wanted in (None, "none"):
+        if mode in (None, "none"):
             return self._passed(event)
-        if wanted == "streamed":
+        if mode == "full_duplex":
+            command = await exchange.handle(event)
+            self._ended = isinstance(command, Pass) and command.end
+            return command
+        if mode == "streamed":
             command = await exchange.handle(event)
             if isinstance(command, Continue) and isinstance(event, ResponseBody) and self._in_full_duplex:
                 return Pass(event.body if command.body is None else command.body, event.end)
@@ -277,13 +282,13 @@ class ConsumerExchange:
         command = await exchange.handle(ResponseBody(body, True))
         if not isinstance(command, Continue):
             return command
-        whole = body if command.body is None else command.body
+        collected = body if command.body is None else command.body
         if self._in_full_duplex:
             answer, self._ended = self._answer, True
             return Release(
                 (*answer.set_headers, *(pair for pair in command.set_headers if pair[0] != "content-length")),
                 tuple(dict.fromkeys((*answer.remove_headers, *command.remove_headers, "content-length"))),
-                whole,
+                collected,
                 end=not trailers,
                 trailers=trailers,
             )
@@ -291,4 +296,4 @@ class ConsumerExchange:
             raise PeerError("a reply must become an error, and its status has left the proxy: its body is STREAMED")
         if trailers:
             raise PeerError("a reply with trailers must be replaced, and its body is STREAMED")
-        return Continue(body=whole)
+        return Continue(body=collected)

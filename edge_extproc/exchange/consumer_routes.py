@@ -21,8 +21,8 @@ DUPLEX = BodyModes("full_duplex_streamed", "full_duplex_streamed")
 
 def destination_of(event: RequestHeaders) -> str | None:
     """The cluster or, if that is not sent, the route of a request."""
-    shown = (event.attributes.get(name) for name in _ATTRIBUTES)
-    return next((value for value in shown if isinstance(value, str) and value), None)
+    values = (event.attributes.get(name) for name in _ATTRIBUTES)
+    return next((value for value in values if isinstance(value, str) and value), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,11 @@ class ConsumerRoute:
     @property
     def full_duplex(self) -> bool:
         return self.modes is not None and self.modes.request == "full_duplex_streamed"
+
+    @property
+    def can_end_responses(self) -> bool:
+        """Whether the gateway can end a response before its provider does."""
+        return self.modes is not None and self.modes.response == "full_duplex_streamed"
 
     def check_modes(self, *, body: bool) -> None:
         """Raises ProxyMisconfigured if a request or its reply would pass the agent unread. `body`: one follows."""

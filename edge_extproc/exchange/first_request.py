@@ -11,6 +11,9 @@ from .consumer_routes import ConsumerRoute
 from .phases import Sent
 from .ports import Gateway
 
+_WORTH_KEEPING = 64 * 1024
+"""The least size in bytes of an unchanged body that is not sent back to Envoy."""
+
 
 def first_request(
     gateway: Gateway,
@@ -18,10 +21,11 @@ def first_request(
     worker: str | None,
     sent: Sent,
     adapted: Adapted,
+    received_body: bytes,
     route: ConsumerRoute | None = None,
 ) -> Continue:
     """The command. `adapted` is the request for the first candidate of the plan. `worker` is the address of this
-    worker. `route`: the only route of the request, which is not selected again."""
+    worker. `received_body`: what Envoy has. `route`: the only route of the request, which is not selected again."""
     identified, call, plan, request = (
         sent.admitted.read.identified,
         sent.open.parsed.call,
@@ -29,6 +33,9 @@ def first_request(
         adapted.request,
     )
     received, principal = identified.received, identified.principal
+    # Envoy keeps the body that it has.
+    is_unchanged = len(received_body) >= _WORTH_KEEPING and request.body == received_body
+    body = request.body if call.raw and not is_unchanged else None
     to_set, to_remove = header_rules.outgoing(
         received.headers,
         request.headers,
@@ -57,11 +64,11 @@ def first_request(
     if route is not None:
         names = dict.fromkeys((*to_remove, *route.internal))
         edge = {"tenant": principal.tenant, "key": principal.key_id}
-        return Continue(to_set, tuple(names), request.body if call.raw else None, metadata={"edge": edge})
+        return Continue(to_set, tuple(names), body, metadata={"edge": edge})
     return Continue(
         set_headers=(*to_set, *header_rules.orders(plan), *gateway.cluster_header(plan)),
         remove_headers=to_remove,
-        body=request.body if call.raw else None,
+        body=body,
         reroute=True,
         metadata={"edge": edge},
         order=gateway.order(plan),

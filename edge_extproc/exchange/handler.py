@@ -25,12 +25,24 @@ async def no_more_time(seconds: float) -> None:
     del seconds
 
 
+Interrupt: TypeAlias = Callable[[Command], Awaitable[None]]
+"""Sends a command now, although no message waits for one: an ImmediateResponse. Envoy resets the request to the
+provider."""
+
+
+async def no_interrupt(command: Command) -> None:
+    """Does nothing: for a stream that cannot be interrupted."""
+    del command
+
+
 class Handler(Protocol):
     """Handles one stream. Calls come one after the other. `before_close` and then `closed` are called once and
     last, however the stream ended."""
 
     more_time: MoreTime
     """Set by the server before the first message."""
+    interrupt: Interrupt
+    """The same."""
 
     async def handle(self, event: Event) -> Command:
         """The command for an event. May be cancelled while it waits, when a caller disconnects."""

@@ -13,8 +13,9 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from ..errors import BadRequest
-from ..model.envoy_names import AGAIN, ONCE, RESERVED_RESPONSE_PREFIXES, ROUTE
+from ..model.envoy_names import AGAIN, GUARDRAILS, ONCE, RESERVED_RESPONSE_PREFIXES, ROUTE
 from ..model.plan import NO_FALLBACK, Plan
+from ..model.rule_hit import RuleHit
 from ..telemetry.redaction import redact
 from .commands import Pairs
 from .events import Headers
@@ -146,6 +147,12 @@ def one_line(names: tuple[str, ...]) -> str:
 def dropped_fields(names: tuple[str, ...]) -> Pairs:
     """The header with the names of dropped fields, or nothing if there are none."""
     return (("x-edge-dropped", one_line(names)),) if names else ()
+
+
+def guardrail_hits(hits: Iterable[RuleHit]) -> Pairs:
+    """The header with the rules that found something and what each one did. Rules in shadow mode are left out."""
+    names = dict.fromkeys(f"{hit.rule}={hit.action}" for hit in hits if hit.mode == "enforce")
+    return ((GUARDRAILS, one_line(tuple(names))),) if names else ()
 
 
 # The characters of UUIDs, ULIDs, trace ids, and words with a separator. The id is written to logs and a header.

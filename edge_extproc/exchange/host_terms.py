@@ -73,12 +73,12 @@ def with_host_terms(call: Call, search: HostTermsSearch) -> Call:
     return replace(call, other_models=tuple(models), tiers=tiers) if models or tiers else call
 
 
-def _fields(settings: Mapping[str, Json], names: WireNames, wanted: frozenset[str]) -> Iterator[tuple[str, Json]]:
+def _fields(settings: Mapping[str, Json], names: WireNames, selected: frozenset[str]) -> Iterator[tuple[str, Json]]:
     for key, value in settings.items():
-        if key in wanted:
+        if key in selected:
             yield key, value
         elif key in names.router_settings and isinstance(value, dict):
-            yield from _fields(value, names, wanted)
+            yield from _fields(value, names, selected)
 
 
 def _models(value: Json, field: str) -> Iterator[str]:

@@ -55,8 +55,8 @@ def fingerprint(identified: Identified, body: bytes, headers: frozenset[str]) ->
         # A client chooses a new boundary for each try.
         body, content_type = body.replace(boundary.encode(errors="surrogateescape"), b""), "multipart/form-data"
     digest = blake2b(digest_size=FINGERPRINT_BYTES)
-    named = sorted((name, value) for name, value in received.headers if name in headers)
-    parts = [received.values.get(":path", ""), content_type, *(text for pair in named for text in pair)]
+    fields = sorted((name, value) for name, value in received.headers if name in headers)
+    parts = [received.values.get(":path", ""), content_type, *(text for pair in fields for text in pair)]
     for part in (*(text.encode(errors="surrogateescape") for text in parts), body):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
@@ -99,8 +99,10 @@ class ReplyCollector:
             if event.end and _is_complete(phase):
                 self._is_open = False
                 status = phase.answered.head.status
-                kept = IdempotentReply(status, self._content_type, bytes(self._body)) if not self._is_too_long else None
-                await self._claim.finish(kept)
+                reply = (
+                    IdempotentReply(status, self._content_type, bytes(self._body)) if not self._is_too_long else None
+                )
+                await self._claim.finish(reply)
 
     def _add(self, data: bytes) -> None:
         self._is_too_long = self._is_too_long or len(self._body) + len(data) > self._claim.max_reply
@@ -121,4 +123,4 @@ def _is_complete(phase: Receiving) -> bool:
     if not 200 <= phase.answered.head.status < 300:
         return False
     tally, operation = phase.body.tally, phase.body.operation
-    return tally is None or (tally.failed is None and (tally.ended or operation is not None))
+    return tally is None or (tally.failed is None and (tally.ended or tally.blocked or operation is not None))

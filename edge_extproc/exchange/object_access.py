@@ -44,22 +44,22 @@ async def object_access(
         return None
     search, with_query = gateway.id_searches[call.operation == "passed"], identified.received.values[":path"]
     runner = gateway.large_body_runner if large else AT_ONCE
-    named = await runner.run(search.ids_in, call, with_query) if owners.checks else []
+    objects_named = await runner.run(search.ids_in, call, with_query) if owners.checks else []
     path = identified.received.path
     endpoint = gateway.endpoints.at(path) if call.operation == "passed" else None
     if endpoint is not None and endpoint.shared:
         return None
     target = object_of(path, endpoint.path) if endpoint is not None else None
     if target is not None and target.id is not None and owners.checks:
-        named = [NamedObject(target.id, "path"), *named]
+        objects_named = [NamedObject(target.id, "path"), *objects_named]
     refused: dict[str, NamedObject | None] = {}
-    if named:
-        ids = [each.id for each in named]
+    if objects_named:
+        ids = [each.id for each in objects_named]
         for provider in gateway.providers:
             if owners.is_shared(provider):
                 owned = await owners.owned(provider, identified.principal.tenant, ids)
                 refused[provider] = next(
-                    (each for each, is_owned in zip(named, owned, strict=True) if not is_owned), None
+                    (each for each, is_owned in zip(objects_named, owned, strict=True) if not is_owned), None
                 )
     objects = ObjectAccess(owners, identified.principal.tenant, call, target, refused)
     able = objects.able(candidates)

@@ -123,9 +123,9 @@ class IdSearch:
         yield from self._search(body)
 
     def _search(self, body: object) -> Iterator[NamedObject]:
-        left: list[tuple[Any, bool]] = [(body, True)]
-        while left:
-            value, is_request = left.pop()
+        pending: list[tuple[Any, bool]] = [(body, True)]
+        while pending:
+            value, is_request = pending.pop()
             if isinstance(value, _Members):
                 if any(key == "type" and isinstance(v, str) and v in self.references for key, v in value):
                     yield from (NamedObject(v, "id") for key, v in value if key == "id" and isinstance(v, str) and v)
@@ -133,9 +133,9 @@ class IdSearch:
                     yield from self._named(key, inner)
                     if key in OPAQUE or isinstance(inner, str) or (key in self.data and not is_request):
                         continue
-                    left.append((inner, key in NESTED_REQUESTS))
+                    pending.append((inner, key in NESTED_REQUESTS))
             elif isinstance(value, list):
-                left.extend((inner, False) for inner in value)
+                pending.extend((inner, False) for inner in value)
 
     def _named(self, key: str, value: object) -> Iterator[NamedObject]:
         """The objects that one field names."""

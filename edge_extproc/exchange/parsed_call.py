@@ -6,6 +6,7 @@ A call is translated once for each candidate of another wire format, and again f
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from ..dialects.base import Dialect
@@ -43,6 +44,14 @@ class ParsedCall:
         if self._question is None:
             self._question = self._once(self._format.read)
         return self._question
+
+    def with_body(self, raw: bytes) -> ParsedCall:
+        """The same call with another body."""
+        return ParsedCall(replace(self.call, raw=raw), self._dialect, self._format)
+
+    def with_model(self, model: str) -> ParsedCall:
+        """The call of another model. The body still names the caller's; each request to a provider has its own."""
+        return ParsedCall(replace(self.call, model=model), self._dialect, self._format)
 
     def forget(self) -> None:
         """Frees what was read: no further attempt is expected. A later use reads the body again."""

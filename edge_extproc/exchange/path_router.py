@@ -168,9 +168,9 @@ class PathRouter:
         segments = path.strip("/").split("/")
         for begin in range(len(segments)):
             end = "/".join(segments[begin:])
-            for meant in (f"/{end}", f"/v1/{end}", f"/v1beta/{end}"):
-                if meant != path and self._methods(meant) is not None:
-                    return f"did you mean {meant!r}? check the base URL of the client"
+            for candidate in (f"/{end}", f"/v1/{end}", f"/v1beta/{end}"):
+                if candidate != path and self._methods(candidate) is not None:
+                    return f"did you mean {candidate!r}? check the base URL of the client"
         close = difflib.get_close_matches(path, self._by_path, n=1, cutoff=0.9)
         return f"did you mean {close[0]!r}?" if close else ""
 

@@ -7,7 +7,7 @@ read only after it is known. The router keeps the newest phase. Settlement reads
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..auth.base import CallerRights
 from ..cache.base import CacheLookup
@@ -23,6 +23,9 @@ from .events import Event, Headers
 from .open import OpenExchange
 from .parsed_call import ParsedCall
 from .prompt_size import PromptParts
+
+if TYPE_CHECKING:  # not loaded without rules
+    from ..guardrails.call_guard import CallGuard
 
 
 @frozen_dataclass
@@ -49,6 +52,8 @@ class Authenticated:
 
     received: Received
     principal: Principal
+    runs: tuple[str, ...] = ()
+    """The run of the call and the runs that it is a part of, the nearest first."""
 
 
 @frozen_dataclass
@@ -64,6 +69,10 @@ class Identified:
     route: Route
     caller_dialect: Dialect
     """The dialect of the route, used for the reply and for every error."""
+    runs: tuple[str, ...] = ()
+    """As in `Authenticated`."""
+    guard: CallGuard | None = None
+    """None: no guardrail applies to the call, or its body has not been read."""
 
 
 @frozen_dataclass
@@ -124,6 +133,8 @@ class RequestFacts:
     lookup: CacheLookup | None = None
     plan: Plan | None = None
     sent: Sent | None = None
+    runs: tuple[str, ...] = ()
+    reservation: Reservation | None = None
 
 
 def request_facts(phase: RequestPhase | None) -> RequestFacts:
@@ -149,6 +160,8 @@ def request_facts(phase: RequestPhase | None) -> RequestFacts:
         admitted.lookup if admitted is not None else None,
         sent.open.plan if sent is not None else planned.plan if planned is not None else None,
         sent,
+        caller.runs if caller is not None else (),
+        admitted.reservation if admitted is not None else None,
     )
 
 

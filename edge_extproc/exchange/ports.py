@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ..accounting.base import Prices
 from ..auth.base import AccessControl, Authenticator
@@ -18,6 +18,7 @@ from ..dialects.base import Dialect, ModelCard
 from ..limits.base import Limiter
 from ..model.call import Call
 from ..model.envoy_names import CLUSTER, chain_name, pair_name
+from ..model.explanation import Explanation
 from ..model.plan import Plan
 from ..model.settlement import Settlement
 from ..model.wire_names import WireNames
@@ -25,9 +26,12 @@ from ..operations.base import OperationFormat
 from ..providers.base import Provider
 from ..records.batches import Batches
 from ..records.owners import ObjectOwners
+from ..records.prompt_segments import PromptSegments
+from ..records.prompt_turns import PromptCaches
 from ..records.reasoning import ReasoningAccounts
 from ..records.repeats import Repeats
 from ..routing.base import ModelTable, PassthroughEndpoints, Planner
+from ..routing.taken_out import NONE_TAKEN_OUT, TakenOutProviders
 from ..telemetry.base import Tracer
 from .body_limits import DEFAULT_LIMITS, BodyLimits
 from .body_shape import GENEROUS, ShapeBounds
@@ -38,8 +42,13 @@ from .object_ids import IdSearch
 from .path_router import PathRouter
 from .worst_case import UNCONFIGURED, OutputBounds, PromptSearch
 
+if TYPE_CHECKING:  # not loaded without rules
+    from ..guardrails.call_guard import Guardrails
+
 Sink: TypeAlias = Callable[[Settlement], None]
-"""Takes a settlement: a journal, metrics, the access log, limits, traces."""
+"""Takes a settlement: metrics, the access log, limits, traces."""
+LedgerSink: TypeAlias = Callable[[Settlement, Explanation | None], None]
+"""Takes a settlement, and why its request went as it did."""
 
 
 class Clock(Protocol):
@@ -77,9 +86,15 @@ class Gateway:
     """Unguessable, and new each time."""
     report: Callable[[BaseException], None]
     """Logs an exception that is a bug of the gateway."""
+    ledger: LedgerSink | None = None
+    """Called before the other sinks. None: there is no ledger."""
+    explains: bool = False
+    """Whether the ledger gets explanations."""
     cache: ResponseCache | None = None
     conversations: ConversationStore | None = None
     """None: the gateway stores no conversations."""
+    guardrails: Guardrails | None = None
+    """None: there are no rules about texts."""
     identity_seal: IdentitySeal | None = None
     """Set where ext_authz runs before ext_proc: its sealed identity is accepted."""
     access: AccessControl | None = None
@@ -92,8 +107,14 @@ class Gateway:
     """None: all providers of encrypted reasoning use one account."""
     repeats: Repeats | None = None
     """None: idempotency keys have no effect here."""
+    prompt_caches: PromptCaches | None = None
+    """None: how much a provider read from its prompt cache is never explained."""
+    session_headers: tuple[str, ...] = ()
+    """The request headers that name the caller's session; the first that is there counts."""
     limiter: Limiter | None = None
     """None if no caller has a limit."""
+    taken_out: TakenOutProviders = NONE_TAKEN_OUT
+    """Providers that get no new attempts."""
     bounds: OutputBounds = UNCONFIGURED
     """Bounds of the cost of a call."""
     shape: ShapeBounds = GENEROUS
@@ -123,6 +144,7 @@ class Gateway:
     id_searches: Mapping[bool, IdSearch] = field(init=False)
     """By whether a path is passed on unread."""
     host_terms: HostTermsSearch = field(init=False)
+    segments: PromptSegments = field(init=False)
 
     def __post_init__(self) -> None:
         names = WireNames.of_all([dialect.wire_names for dialect in self.dialects.values()])
@@ -130,6 +152,7 @@ class Gateway:
         object.__setattr__(self, "prompt_search", PromptSearch.of(names))
         object.__setattr__(self, "id_searches", {True: IdSearch.of_passed(names), False: IdSearch.of_chats(names)})
         object.__setattr__(self, "host_terms", HostTermsSearch.of(names))
+        object.__setattr__(self, "segments", PromptSegments(names))
 
     def error_dialect(self, call: Call) -> Dialect:
         """The dialect of error responses to a call."""

@@ -136,21 +136,21 @@ def _top(count: _Count, key: str, value: Json) -> None:
 
 
 def _content(count: _Count, value: Json) -> None:
-    left, texts, labels = [value], count.texts, count.names.labels
-    while left:
-        each = left.pop()
+    pending, texts, labels = [value], count.texts, count.names.labels
+    while pending:
+        each = pending.pop()
         if isinstance(each, str):
             texts.append(each)
         elif isinstance(each, list):
-            left.extend(each)
+            pending.extend(each)
         elif isinstance(each, dict):
             count.tokens += _PER_OBJECT
             if not count.special.isdisjoint(each):
-                left.extend(_plain(count, each))
+                pending.extend(_plain(count, each))
                 continue
             for key, inner in each.items():  # most messages: a role and a text
                 if not isinstance(inner, str):
-                    left.append(inner)
+                    pending.append(inner)
                 elif key not in labels or len(inner) > _LONGEST_NAME:
                     texts.append(inner)
         elif each is not None:  # a prompt of token numbers
@@ -243,16 +243,16 @@ def _as_text(count: _Count, value: Json) -> None:
 
 def _names_stored(tools: Json, names: WireNames) -> bool:
     """Whether a provider's own tool adds stored files to the prompt."""
-    left = [tools]
-    while left:
-        each = left.pop()
+    pending = [tools]
+    while pending:
+        each = pending.pop()
         if isinstance(each, list):
-            left.extend(each)
+            pending.extend(each)
         elif isinstance(each, dict):
             if not names.stored_in_tools.isdisjoint(each):
                 return True
             # Schemas are not searched: there these names are ordinary ones.
-            left.extend(value for key, value in each.items() if key in names.tool_settings)
+            pending.extend(value for key, value in each.items() if key in names.tool_settings)
     return False
 
 

@@ -7,15 +7,17 @@ one: after a failure, the caller gets an error event of its dialect and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..codecs.frame import Frame
 from ..dialects.base import Dialect, SkimmingReader, StreamReader, StreamWriter
-from ..dialects.dropping import kind_of_part
+from ..dialects.citations import without_citations
+from ..dialects.cut_calls import CallWatch
+from ..dialects.dropping import kind_of_part, lost_notes
 from ..model.call import Call
-from ..model.content import Part, RedactedThinking
+from ..model.content import Part, RedactedThinking, ToolCall
 from ..model.fault import Fault
 from ..model.reply import (
     Ended,
@@ -24,7 +26,9 @@ from ..model.reply import (
     Finished,
     Fold,
     Garbled,
+    Noted,
     PartDelta,
+    PartNoted,
     PartStarted,
     Reply,
     ReplyEvent,
@@ -37,9 +41,18 @@ from .account_faults import for_caller
 from .json_answers import JsonAnswers
 from .reply_calls import ReplyCalls
 
+if TYPE_CHECKING:  # not loaded without rules
+    from ..guardrails.base import ReplyGuard
+
 _COMPLETE_AT_START = frozenset({"redacted_thinking", "media", "opaque"})
 # Parts whose start contains output of the model: a tool's name, or the whole part.
 _TOKENS_AT_START = frozenset({"tool_call", "redacted_thinking", "media", "opaque"})
+
+# Events with fields that only the provider's format has.
+_WITH_NOTES = (PartStarted, PartNoted, Noted, Finished)
+
+# A call that only a format whose calls have a text can contain.
+_TEXT_CALL = ToolCall("", "", "[]")
 
 # Characters. A longer reply is forwarded and not collected.
 MAX_FOLDED = 4 << 20
@@ -50,6 +63,7 @@ class Tally:
     to a limit, for the cache and for traces."""
 
     __slots__ = (
+        "blocked",
         "choices",
         "ended",
         "failed",
@@ -70,6 +84,8 @@ class Tally:
         self.finish: Finish | None = None
         self.failed: Fault | None = None
         self.ended = False
+        self.blocked = False
+        """Whether a guardrail has ended the caller's stream before the provider's."""
         self.model: str | None = None
         self.garbled = 0
         self.lost: set[str] = set()
@@ -111,6 +127,10 @@ class Tally:
             case _:
                 pass
 
+    def block(self) -> None:
+        """The reply ends here for the caller. Its content is neither stored nor traced."""
+        self.blocked, self.fold = True, None
+
     def _fold(self, fold: Fold, event: ReplyEvent) -> None:
         try:
             fold.add(event)
@@ -135,6 +155,14 @@ class Relay(Protocol):
         """The provider's stream cannot be read further. Returns the error event; nothing is sent after it."""
         ...
 
+    async def judged(self) -> bytes:
+        """Asks the guard's services about the text that waits for their verdict. Raises PolicyUnavailable."""
+        ...
+
+    def refuse(self, fault: Fault) -> bytes:
+        """There is no verdict: the text that waits is not sent. Returns the error event that ends the stream."""
+        ...
+
 
 class RawRelay:
     """`hide_usage`: the gateway requested a usage frame that the caller did not request. `chat`: a stream of which
@@ -149,15 +177,18 @@ class RawRelay:
         fold: Fold | None = None,
         chat: bool = False,
         watches: Sequence[Callable[[Frame], None]] = (),
+        guard: ReplyGuard | None = None,
     ) -> None:
-        """`watches` get each frame that does not only add text."""
+        """`watches` get each frame that does not only add text. `guard`: one that changes nothing."""
         self.tally = Tally(fold)
         self._reader = reader
         self._writer = writer
         self._hide_usage = hide_usage
         self._chat = chat
         self._watches = watches
-        self._skim = reader.skim if fold is None and isinstance(reader, SkimmingReader) else _nothing_skimmed
+        self._guard = guard
+        skims = fold is None and guard is None
+        self._skim = reader.skim if skims and isinstance(reader, SkimmingReader) else _nothing_skimmed
 
     def feed(self, data: bytes) -> bytes:
         tally = self.tally
@@ -205,6 +236,15 @@ class RawRelay:
     def fail(self, fault: Fault) -> bytes:
         return _fail(self.tally, self._writer, fault)
 
+    async def judged(self) -> bytes:
+        services = self._guard.services if self._guard is not None else None
+        if services is not None:
+            await services.judged()
+        return b""
+
+    def refuse(self, fault: Fault) -> bytes:
+        return _refuse(self.tally, self._writer, fault)
+
     def _observe(self, events: list[ReplyEvent]) -> bool:
         """Whether the caller gets the frame with these events."""
         only_usage = bool(events)
@@ -212,6 +252,8 @@ class RawRelay:
             if type(event) is Ended and self._chat and is_lost(self.tally):
                 event = Failed(UNREADABLE)
             self.tally.note(event)
+            if self._guard is not None:
+                self._guard.checked(event)
             only_usage = only_usage and isinstance(event, UsageSeen)
         return not (self._hide_usage and only_usage)
 
@@ -233,14 +275,18 @@ class CrossRelay:
         fold: Fold | None = None,
         named: tuple[str | None, str | None] = (None, None),
         can_contain: Callable[[Part], bool] = lambda _: True,
+        cites: bool = True,
         began_at: int | None = None,
         own: bool = False,
         json: JsonAnswers | None = None,
         calls: ReplyCalls | None = None,
+        guard: ReplyGuard | None = None,
+        watches: Sequence[Callable[[Frame], None]] = (),
     ) -> None:
-        """`json`: checks that the reply is a JSON object."""
+        """`json`: checks that the reply is a JSON object. `watches` get each frame."""
         self.tally = Tally(fold)
         self._can_contain = can_contain
+        self._cites = cites
         self._reader = reader
         self._writer = writer
         self._named = named
@@ -248,19 +294,28 @@ class CrossRelay:
         self._own = own
         self._json = json
         self._calls = calls
+        self._guard = guard
+        self._watches = watches
+        self._call_watch = None if own else CallWatch(has_objects=not can_contain(_TEXT_CALL))
 
     def feed(self, data: bytes) -> bytes:
         out: list[bytes] = []
         for frame in self._reader.frames(data):
             if self._over():
                 break
+            for watch in self._watches:
+                watch(frame)
             out.append(self._pass(self._reader.read(frame)))
         return b"".join(out)
 
     def close(self) -> bytes:
         if self._over():
             return b""
-        return self._pass(self._reader.close()[1])
+        frames, events = self._reader.close()
+        for watch in self._watches:
+            for frame in frames:
+                watch(frame)
+        return self._pass(events)
 
     def _lose(self, event: PartStarted) -> None:
         part = event.media or event.opaque or RedactedThinking(event.data or "")
@@ -268,7 +323,16 @@ class CrossRelay:
             self.tally.lost.add(f"reply.{kind_of_part(part)}")
 
     def fail(self, fault: Fault) -> bytes:
-        return _fail(self.tally, self._writer, fault)
+        if self._guard is None or self.tally.failed is not None:
+            return _fail(self.tally, self._writer, fault)
+        return b"" if self.tally.blocked else self._pass((Failed(fault),))
+
+    async def judged(self) -> bytes:
+        services = self._guard.services if self._guard is not None else None
+        return b"" if services is None else self._written(await services.judged())
+
+    def refuse(self, fault: Fault) -> bytes:
+        return _refuse(self.tally, self._writer, fault)
 
     def _over(self) -> bool:
         return self.tally.failed is not None or self.tally.ended
@@ -276,7 +340,7 @@ class CrossRelay:
     def _pass(self, events: Iterable[ReplyEvent]) -> bytes:
         out: list[bytes] = []
         for event in events if self._json is None else self._json.checked(events):
-            if self._over():
+            if self._over() or (self.tally.blocked and type(event) is Failed):
                 break
             if type(event) is ReplyStarted and not (event.id and event.model and event.created):
                 id, model = self._named
@@ -290,10 +354,24 @@ class CrossRelay:
                 event = Failed(MALFORMED)
             elif type(event) is PartStarted and event.kind in _COMPLETE_AT_START:
                 self._lose(event)
+            elif isinstance(event, _WITH_NOTES) and event.extras and not self._own:
+                self.tally.lost |= lost_notes(event.extras, cites=self._cites)
             self.tally.note(event)
+            out.append(self._written((event,) if self._guard is None else self._guard.checked(event)))
+        return b"".join(out)
+
+    def _written(self, events: Iterable[ReplyEvent]) -> bytes:
+        """The bytes of events for the caller."""
+        out: list[bytes] = []
+        for event in events:
             if type(event) is PartStarted and self._calls is not None and event.kind == "tool_call":
                 event = self._calls.started(event)
-            out.append(self._writer.write(event))
+            if self._call_watch is None:
+                out.append(self._writer.write(event))
+            else:
+                out += map(self._writer.write, self._call_watch.checked(event))
+        if self._guard is not None and not self.tally.blocked and self._guard.blocked is not None:
+            self.tally.block()
         return b"".join(out)
 
 
@@ -315,8 +393,34 @@ def _fail(tally: Tally, writer: StreamWriter, fault: Fault) -> bytes:
     return writer.write(Failed(fault))
 
 
+def _refuse(tally: Tally, writer: StreamWriter, fault: Fault) -> bytes:
+    tally.block()
+    tally.failed = tally.failed or fault
+    return writer.write(Failed(tally.failed))
+
+
 def as_stream(reply: Reply, call: Call, caller_dialect: Dialect) -> tuple[bytes, str]:
     """A complete reply as a stream of the caller's dialect, and its content type."""
     writer = caller_dialect.writer(call)
     stream_type = call.stream_type or caller_dialect.stream_type
-    return b"".join(writer.write(event) for event in unfold(reply)), stream_type
+    own = reply.dialect == caller_dialect.name
+    events: Iterable[ReplyEvent] = _with_notes(unfold(reply), own=own)
+    if not own:
+        watch = CallWatch(has_objects=not caller_dialect.can_contain(_TEXT_CALL))
+        events = (checked for event in events for checked in watch.checked(event))
+    return b"".join(map(writer.write, events)), stream_type
+
+
+def _with_notes(events: Iterable[ReplyEvent], *, own: bool) -> Iterator[ReplyEvent]:
+    """The citations of a complete reply as events of their own, as a stream has them. `own`: a writer of the reply's
+    own dialect reads the extras of its choices at their end."""
+    for event in events:
+        if type(event) is Finished and event.extras and not own:
+            yield Noted(event.extras, event.choice)
+        if type(event) is PartStarted and event.kind == "text" and event.extras:
+            rest, cited = without_citations(event.extras)
+            yield replace(event, extras=rest)
+            if cited:
+                yield PartNoted(event.part, cited, event.choice)
+        else:
+            yield event

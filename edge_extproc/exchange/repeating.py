@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from typing import TypeAlias
 
 from ..auth.base import CallerRights
-from ..cache.base import CacheEntry, CacheLookup, NewReply
+from ..cache.base import CacheEntry, CacheLookup, NewReply, ResponseCache
 from ..dialects.dropping import lost_in
 from ..errors import UpstreamError
 from ..model.call import Call
@@ -16,31 +18,61 @@ from .phases import ReadCall
 from .ports import Gateway
 from .relay import as_stream
 from .reply_calls import ReplyCalls
+from .reply_guardrails import shown
 from .response import ResponseFacts
 from .rights import able
 
+Repeated: TypeAlias = tuple[bytes, str, tuple[str, ...]]
+"""A reply in the caller's dialect, its content type, and the names of parts without a place in the dialect."""
 
-def cached_reply(gateway: Gateway, read: ReadCall, entry: CacheEntry) -> tuple[bytes, str, tuple[str, ...]] | None:
+
+def start_lookup(
+    cache: ResponseCache, gateway: Gateway, read: ReadCall, candidates: Sequence[Candidate]
+) -> CacheLookup | None:
+    """The lookup of a chat. None: the call is not cached."""
+    parsed, identified = read.parsed, read.identified
+    return cache.start_lookup(
+        identified.principal,
+        parsed.call,
+        candidates,
+        identified.received.headers,
+        lambda _: parsed.chat(),
+        gateway.wire_names,
+    )
+
+
+async def cached_reply(gateway: Gateway, read: ReadCall, entry: CacheEntry) -> Repeated | None:
     """A stored reply in the caller's dialect (complete or a stream), its content type, and the names of parts without a
     place in the dialect. None if this caller may not have the reply, or if another version of the gateway stored it and
-    it cannot be read."""
-    call, caller_dialect = read.parsed.call, read.identified.caller_dialect
+    it cannot be read. Raises PolicyUnavailable without the verdict of a service about it."""
+    guards, guard, parsed = read.identified.guard, None, read.parsed
+    if guards is not None:
+        parsed = await shown(parsed, guards, gateway)
+    call, caller_dialect = parsed.call, read.identified.caller_dialect
     if not _may_have(read.identified.rights, call, entry):
         return None
-    if caller_dialect.name == entry.dialect and not call.stream:
+    if guards is not None and entry.dialect in gateway.dialects:
+        guard = guards.guard_reply(signs_thinking=gateway.dialects[entry.dialect].signs_thinking)
+    if caller_dialect.name == entry.dialect and not call.stream and guard is None:
         return entry.body, "application/json", ()
     try:
         reply = gateway.dialects[entry.dialect].read_reply(entry.body)
     except (KeyError, UpstreamError):
         return None
+    if guard is not None:
+        services = guard.services
+        checked = guard.complete(reply) if services is None else await services.judged_reply(reply)
+        if checked == reply and caller_dialect.name == entry.dialect and not call.stream:
+            return entry.body, "application/json", ()
+        reply = checked
     if reply.created is None:
         reply = replace(reply, created=entry.created if entry.created is not None else int(entry.stored_at))
-    lost = lost_in(reply, caller_dialect)
+    omitted = lost_in(reply, caller_dialect)
     if caller_dialect.name != entry.dialect:
-        reply = ReplyCalls(read.parsed).reply(reply)
+        reply = ReplyCalls(parsed).reply(reply)
     if call.stream:
-        return *as_stream(reply, call, caller_dialect), lost
-    return caller_dialect.write_reply(replace(reply, call=call)), "application/json", lost
+        return *as_stream(reply, call, caller_dialect), omitted
+    return caller_dialect.write_reply(replace(reply, call=call)), "application/json", omitted
 
 
 def _may_have(rights: CallerRights | None, call: Call, entry: CacheEntry) -> bool:
@@ -72,8 +104,8 @@ def _new_reply(
         return None
     reply, tally = response.body.reply, response.body.tally
     if tally is not None:
-        whole = tally.ended and tally.failed is None and not tally.garbled
-        reply = tally.fold.reply() if whole and tally.fold is not None else None
+        is_complete = tally.ended and tally.failed is None and not tally.garbled and not tally.blocked
+        reply = tally.fold.reply() if is_complete and tally.fold is not None else None
     if reply is None or not lookup.is_storable(reply):
         return None
     body = response.body.raw

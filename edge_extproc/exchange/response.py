@@ -16,7 +16,7 @@ from ..cache.base import CacheEntry
 from ..model.fault import Fault
 from ..model.frozen_dataclass import frozen_dataclass
 from ..model.plan import Candidate
-from .response_bodies import NO_BODY, BodyReader
+from .body_reader import NO_BODY, BodyReader
 from .response_head import Answered, ResponseHead
 
 
@@ -37,6 +37,8 @@ class RefusedResponse:
     """The status of the response to the caller."""
     length: int
     """Bytes of the body to the caller."""
+    cut: bool = False
+    """The gateway refused it while a provider worked on the request, or when it had answered."""
 
 
 @frozen_dataclass
@@ -84,6 +86,8 @@ class ResponseFacts:
     @property
     def upstream_status(self) -> int | None:
         """The status of the last attempt."""
+        if self.refused is not None and self.refused.cut:
+            return self.head.status if self.head is not None else None
         return self.status if self.entry is None else self.head.status if self.head is not None else None
 
     @property

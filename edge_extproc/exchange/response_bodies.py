@@ -8,76 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
 from ..codecs.content_encoding import Inflater, inflate
 from ..codecs.content_type import media_type
 from ..codecs.sse import is_stream
 from ..dialects.base import Dialect
 from ..dialects.dropping import lost_in
-from ..errors import ErrorReply, UpstreamError
+from ..errors import ErrorReply, ResponseTooLarge, UpstreamError
 from ..model.fault import Fault
 from ..model.reply import Reply, ReplyEvent, fold
 from ..model.reply_summary import ReplySummary, summary_of
 from ..providers.base import Unframer
 from .account_faults import for_caller
-from .commands import CONTINUE, Command, Continue, ImmediateResponse, Pairs
+from .body_limits import BodyLimits
+from .body_reader import VERDICT_SECONDS, BodyReader, Clock
+from .commands import CONTINUE, Command, Continue, Pairs
 from .events import ResponseBody
+from .handler import MoreTime
 from .headers import dropped_fields
 from .json_answers import NOT_JSON, json_reply
 from .operation import OperationResponse
 from .relay import MALFORMED, UNREADABLE, Relay, Tally, as_stream, is_lost
 from .reply_calls import ReplyCalls
 from .response_head import Answered
+from .streamed_body import StreamedBody
 
-Clock: TypeAlias = Callable[[], float]
-"""Monotonic, in seconds."""
+if TYPE_CHECKING:  # not loaded without rules
+    from ..guardrails.base import ReplyGuard, ReplyServices
 
 # Trusted content types: JSON, and error pages.
 _EXPLICIT_TYPES = ("application/json", "text/html", "application/xml", "text/xml")
-
-
-class BodyReader:
-    """The interface of all readers. A class attribute is the value for a reader without this fact."""
-
-    __slots__ = ()
-
-    length: int = 0
-    """Bytes that went to the caller."""
-    first_token_at: float | None = None
-    """The time of a stream's first text, thinking or tool call, by the monotonic clock. For a reply without them (an
-    image, speech), the time of its first byte."""
-    tally: Tally | None = None
-    """Of a stream."""
-    summary: ReplySummary | None = None
-    """Of a chat whose reply came whole."""
-    raw: bytes | None = None
-    """The complete reply in the provider's format, if there is one."""
-    operation: OperationResponse | None = None
-    """The reply of an operation other than chat."""
-    is_whole: bool = False
-    """Envoy buffers the complete body, so the limit for responses applies."""
-    unseen: bool = False
-    """The body bypasses the gateway: Envoy may close the stream before the body ends."""
-
-    @property
-    def reply(self) -> Reply | None:
-        """The content of a chat's reply that came whole."""
-        return None
-
-    @property
-    def lost(self) -> tuple[str, ...]:
-        """Parts of the reply that the caller's dialect has no place for, sorted."""
-        return ()
-
-    def take(self, event: ResponseBody) -> Command | Fault:
-        """The bytes for the caller. A fault: the response is an error, and the router writes it. Raises UpstreamError
-        if a complete body cannot be read."""
-        del event
-        return CONTINUE
-
-
-NO_BODY = BodyReader()
 
 
 class PassedBody(BodyReader):
@@ -121,113 +82,17 @@ class OperationBody(BodyReader):
         self._encoding = encoding
         self.length = 0
 
-    def take(self, event: ResponseBody) -> Command:
+    def take(self, event: ResponseBody) -> Command | Fault:
         body = self.operation.whole(plain(event.body, self._encoding))
         self.length = len(body)
-        return _whole(body, event.body)
-
-
-# Bytes. After an error, providers send at most the end of their stream, and after the end a comment or nothing.
-_MOST_AFTER_END = 1 << 20
-# Seconds. A reset discards what Envoy has not sent yet, and the caller must get the last event before it.
-_LAST_DELIVERY = 1.0
-STREAM_FAILED = "edge_stream_failed"
-"""The response code details of a stream that goes on after it has failed."""
-STREAM_ENDLESS = "edge_stream_endless"
-"""Those of a stream that goes on after its last event."""
-
-
-class StreamedBody(BodyReader):
-    """A stream. Each chunk is passed on when its frames are complete. After a failure nothing more is passed on. A
-    provider that goes on sending after a failure or after the last event is cut off: the caller's stream is reset,
-    because Envoy cannot end a response before its provider does."""
-
-    __slots__ = (
-        "_after_end",
-        "_clock",
-        "_ended_at",
-        "_inflater",
-        "_lost",
-        "_relay",
-        "_unframer",
-        "first_token_at",
-        "length",
-        "operation",
-        "tally",
-    )
-
-    def __init__(
-        self,
-        relay: Relay,
-        inflater: Inflater | None,
-        unframer: Unframer | None,
-        clock: Clock,
-        operation: OperationResponse | None = None,
-    ) -> None:
-        """`operation`: set for a stream that is not a chat."""
-        self._relay = relay
-        self._inflater = inflater
-        self._unframer = unframer
-        self._clock = clock
-        self._lost: tuple[str, ...] = ()
-        self._after_end = 0
-        """The number of bytes since the failure or the last event."""
-        self._ended_at = 0.0
-        self.operation = operation
-        self.tally: Tally | None = relay.tally
-        self.length = 0
-        self.first_token_at: float | None = None
-
-    @property
-    def lost(self) -> tuple[str, ...]:
-        return tuple(sorted(self._relay.tally.lost)) if self._relay.tally.lost else self._lost
-
-    def take(self, event: ResponseBody) -> Command:
-        relay, out = self._relay, b""
-        if relay.tally.failed is not None:
-            return self._after_failure(event)
-        if relay.tally.ended and self._is_endless(event):
-            return ImmediateResponse(502, (), b"", STREAM_ENDLESS)
-        try:
-            data = self._inflater.feed(event.body) if self._inflater is not None else event.body
-            if self._unframer is not None:
-                out = relay.feed(self._unframer.feed(data))
-                data = self._unframer.close() if event.end else b""
-            out += relay.feed(data) + (relay.close() if event.end else b"")
-        except UpstreamError as error:
-            # The rest of the stream cannot be read: the caller gets an error event, and nothing after it.
-            out += relay.fail(error.fault())
-        return self._send(out, event)
-
-    def _after_failure(self, event: ResponseBody) -> Command:
-        if self._is_endless(event):
-            return ImmediateResponse(502, (), b"", STREAM_FAILED)
-        return self._send(b"", event)
-
-    def _is_endless(self, event: ResponseBody) -> bool:
-        """Whether the provider has sent too much since the stream was over."""
-        if not self._after_end:
-            self._ended_at = self._clock()
-        self._after_end += len(event.body)
-        return self._after_end > _MOST_AFTER_END and self._clock() - self._ended_at > _LAST_DELIVERY
-
-    def _send(self, out: bytes, event: ResponseBody) -> Command:
-        if self.first_token_at is None and (self._relay.tally.has_token or (out and self._has_no_tokens)):
-            self.first_token_at = self._clock()
-        self.length += len(out)
-        return CONTINUE if out == event.body else Continue(body=out)
-
-    @property
-    def _has_no_tokens(self) -> bool:
-        """Images and speech: the stream shows no tokens."""
-        return self.operation is not None and not self.operation.has_text
+        return whole_body(body, event.body)
 
 
 class UnnamedBody(StreamedBody):
     """A body whose content type does not show whether it is a stream, for a caller that requested one. The first bytes
     decide. A body that is not a stream is buffered until it is complete."""
 
-    __slots__ = ("_answered", "_held", "_json", "_longest", "_reply", "_streams", "summary")
+    __slots__ = ("_answered", "_guard", "_held", "_json", "_longest", "_reply", "_streams", "_unjudged", "summary")
 
     def __init__(
         self,
@@ -238,10 +103,16 @@ class UnnamedBody(StreamedBody):
         longest: int,
         *,
         json: bool = False,
+        guard: ReplyGuard | None = None,
+        in_full_duplex: bool = False,
     ) -> None:
         """`longest`: how many bytes are buffered at most. `json`: a complete reply must be a JSON object."""
-        super().__init__(relay, inflater, None, clock)
+        services = guard.services if guard is not None else None
+        super().__init__(relay, inflater, None, clock, in_full_duplex=in_full_duplex, services=services)
+        self._unjudged: Reply | None = None
+        """A complete reply that waits for its verdict."""
         self._json = json
+        self._guard = guard
         self._longest = longest
         self._answered = answered
         self._held = bytearray()
@@ -291,7 +162,25 @@ class UnnamedBody(StreamedBody):
                 return self._relay.fail(NOT_JSON)
             self._reply = reply = checked
         self._lost, self.tally = lost_in(reply, answered.caller_dialect), None
-        return as_stream(_for_caller(reply, answered), answered.call, answered.caller_dialect)[0]
+        if self._services is not None:
+            self._unjudged = reply
+            return b""
+        return self._checked(self._guard.complete(reply) if self._guard is not None else reply)
+
+    def _checked(self, reply: Reply) -> bytes:
+        if self._guard is not None and self._guard.blocked is not None:
+            self._reply, self.summary = reply, summary_of(reply)
+        return as_stream(_for_caller(reply, self._answered), self._answered.call, self._answered.caller_dialect)[0]
+
+    async def judged(self, event: ResponseBody, command: Command, more_time: MoreTime) -> Command | Fault:
+        reply, self._unjudged = self._unjudged, None
+        if reply is None or self._services is None or not isinstance(command, Continue):
+            return await super().judged(event, command, more_time)
+        await more_time(VERDICT_SECONDS)
+        return self._followed(event, command, await self._verdict(self._judged_stream(self._services, reply)))
+
+    async def _judged_stream(self, services: ReplyServices, reply: Reply) -> bytes:
+        return self._checked(await services.judged_reply(reply))
 
 
 class ReplyBody(BodyReader):
@@ -301,11 +190,15 @@ class ReplyBody(BodyReader):
 
     __slots__ = (
         "_answered",
+        "_guard",
         "_json",
         "_reply",
         "_streamed",
         "_unframer",
+        "_unjudged",
         "_with_content",
+        "asks",
+        "in_background",
         "length",
         "lost",
         "raw",
@@ -321,14 +214,20 @@ class ReplyBody(BodyReader):
         streamed: bool,
         with_content: bool = False,
         json: bool = False,
+        guard: ReplyGuard | None = None,
     ) -> None:
         """`streamed`: the content type says that the reply comes as a stream. `with_content`: the cache or a trace will
         need the content. `json`: the reply must be a JSON object."""
+        self._guard = guard
+        self.asks: bool = guard is not None and guard.services is not None
+        self._unjudged: Reply | None = None
+        """The reply that waits for its verdict."""
         self._json = json
         self._answered = answered
         self._with_content = with_content
         self._unframer = unframer
         self._streamed = streamed
+        self.in_background = False
         self.length = 0
         self.lost: tuple[str, ...] = ()
         self._reply: Reply | None = None
@@ -352,7 +251,7 @@ class ReplyBody(BodyReader):
             fault = fault_in(events)
             if fault is not None:
                 return for_caller(fault)
-        elif dialect.name == caller_dialect.name and not call.stream:
+        elif dialect.name == caller_dialect.name and not call.stream and self._guard is None:
             return self._pass(body, event.body)
         else:
             try:
@@ -370,6 +269,32 @@ class ReplyBody(BodyReader):
                 self._reply, self.raw = checked, None
             reply = checked
         self.lost = lost_in(reply, caller_dialect)
+        if self._guard is None:
+            return self._written(reply, event)
+        if self.asks:
+            self._unjudged = reply
+            return CONTINUE
+        return self._guarded(self._guard, reply, self._guard.complete(reply), event)
+
+    async def judged(self, event: ResponseBody, command: Command, more_time: MoreTime) -> Command | Fault:
+        reply, guard = self._unjudged, self._guard
+        if reply is None or guard is None or guard.services is None:
+            return command
+        await more_time(VERDICT_SECONDS)
+        return self._guarded(guard, reply, await guard.services.judged_reply(reply), event)
+
+    def _guarded(self, guard: ReplyGuard, reply: Reply, checked: Reply, event: ResponseBody) -> Command:
+        """The command with the checked reply. The cache gets the provider's, but not if it is blocked."""
+        answered, raw = self._answered, self.raw
+        if guard.blocked is not None:
+            self._reply, self.raw, self.summary = checked, None, summary_of(checked)
+        elif checked == reply and raw is not None and _is_own(answered) and not answered.call.stream:
+            return self._unchanged(raw, event.body)
+        return self._written(checked, event)
+
+    def _written(self, reply: Reply, event: ResponseBody) -> Command:
+        answered = self._answered
+        call, caller_dialect = answered.call, answered.caller_dialect
         reply = _for_caller(reply, answered)
         if call.stream:
             out, content_type = as_stream(reply, call, caller_dialect)
@@ -379,7 +304,11 @@ class ReplyBody(BodyReader):
             content_type, sent = "application/json", event.body
         self.length = len(out)
         dropped = dropped_fields((*answered.dropped, *self.lost)) if self.lost else ()
-        return _whole(out, sent, content_type, dropped)
+        return whole_body(out, sent, content_type, dropped)
+
+    def _unchanged(self, body: bytes, buffered: bytes) -> Command:
+        self.length = len(body)
+        return whole_body(body, buffered)
 
     def _pass(self, body: bytes, buffered: bytes) -> Command | Fault:
         """The reply as it is. `buffered`: the body that Envoy buffers now."""
@@ -393,8 +322,8 @@ class ReplyBody(BodyReader):
             summary = summary_of(self._reply)
         elif not summary.model:
             summary = replace(summary, model=answered.candidate.model)
-        self.summary, self.raw, self.length = summary, body, len(body)
-        return _whole(body, buffered)
+        self.summary, self.raw = summary, body
+        return self._unchanged(body, buffered)
 
 
 class UpstreamErrorBody(BodyReader):
@@ -425,6 +354,17 @@ class ReplacedBody(BodyReader):
         return self._fault
 
 
+def take_whole(body: BodyReader, event: ResponseBody, limits: BodyLimits) -> Command | Fault:
+    """The command for a complete body, or for a chunk of another one."""
+    if not body.is_whole:
+        return body.take(event)
+    try:
+        limits.check_response(len(event.body))
+    except ResponseTooLarge as error:
+        return error.fault()
+    return body.take(event)
+
+
 def plain(body: bytes, encoding: str | None, unframer: Unframer | None = None) -> bytes:
     """A complete body without its content encoding and framing. Raises UpstreamError."""
     body = inflate(encoding, body)
@@ -452,8 +392,12 @@ def _complete(reply: Reply, answered: Answered) -> Reply:
 
 def _for_caller(reply: Reply, answered: Answered) -> Reply:
     """The reply with the caller's names of tools, if it is translated."""
-    is_own = answered.dialect.name == answered.caller_dialect.name
-    return reply if is_own else ReplyCalls(answered.parsed).reply(reply)
+    return reply if _is_own(answered) else ReplyCalls(answered.parsed).reply(reply)
+
+
+def _is_own(answered: Answered) -> bool:
+    """Whether the caller's format is the provider's."""
+    return answered.dialect.name == answered.caller_dialect.name
 
 
 def _is_malformed(reply: Reply) -> bool:
@@ -473,7 +417,9 @@ def fault_in(events: list[ReplyEvent]) -> Fault | None:
     return tally.failed or (UNREADABLE if is_lost(tally) else None)
 
 
-def _whole(body: bytes, buffered: bytes | None, content_type: str = "application/json", more: Pairs = ()) -> Command:
+def whole_body(
+    body: bytes, buffered: bytes | None, content_type: str = "application/json", more: Pairs = ()
+) -> Command:
     """The complete response body. `buffered`: the body that Envoy buffers now. None: it is not compared."""
     if body == buffered:
         return CONTINUE

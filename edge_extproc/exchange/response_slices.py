@@ -8,12 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from ..model.fault import Fault
+from .body_reader import BodyReader
 from .commands import CONTINUE, Command, Continue
 from .events import ResponseBody
-from .response_bodies import StreamedBody
+from .large_bodies import is_large
+from .ports import Gateway
+from .response_bodies import take_whole
+from .streamed_body import StreamedBody
 
 # Bytes. Providers send most chunks of a stream in less than that, and a slice has at most some hundred frames.
 SLICED, _SLICE = 16 * 1024, 4 * 1024
+
+
+async def take_large(body: BodyReader, event: ResponseBody, gateway: Gateway, *, guarded: bool) -> Command | Fault:
+    """The command for a chunk or a complete body that may be large. `guarded`: a guard checks its texts."""
+    if len(event.body) > SLICED and isinstance(body, StreamedBody):
+        return await take_in_slices(body, event, gateway.give_way)
+    if guarded and is_large(event.body):
+        return await gateway.large_body_runner.run_in_turn(take_whole, body, event, gateway.body_limits)
+    return take_whole(body, event, gateway.body_limits)
 
 
 async def take_in_slices(body: StreamedBody, event: ResponseBody, give_way: Callable[[], Awaitable[None]]) -> Command:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..auth.api_key import CREDENTIAL_HEADERS
-from ..errors import PeerError
+from ..errors import GuardrailBlocked, PeerError, PolicyUnavailable
 from .caller import authenticate
 from .candidates import find_candidates, routing_request
 from .commands import CONTINUE, HOLD, Command, Continue, Pass, Release
@@ -20,6 +20,7 @@ from .events import Event, RequestBody, RequestHeaders, RequestTrailers, Respons
 from .handler import MoreTime
 from .headers import firsts, is_request_id
 from .large_bodies import is_large
+from .parsed_call import ParsedCall
 from .phases import Identified, Received
 from .ports import Gateway
 from .read_call import read_call
@@ -90,12 +91,12 @@ class RouteChooser:
         if event is None:  # pragma: no cover - Envoy sends headers first
             raise PeerError("a request without headers")
         values = firsts(event.headers)
-        given = values.get(_ID, "")
+        route_id = values.get(_ID, "")
         # Without an id, the sealed identity would be valid for other requests.
-        request_id = given if is_request_id(given) else self._gateway.new_id()
+        request_id = route_id if is_request_id(route_id) else self._gateway.new_id()
         provider, sealed = await self._choice(event, values, body, request_id)
         credentials = tuple(dict.fromkeys(name for name, _ in event.headers if name in CREDENTIAL_HEADERS))
-        of_id = () if request_id == given else ((_ID, request_id),)
+        of_id = () if request_id == route_id else ((_ID, request_id),)
         return Continue(((PROVIDER, provider), (IDENTITY, sealed), *of_id), credentials, reroute=True)
 
     async def _choice(
@@ -112,16 +113,39 @@ class RouteChooser:
         gateway.body_limits.check_request(len(body))
         identified = Identified(received, principal, rights, None, route, dialect)
         identified, parsed = await self._work(body, lambda: read_call(gateway, identified, body))
+        if gateway.guardrails is not None:
+            parsed = await self._routed(identified, parsed, request_id, large=is_large(body))
         routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
         if rights is not None:
             candidates = rights.narrow(parsed.call, candidates)
+        if gateway.taken_out:
+            candidates = gateway.taken_out.used(candidates, gateway.clock.time())
         first = candidates[0]
         if parsed.call.operation != "passed":
             plan = gateway.planner.plan(routing, candidates)
             gateway.planner.record(parsed.call.model, plan, (), principal.tenant)  # the next stream plans again
             first = plan.at(1)
         return first.provider, seal_identity(seal, principal, request_id, gateway.clock.time())
+
+    async def _routed(self, identified: Identified, parsed: ParsedCall, request_id: str, *, large: bool) -> ParsedCall:
+        """The call with the model that a rule of the guardrails gives it to. The next stream applies all rules."""
+        from .request_guardrails import RequestGuard  # not loaded without rules
+
+        async def work(large: bool, function: Callable[[], T]) -> T:
+            return await self._gateway.large_body_runner.run(function) if large else function()
+
+        async def take_time(seconds: float) -> None:
+            if not large:  # else it has been taken
+                await self._more_time(seconds)
+
+        guard = RequestGuard.begin(self._gateway, request_id, identified, parsed.call, work, take_time, large)
+        if not guard.routes:
+            return parsed
+        try:
+            return await guard.check(parsed)
+        except (GuardrailBlocked, PolicyUnavailable):  # the next stream refuses the call, and settles it
+            return parsed
 
     async def _work(self, body: bytes, function: Callable[[], T]) -> T:
         """Runs work whose time depends on the length of the body: off the event loop for a large body."""

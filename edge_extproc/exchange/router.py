@@ -1,7 +1,8 @@
 """Handles one request from its headers to its settlement, with one method for each event.
 
     request headers     identify the caller and the API         → refuse, answer, or wait for the body
-    request body        read the call, find its candidates      → the request of the first candidate
+    request body        read the call, apply its guardrails,    → the request of the first candidate
+                        find its candidates
     response headers    find the candidate and the outcome      → the mode of the response body
     response body       the reply, in the caller's dialect      → bytes
     closed              compute usage and cost                  → one settlement
@@ -15,80 +16,62 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ..cache.base import CacheEntry, CacheLookup
 from ..codecs.content_encoding import Inflater
-from ..errors import (
-    BadRequest,
-    CallerError,
-    EdgeError,
-    LimitReached,
-    PeerError,
-    PolicyUnavailable,
-    ResponseTooLarge,
-    Unavailable,
-    UpstreamError,
-)
-from ..limits.base import CallerLimits, Limiter, Reservation
+from ..errors import BadRequest, CallerError, EdgeError, PeerError, PolicyUnavailable, Unavailable, UpstreamError
+from ..limits.base import Reservation
+from ..model.envoy_names import EXPLAIN
 from ..model.fault import Fault
-from ..model.plan import NO_FALLBACK, Candidate, Plan
+from ..model.plan import Candidate
 from ..records.repeats import IdempotentReply
 from . import headers as header_rules
 from . import idempotency
 from .account_access import AccountAccess, account_access
 from .adapt import dialect_of, first_able
-from .batches import BatchAccess, batch_access
+from .background import later_work
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
+from .body_reader import NO_BODY, BodyReader
 from .caller import authenticate, received_headers
-from .candidates import find_candidates, most_of, of_provider, routing_request
+from .candidates import find_candidates, of_provider, routing_request
 from .commands import CONTINUE, Command, Continue, ImmediateResponse, Pairs
 from .consumer_routes import ConsumerRoute
 from .counting import can_count, estimated_count
 from .envoy_faults import OF_THE_CALLER, VIA_UPSTREAM, fault_of
-from .events import (
-    Event,
-    RequestBody,
-    RequestHeaders,
-    RequestTrailers,
-    ResponseBody,
-    ResponseHeaders,
-    ResponseTrailers,
-)
+from .events import Event, RequestBody, RequestHeaders, RequestTrailers, ResponseBody, ResponseHeaders, ResponseTrailers
+from .explaining import explain
 from .first_request import first_request
-from .guard import REFUSED
-from .handler import Closing, MoreTime, no_more_time
+from .first_token import REFUSED
+from .full_duplex import LAST_CHUNK, passed
+from .handler import Closing, Interrupt, MoreTime, no_interrupt, no_more_time
 from .large_bodies import is_large
 from .listing import list_models
-from .notes import notes_of
+from .notes import notes_of, notes_of_request
 from .open import OpenExchange, OpenExchanges
-from .phases import (
-    Admitted,
-    Authenticated,
-    ExchangeTimes,
-    Identified,
-    Planned,
-    ReadCall,
-    Received,
-    RequestPhase,
-    Sent,
-)
+from .phases import Admitted, Authenticated, ExchangeTimes, Identified, Planned, ReadCall, Received, RequestPhase, Sent
+from .planning import plan_of
 from .ports import Gateway
+from .prompt_cache import PromptCacheWatch, watch_prompt_cache
 from .prompt_for_bill import with_prompt
 from .read_call import read_call
-from .repeating import cached_reply, store_reply
+from .repeating import Repeated, cached_reply, start_lookup, store_reply
+from .reply_guardrails import shown
 from .request_ids import with_ids_of_response, with_request_id
+from .reserving import reserve
 from .response import CachedReply, OwnReply, Receiving, RefusedResponse, ResponsePhase, head_of
-from .response_bodies import NO_BODY, BodyReader, ReplacedBody, StreamedBody
+from .response_bodies import ReplacedBody, take_whole
 from .response_head import Answered, ResponseHead
-from .response_slices import SLICED, take_in_slices
-from .rights import permitted
-from .runs import limits_of
-from .settling import ExchangeRecord, access_log_facts, keeps_transcript, send, settlement_of
+from .response_slices import SLICED, take_large
+from .runs import limits_and_runs
+from .settling import ExchangeRecord, keeps_transcript, send, settlement_of, with_facts
 from .slots import check_slots
 from .states import ROUTER, State, StreamOrder
 from .stored import ReplyRecorder, serve_stored, with_context
 from .verdicts import is_failing, is_of_the_provider
+
+if TYPE_CHECKING:  # not loaded without rules
+    from ..guardrails.call_guard import CallGuard
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -115,6 +98,7 @@ class RouterExchange:
         to which Envoy sends the streams of the attempts. `route`: that of a proxy without attempts (consumer.py)."""
         self.id = gateway.new_id()
         self.more_time: MoreTime = no_more_time
+        self.interrupt: Interrupt = no_interrupt
         self._traceparent = traceparent
         self._worker = worker
         self._route = route
@@ -137,6 +121,10 @@ class RouterExchange:
         """Keeps the reply for repeated requests. None: the request has no idempotency key."""
         self._recorder: ReplyRecorder | None = None
         """Stores the reply. None: the gateway has no store of conversations."""
+        self._guard: CallGuard | None = None
+        """The guardrails of this call. None: no rule applies."""
+        self._prompt_cache: PromptCacheWatch | None = None
+        """Explains what the provider reads from its prompt cache. None: nobody asks for it."""
         self._record: ExchangeRecord | None = None
         self._bug = False
         self._settled = False
@@ -159,20 +147,25 @@ class RouterExchange:
             self._order.advance(event)
             if self._order.state is State.REPLIED:
                 return CONTINUE
+            trailers = self._body.in_full_duplex and type(event) is ResponseTrailers and before is State.ANSWERING
+            event = LAST_CHUNK if trailers else event
             command = await self._on(event)
             if self._collector is not None:
                 await self._collector.note(event, command, self._response)
             if self._recorder is not None:
                 await self._recorder.note(event, command, self._response)
+            if self._body.in_full_duplex and type(event) is ResponseBody:
+                return await self._in_full_duplex(event, command, trailers=trailers)
             if event.end and self._gateway.adds_access_log_facts and type(event) is ResponseBody:
                 await self.before_close()
+            elif type(event) is ResponseBody and type(command) is Continue:  # most answers of a stream
+                return command
             return self._annotated(event, command)
         except PeerError:
             raise
         except EdgeError as error:
-            headers = error.headers if isinstance(error, LimitReached) else ()
             by_gateway = isinstance(error, CallerError | PolicyUnavailable)
-            return self._annotated(event, self._refuse(error.fault(), by_gateway=by_gateway, headers=headers))
+            return self._annotated(event, self._refuse(error.fault(), by_gateway=by_gateway, headers=error.headers))
         except Exception as bug:  # any bug must become an error response while the caller can still get one
             self._bug = True
             self._gateway.report(bug)
@@ -183,21 +176,33 @@ class RouterExchange:
         finally:
             self._times.add(type(event), began, self._gateway.clock.monotonic() - began)
 
+    async def _in_full_duplex(self, event: ResponseBody, command: Command, *, trailers: bool) -> Command:
+        """The same command for a body that the gateway can end before the provider does."""
+        if self._body.is_cut and not event.end:
+            event = replace(event, end=True)
+            self._order.replied()
+        if event.end and self._gateway.adds_access_log_facts:
+            await self.before_close()
+        return passed(event, self._annotated(event, command), trailers=trailers)
+
     async def _on(self, event: Event) -> Command:
         match event:
             case ResponseBody():  # first, because a stream has many
-                taken: Command | Fault
-                if len(event.body) > SLICED and isinstance(self._body, StreamedBody):
-                    taken = await take_in_slices(self._body, event, self._gateway.give_way)
+                body, gateway = self._body, self._gateway
+                outcome: Command | Fault
+                if (guarded := self._guard is not None) or len(event.body) > SLICED:
+                    outcome = await take_large(body, event, gateway, guarded=guarded)
                 else:
-                    taken = self._take_whole(event) if self._body.is_whole else self._body.take(event)
-                if isinstance(taken, Fault):
-                    return self._error_body(taken)
-                if isinstance(taken, ImmediateResponse):
+                    outcome = take_whole(body, event, gateway.body_limits) if body.is_whole else body.take(event)
+                if self._body.asks and not isinstance(outcome, Fault):
+                    outcome = await self._body.judged(event, outcome, self.more_time)
+                if isinstance(outcome, Fault):
+                    return self._error_body(outcome)
+                if isinstance(outcome, ImmediateResponse):
                     self._order.replied()
-                    return taken
+                    return outcome
                 account = self._account
-                return taken if account is None else await account.respond(event, taken, self._response, self.id)
+                return outcome if account is None else await account.respond(event, outcome, self._response, self.id)
             case RequestHeaders():
                 command = await self._request_headers(event)
                 if self._gateway.response_phase_opt_in and isinstance(command, Continue):
@@ -208,7 +213,7 @@ class RouterExchange:
                     raise PeerError("a request body came before its headers were accepted")
                 return await self._request_body(self._request, event.body)
             case ResponseHeaders():
-                return self._response_headers(event)
+                return await self._response_headers(event)
             case RequestTrailers() | ResponseTrailers():
                 return CONTINUE
 
@@ -227,27 +232,28 @@ class RouterExchange:
         if not last or not self._gateway.adds_access_log_facts:
             return command
         self._record = ExchangeRecord(self._gateway, self._request, self._response)
-        metadata = dict(command.metadata or {})
-        metadata["edge"] = {**metadata.get("edge", {}), **access_log_facts(self._gateway, self._record)}
-        return replace(command, metadata=metadata)
+        return with_facts(self._gateway, self._record, command)
 
     # --- 1. request headers: identify the caller and the API
 
     async def _request_headers(self, event: RequestHeaders) -> Command:
-        gateway, received = self._gateway, self._received_headers(event)
+        gateway = self._gateway
+        received = received_headers(gateway, event.headers, self._traceparent, self._caller_dialect)
+        self._received, self._request, self._caller_dialect = received, received, received.caller_dialect
         principal = authenticate(gateway, received, event)
         if self._route is not None:
             self._route.check_modes(body=not event.end)
         self._request = Authenticated(received, principal)
         rights = gateway.access.of(principal) if gateway.access is not None else None
-        limits = await limits_of(gateway.limiter, principal, received.values)
+        limits, runs = await limits_and_runs(gateway.limiter, principal, received.values)
+        self._request = Authenticated(received, principal, runs)
         if gateway.limiter is not None and limits is not None:
             gateway.limiter.raise_if_blocked(limits)
         dialect, route = gateway.routes.match(received.method, received.path)
         # These paths belong to several dialects: the headers show which one the caller uses.
         caller_dialect = received.caller_dialect if route.operation in ("models", "passed") else dialect
         self._caller_dialect = caller_dialect
-        identified = self._request = Identified(received, principal, rights, limits, route, caller_dialect)
+        identified = self._request = Identified(received, principal, rights, limits, route, caller_dialect, runs)
         if rights is not None and not gateway.routes.alternatives(route):  # else when the body shows the route
             rights.may_do(route.operation)
         if route.operation == "models":
@@ -263,12 +269,6 @@ class RouterExchange:
         await check_slots(gateway, identified)
         return CONTINUE
 
-    def _received_headers(self, event: RequestHeaders) -> Received:
-        received = received_headers(self._gateway, event.headers, self._traceparent, self._caller_dialect)
-        self._received = self._request = received
-        self._caller_dialect = received.caller_dialect
-        return received
-
     # --- 2. request body: read the call, and find its candidates
 
     async def _request_body(self, identified: Identified, body: bytes) -> Command:
@@ -277,22 +277,27 @@ class RouterExchange:
         if large:
             await self._take_time(_LARGE_SECONDS)
         if identified.route.operation == "stored":
-            json = await serve_stored(gateway, identified, body, gateway.new_id())
-            return self._own_reply((("content-type", "application/json"),), json, "edge_stored")
+            answer = await serve_stored(gateway, identified, body, self._take_time)
+            return self._own_reply((("content-type", answer.content_type),), answer.body, "edge_stored")
         identified, parsed = await self._work(large, read_call, gateway, identified, body)
         self._request = identified
         if gateway.conversations is not None:
             parsed = await with_context(gateway, identified, parsed)
             large = is_large(parsed.call.raw)
             self._recorder = ReplyRecorder(gateway, identified, parsed.call)
-        batch: BatchAccess | None = None
-        if parsed.call.operation == "passed":
-            batch = await batch_access(gateway, identified, parsed.call, partial(self._work, large))
+        if gateway.guardrails is not None:  # now, so that everything else sees the masked conversation
+            from .request_guardrails import RequestGuard  # not loaded without rules
+
+            guard = RequestGuard.begin(gateway, self.id, identified, parsed.call, self._work, self._take_time, large)
+            identified, self._guard = guard.identified, guard.identified.guard
+            self._request = identified
+            parsed = await guard.check(parsed)
+        later = await later_work(gateway, identified, parsed.call, partial(self._work, large))
         routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
         if self._route is not None:
             candidates = of_provider(candidates, self._route.check_provider(), parsed.call)
-        self._account = await account_access(gateway, identified, parsed, candidates, batch, large=large)
+        self._account = await account_access(gateway, identified, parsed, candidates, later, large=large)
         if self._account is not None:
             candidates = self._account.able(candidates)
         read = self._request = ReadCall(identified, parsed, routing, candidates, large)
@@ -303,19 +308,26 @@ class RouterExchange:
             return await self._again(identified, repeated)
         self._collector = repeated
         # A cached reply costs nothing, so the cache is used before anything is reserved (docs/adr/064).
-        lookup = await self._look_up(read, candidates)
+        lookup = None
+        if gateway.cache is not None and parsed.call.operation == "chat":
+            lookup = await self._work(large, start_lookup, gateway.cache, gateway, read, candidates)
         admitted = self._request = Admitted(read, lookup, None)
         if lookup is not None:
             reply = await self._from_cache(admitted, lookup)
             if reply is not None:
                 return reply
         if gateway.limiter is not None and identified.limits is not None:
-            reservation = await self._reserve(read, candidates, gateway.limiter, identified.limits)
+            limiter, limits = gateway.limiter, identified.limits
+            reservation = await reserve(gateway, self.id, read, candidates, limiter, limits, self._account, self._work)
             admitted = self._request = Admitted(read, lookup, reservation)
+        if gateway.prompt_caches is not None:
+            caches = gateway.prompt_caches
+            if caches.settings.always or EXPLAIN in identified.received.values:
+                self._prompt_cache = await watch_prompt_cache(gateway, caches, read, self._work)
         try:
-            return await self._send(admitted, candidates)
+            return await self._send(admitted, candidates, body)
         except Unavailable:
-            stale = self._stale(admitted)
+            stale = await self._stale(admitted)
             if stale is None:
                 raise
             return stale
@@ -332,29 +344,13 @@ class RouterExchange:
             self._has_time = True
             await self.more_time(seconds)
 
-    async def _look_up(self, read: ReadCall, candidates: Sequence[Candidate]) -> CacheLookup | None:
-        cache, identified = self._gateway.cache, read.identified
-        if cache is None or read.parsed.call.operation != "chat":
-            return None
-        return await self._work(
-            read.large,
-            cache.start_lookup,
-            identified.principal,
-            read.parsed.call,
-            candidates,
-            identified.received.headers,
-            lambda _: read.parsed.chat(),
-            self._gateway.wire_names,
-        )
-
     async def _from_cache(self, admitted: Admitted, lookup: CacheLookup) -> ImmediateResponse | None:
         """A cached reply that this caller may have. It counts as a request, and costs nothing."""
         entry = await lookup.look_up(self._take_time)
         if entry is None:
             return None
-        reply = cached_reply(self._gateway, admitted.read, entry)
+        reply = await self._readable(admitted, lookup, entry)
         if reply is None:
-            lookup.discard_hit()
             return None
         limiter, limits, reservation = self._gateway.limiter, admitted.read.identified.limits, None
         if limiter is not None and limits is not None:
@@ -364,34 +360,25 @@ class RouterExchange:
                 lookup.discard_hit()
                 raise
         self._request = Admitted(admitted.read, lookup, reservation)
-        return self._repeat(lookup, reservation, entry, *reply)
+        return self._repeat(lookup, reservation, entry, reply)
 
     async def _again(self, identified: Identified, reply: IdempotentReply) -> ImmediateResponse:
         """The reply to an equal request with the same idempotency key. It counts as a request, and costs nothing."""
         notes: Pairs = ()
+        await self._allowed()
         if self._gateway.limiter is not None and identified.limits is not None:
             notes = (await self._gateway.limiter.count(self.id, identified.limits)).headers
         headers = (("content-type", reply.content_type), ("idempotent-replayed", "true"), *notes)
         return replace(self._own_reply(headers, reply.body, "edge_idempotent_reply"), status=reply.status)
 
-    async def _reserve(
-        self, read: ReadCall, candidates: Sequence[Candidate], limiter: Limiter, limits: CallerLimits
-    ) -> Reservation:
-        """Reserves the most that this call can cost in all limits of its caller, in one step. `closed` settles it."""
-        batch = self._account.reservation(limits) if self._account is not None else None
-        if batch is not None:
-            return await limiter.admit(self.id, limits, batch)
-        priced = limits.count_dollars
-        request = await self._work(read.large, most_of, self._gateway, read, candidates, priced=priced)
-        return await limiter.admit(self.id, limits, request)
-
-    async def _send(self, admitted: Admitted, candidates: Sequence[Candidate]) -> Command:
+    async def _send(self, admitted: Admitted, candidates: Sequence[Candidate], body: bytes) -> Command:
         """The command with the request of the first candidate that can take this call, and the order of all of them."""
         gateway, read = self._gateway, admitted.read
         parsed, call = read.parsed, read.parsed.call
-        plan = self._plan(read, candidates)
+        plan = plan_of(gateway, read, candidates, self._account, self._route)
         self._request = Planned(admitted, plan)
         if call.operation == "count_tokens" and not can_count(gateway, plan.at(1)):
+            await self._allowed()
             estimate = await self._work(read.large, estimated_count, parsed, gateway.formats[call.format])
             headers = (("content-type", "application/json"), ("x-edge-estimated", "tokens"))
             return self._own_reply(headers, estimate, "edge_estimated_count")
@@ -401,51 +388,50 @@ class RouterExchange:
         opened.journal.encoded(plan.at(1), adapted)
         sent = self._request = Sent(admitted, opened)
         self._open_exchanges.add(self.id, opened)
-        return first_request(gateway, self.id, self._worker, sent, adapted, self._route)
+        if self._guard is not None and self._guard.during is not None:
+            self._guard.during.watch(self._stopped)
+        return first_request(gateway, self.id, self._worker, sent, adapted, body, self._route)
 
-    def _plan(self, read: ReadCall, candidates: Sequence[Candidate]) -> Plan:
-        gateway, call, identified = self._gateway, read.parsed.call, read.identified
-        if call.operation == "passed" and gateway.endpoints.at(identified.received.path) is not None:
-            # The endpoint names its provider. An object that such a path creates (a file, a batch) must not be created
-            # twice.
-            return Plan(tuple(candidates), once=call.method not in ("GET", "HEAD"))
-        plan = gateway.planner.plan(read.routing, candidates)
-        if self._route is not None:
-            return replace(plan, fallback=NO_FALLBACK, guarded=False, hedged=False, max_attempts=1)
-        if identified.rights is not None and plan.fallback:
-            plan = replace(plan, fallback=permitted(identified.rights, call, plan.fallback))
-        if self._account is not None and plan.fallback:
-            plan = replace(plan, fallback=self._account.permitted(plan.fallback))
-        return plan
-
-    def _stale(self, admitted: Admitted) -> ImmediateResponse | None:
+    async def _stale(self, admitted: Admitted) -> ImmediateResponse | None:
         """An expired cached reply that this caller may have, for a call that no provider could answer."""
         lookup = admitted.lookup
         entry = lookup.stale_entry() if lookup is not None else None
         if lookup is None or entry is None:
             return None
-        reply = cached_reply(self._gateway, admitted.read, entry)
+        reply = await self._readable(admitted, lookup, entry)
+        return None if reply is None else self._repeat(lookup, admitted.reservation, entry, reply)
+
+    async def _readable(self, admitted: Admitted, lookup: CacheLookup, entry: CacheEntry) -> Repeated | None:
+        """The cached reply for the caller. None: this caller may not have it."""
+        await self._allowed(lookup)
+        reply = await cached_reply(self._gateway, admitted.read, entry)
         if reply is None:
             lookup.discard_hit()
-            return None
-        return self._repeat(lookup, admitted.reservation, entry, *reply)
+        return reply
 
     def _repeat(
-        self,
-        lookup: CacheLookup,
-        reservation: Reservation | None,
-        entry: CacheEntry,
-        body: bytes,
-        content_type: str,
-        lost: tuple[str, ...],
+        self, lookup: CacheLookup, reservation: Reservation | None, entry: CacheEntry, reply: Repeated
     ) -> ImmediateResponse:
+        body, content_type, lost = reply
         age = max(0, int(self._gateway.clock.time() - entry.stored_at))
         before = self._response if isinstance(self._response, ResponseHead | Answered) else None
         self._response = CachedReply(before, entry, lost, len(body))
         self._order.replied()
-        notes = notes_of((*entry.dropped, *lost), lookup, reservation)
+        notes = notes_of((*entry.dropped, *lost), self._guard, lookup, reservation)
         headers = (("content-type", content_type), ("age", str(age)), *notes)
         return ImmediateResponse(200, headers, body, f"edge_cache_{lookup.state}")
+
+    async def _allowed(self, lookup: CacheLookup | None = None) -> None:
+        """Waits for the verdict of the services that are asked while the provider works. Raises EdgeError."""
+        if self._guard is not None and self._guard.during is not None:
+            take_time = self.more_time if isinstance(self._request, Sent) else self._take_time
+            await self._guard.during.allowed(take_time, lookup.discard_hit if lookup is not None else None)
+
+    async def _stopped(self, error: EdgeError) -> None:
+        """The verdict has refused the call before the provider has answered."""
+        if self._order.state is State.SENT:
+            refusal = self._refuse(error.fault(), by_gateway=True, headers=error.headers)
+            await self.interrupt(self._annotated(ResponseHeaders((), False), refusal))
 
     def _own_reply(self, headers: Pairs, body: bytes, details: str) -> ImmediateResponse:
         """A successful response without a provider."""
@@ -455,7 +441,7 @@ class RouterExchange:
 
     # --- 3. response headers: find the candidate and the outcome
 
-    def _response_headers(self, event: ResponseHeaders) -> Command:
+    async def _response_headers(self, event: ResponseHeaders) -> Command:
         gateway, request = self._gateway, self._request
         if request is None:
             return self._unseen_request(event)
@@ -463,16 +449,19 @@ class RouterExchange:
         sent = request if isinstance(request, Sent) else None
         guards = sent.open.fault if sent is not None and head.details == REFUSED else None
         if sent is None or (head.details != VIA_UPSTREAM and guards is None):
-            return self._envoys_response(sent, head, event)
+            return await self._envoys_response(sent, head, event)
         candidate = head.candidate(sent.open.plan, by_endpoint=gateway.chains)
         parsed, caller_dialect = sent.open.parsed, sent.admitted.read.identified.caller_dialect
         # Recorded when the request was made. An error response does not name it.
         dropped = sent.open.journal.dropped(candidate) if head.status < _ERRORS else ()
         dialect = dialect_of(parsed.call, candidate, gateway)
         began_at = int(gateway.clock.time())
-        answered = self._response = Answered(head, candidate, dialect, parsed, caller_dialect, dropped, began_at)
+        said = parsed if self._guard is None else await shown(parsed, self._guard, gateway)
+        answered = self._response = Answered(head, candidate, dialect, said, caller_dialect, dropped, began_at)
+        if self._guard is not None and self._guard.during is not None:
+            await self._allowed()
         if is_failing(guards.status if guards is not None else head.status):
-            stale = self._stale(sent.admitted)
+            stale = await self._stale(sent.admitted)
             if stale is not None:
                 return stale
         if guards is not None:
@@ -484,12 +473,16 @@ class RouterExchange:
             return self._receive(sent, answered, error_body(gateway, answered))
         if not keeps_transcript(gateway, sent.admitted.read.identified.received):
             parsed.forget()
+        can_end = not gateway.chains if self._route is None else self._route.can_end_responses
         if parsed.call.operation != "chat":
-            body = operation_body(gateway, answered, inflater, self._account, end=event.end)
+            account, guard = self._account, self._guard
+            body = operation_body(gateway, answered, inflater, account, guard, end=event.end, can_end=can_end)
             return self._receive(sent, answered, body)
         if event.end:
             raise UpstreamError("the provider answered without a body")
-        return self._receive(sent, answered, chat_body(gateway, sent, answered, inflater, self._account))
+        return self._receive(
+            sent, answered, chat_body(gateway, sent, answered, inflater, self._account, can_end=can_end)
+        )
 
     def _unseen_request(self, event: ResponseHeaders) -> Command:
         """An earlier filter answered a request that ext_proc has not seen."""
@@ -498,10 +491,10 @@ class RouterExchange:
             self._refused(fault_of(head.status, head.details), True, head.status, 0)
         return CONTINUE
 
-    def _envoys_response(self, sent: Sent | None, head: ResponseHead, event: ResponseHeaders) -> Command:
+    async def _envoys_response(self, sent: Sent | None, head: ResponseHead, event: ResponseHeaders) -> Command:
         """Handles a response of Envoy itself."""
         failing = is_of_the_provider(head.status, head.details)
-        stale = self._stale(sent.admitted) if sent is not None and failing else None
+        stale = await self._stale(sent.admitted) if sent is not None and failing else None
         if stale is not None:
             return stale
         fault = fault_of(head.status, head.details)
@@ -515,15 +508,10 @@ class RouterExchange:
         if self._collector is not None and choice.mode == "none":
             choice = replace(choice, mode="streamed")  # a body that the gateway does not see cannot be kept
         self._body, self._response = choice.body, Receiving(answered, choice.body)
-        notes = notes_of(answered.dropped, sent.admitted.lookup, sent.admitted.reservation)
+        notes = notes_of(answered.dropped, self._guard, sent.admitted.lookup, sent.admitted.reservation)
+        if self._prompt_cache is not None:
+            notes = (*notes, *self._prompt_cache.headers(answered.candidate))
         return Continue((*notes, *choice.to_set), choice.removed, response_body=choice.mode)
-
-    def _take_whole(self, event: ResponseBody) -> Command | Fault:
-        try:
-            self._gateway.body_limits.check_response(len(event.body))
-        except ResponseTooLarge as error:
-            return error.fault()
-        return self._body.take(event)
 
     # --- 4. errors, in the caller's dialect
 
@@ -534,7 +522,7 @@ class RouterExchange:
             self._refused(fault, by_gateway, head.status, 0)
             self._body = ReplacedBody(fault)
             return Continue(
-                set_headers=self._request_notes(),
+                set_headers=notes_of_request(self._request),
                 remove_headers=header_rules.unwanted(event.headers, self._gateway.response_headers),
                 response_body="buffered",
             )
@@ -556,21 +544,23 @@ class RouterExchange:
         """Responds with an error at once, in place of any other response."""
         status, of_error, body = self._caller_dialect.write_error(fault)
         self._order.replied()
-        self._refused(fault, by_gateway, status, len(body))
-        without_body = self._received is not None and self._received.method == "HEAD"
-        details = f"edge_{fault.code or 'error'}"
-        return ImmediateResponse(status, (*of_error, *headers), b"" if without_body else body, details)
+        cut = by_gateway and isinstance(self._request, Sent)
+        self._refused(fault, by_gateway, status, len(body), cut=cut)
+        content = b"" if self._received is not None and self._received.method == "HEAD" else body
+        return ImmediateResponse(status, (*of_error, *headers), content, f"edge_{fault.code or 'error'}")
 
-    def _refused(self, fault: Fault, by_gateway: bool, status: int, length: int) -> None:
+    def _refused(self, fault: Fault, by_gateway: bool, status: int, length: int, *, cut: bool = False) -> None:
         before = self._response.before if isinstance(self._response, RefusedResponse) else self._response
         before = before if isinstance(before, ResponseHead | Answered | Receiving) else None
-        self._response = RefusedResponse(before, fault, by_gateway, status, length)
+        self._response = RefusedResponse(before, fault, by_gateway, status, length, cut=cut)
 
     # --- 5. the end
 
     async def before_close(self) -> None:
         """Reads off the event loop what the bill needs of a large body."""
         if not self._settled and self._record is None:
+            if self._guard is not None and self._guard.during is not None:
+                await self._guard.during.noted()
             self._request = await with_prompt(self._gateway, self._request, self._response)
 
     def closed(self, why: Closing) -> None:
@@ -578,6 +568,8 @@ class RouterExchange:
         if self._settled:
             return
         self._settled = True
+        if self._guard is not None and self._guard.during is not None:
+            self._guard.during.close()
         gateway = self._gateway
         self._open_exchanges.forget(self.id)
         record = self._record or ExchangeRecord(gateway, self._request, self._response)
@@ -586,14 +578,14 @@ class RouterExchange:
         lookup, call = record.request.lookup, record.request.call
         if lookup is not None and call is not None:
             store_reply(gateway, call, record.response, lookup, settlement.cost, keep=not self._bug)
-        send(gateway, settlement)
-        if self._account is not None:
-            self._account.closed(settlement)
+        account, explanation = self._account, None
+        if gateway.explains:
+            left_out = account.left_out if account is not None else ()
+            explanation = explain(gateway, record, settlement, self._times, left_out, self._prompt_cache)
+        send(gateway, settlement, explanation)
+        if self._prompt_cache is not None:
+            self._prompt_cache.closed(settlement, record.response.candidate)
+        if account is not None:
+            account.closed(settlement)
         if self._collector is not None:  # last, so that it cannot prevent the settlement
             self._collector.close()
-
-    def _request_notes(self) -> Pairs:
-        """The gateway's headers for the caller on a response without a provider's reply."""
-        if not isinstance(self._request, Sent):
-            return ()
-        return notes_of((), self._request.admitted.lookup, self._request.admitted.reservation)

@@ -27,16 +27,31 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _FORM = "write it as dollars=1.50, tokens=200000, requests=40, time=15m"
 
 
-async def limits_of(limiter: Limiter | None, principal: Principal, values: Mapping[str, str]) -> CallerLimits | None:
-    """The limits of a call. Raises BadRequest for a header that cannot be read, and what `with_run` raises."""
+async def limits_and_runs(
+    limiter: Limiter | None, principal: Principal, values: Mapping[str, str]
+) -> tuple[CallerLimits | None, tuple[str, ...]]:
+    """The limits of a call; and its run with the runs that it is a part of, the nearest first. Without counters of
+    runs, only the parent that the call itself names is known. Raises BadRequest for a header that cannot be read, and
+    what `with_run` raises."""
     if RUN not in values and RUN_PARENT not in values and RUN_LIMIT not in values and principal.run is None:
-        return limiter.rules(principal) if limiter is not None else None
+        return limiter.rules(principal) if limiter is not None else None, ()
     run = read_run(principal, values)
     if limiter is None or not limiter.counts_runs:
         if run.caps != NO_CAPS:
             raise BadRequest("this gateway counts no runs, so it cannot apply the limit of one", param=RUN_LIMIT)
-        return limiter.rules(principal) if limiter is not None else None
-    return await limiter.with_run(principal, run)
+        named = (run.id,) if run.parent is None else (run.id, run.parent)
+        return limiter.rules(principal) if limiter is not None else None, named
+    limits = await limiter.with_run(principal, run)
+    return limits, limits.runs
+
+
+def session_of(headers: tuple[str, ...], values: Mapping[str, str]) -> str | None:
+    """The session that the caller names in one of these headers."""
+    for name in headers:
+        value = values.get(name)
+        if value:
+            return value
+    return None
 
 
 def read_run(principal: Principal, values: Mapping[str, str]) -> Run:

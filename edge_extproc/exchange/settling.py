@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ..errors import EdgeError
 from ..model.content import Part, Text
+from ..model.explanation import Explanation
 from ..model.fault import FaultKind
 from ..model.plan import AttemptResult
 from ..model.plausible import is_plausible
@@ -18,6 +19,7 @@ from . import verdicts
 from .account_faults import account_problem
 from .adapt import Lane
 from .bill import bill_of, unseen_bill
+from .commands import Command, Continue, ImmediateResponse
 from .events import (
     Event,
     RequestBody,
@@ -31,6 +33,7 @@ from .handler import Closing
 from .phases import ExchangeTimes, Received, RequestFacts, RequestPhase, request_facts
 from .ports import Gateway
 from .response import ResponseFacts, ResponsePhase, response_facts
+from .runs import session_of
 from .states import State
 
 # Dynamic metadata has only doubles; up to this value every integer is exact.
@@ -87,6 +90,8 @@ class ExchangeRecord:
     @property
     def finish(self) -> str | None:
         body = self.response.body
+        if body.tally is not None and body.tally.blocked and body.tally.failed is None:
+            return "content_filter"
         if body.tally is not None:
             return body.tally.finish.reason if body.tally.finish is not None else None
         if body.summary is not None:
@@ -96,7 +101,7 @@ class ExchangeRecord:
 
 def access_log_facts(gateway: Gateway, record: ExchangeRecord) -> Mapping[str, object]:
     """The facts of an exchange for Envoy's access log."""
-    request, response, (usage, _, cost, _) = record.request, record.response, record.bill
+    request, response, (usage, _, cost, _, _) = record.request, record.response, record.bill
     facts: dict[str, object | None] = {
         "tenant": request.principal.tenant if request.principal is not None else None,
         "key": request.principal.key_id if request.principal is not None else None,
@@ -112,8 +117,20 @@ def access_log_facts(gateway: Gateway, record: ExchangeRecord) -> Mapping[str, o
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def send(gateway: Gateway, settlement: Settlement) -> None:
-    """Gives a settlement to all sinks."""
+def with_facts(gateway: Gateway, record: ExchangeRecord, command: Continue | ImmediateResponse) -> Command:
+    """The last command, with the facts for Envoy's access log."""
+    metadata = dict(command.metadata or {})
+    metadata["edge"] = {**metadata.get("edge", {}), **access_log_facts(gateway, record)}
+    return replace(command, metadata=metadata)
+
+
+def send(gateway: Gateway, settlement: Settlement, explanation: Explanation | None = None) -> None:
+    """Gives a settlement to the ledger, and then to all sinks."""
+    if gateway.ledger is not None:
+        try:
+            gateway.ledger(settlement, explanation)
+        except Exception as bug:  # noqa: BLE001 - as below
+            gateway.report(bug)
     for sink in gateway.sinks:
         try:
             sink(settlement)
@@ -125,7 +142,7 @@ def settlement_of(
     gateway: Gateway, exchange_id: str, record: ExchangeRecord, times: ExchangeTimes, state: State, why: Closing
 ) -> Settlement:
     request, response = record.request, record.response
-    usage, estimated, cost, unpriced = record.bill
+    usage, estimated, cost, unpriced, search_cost = record.bill
     outcome = _outcome(request, response, state, why)
     received, principal, identified = request.received, request.principal, request.identified
     call, lookup, entry, body = request.call, request.lookup, response.entry, response.body
@@ -140,6 +157,9 @@ def settlement_of(
         if principal is not None
         else (None, None, None, None)
     )
+    guard = identified.guard if identified is not None else None
+    # A rule may have refused the call before its candidates were known.
+    model = call.model if call is not None else guard.model if guard is not None else None
     now = gateway.clock.monotonic()
     settlement = Settlement(
         exchange_id=exchange_id,
@@ -160,7 +180,7 @@ def settlement_of(
         dialect=dialect.name if dialect is not None else None,
         operation=identified.route.operation if identified is not None else None,
         stream=call.stream if call is not None else False,
-        model=gateway.models.label(call.model) if call is not None and call.model else None,
+        model=gateway.models.label(model) if model else None,
         provider=record.provider,
         upstream_model=record.upstream_model,
         lane=record.lane,
@@ -169,6 +189,7 @@ def settlement_of(
         usage=usage,
         estimated=estimated,
         cost=cost,
+        search_cost=search_cost,
         unpriced=unpriced,
         dropped=(*response.dropped, *response.lost),
         garbled=body.tally.garbled if body.tally is not None else 0,
@@ -177,6 +198,7 @@ def settlement_of(
         request_id=received.request_id if received is not None else None,
         cache=lookup.state if lookup is not None else None,
         cache_tier=lookup.tier if lookup is not None else None,
+        similarity=lookup.similarity if lookup is not None else None,
         saved=saved,
         saved_cost=entry.cost if entry is not None and saved is not None else None,
         plan=request.plan,
@@ -186,14 +208,21 @@ def settlement_of(
         transcript=_transcript(gateway, request, response),
         response_model=body.summary.model if body.summary is not None else body.tally.model if body.tally else None,
         max_output_tokens=call.max_output_tokens if call is not None else None,
+        run=request.runs[0] if request.runs else None,
+        run_parent=request.runs[1] if len(request.runs) > 1 else None,
+        session=session_of(gateway.session_headers, received.values)
+        if gateway.ledger is not None and received is not None
+        else None,
+        guardrails=guard.hits if guard is not None else (),
         phases=tuple([PhaseTime(_PHASES[kind], at - times.began, took) for kind, (at, took) in times.by_event.items()]),
     )
-    if usage is not None or entry is not None or not settlement.may_have_been_used:
+    cut = response.refused is not None and response.refused.cut
+    if usage is not None or entry is not None or body.in_background or not (settlement.may_have_been_used or cut):
         return settlement
     unseen = unseen_bill(gateway, request, response)
     if unseen is None:
         return settlement
-    usage, estimated, cost, unpriced = unseen
+    usage, estimated, cost, unpriced, _ = unseen
     return replace(settlement, usage=usage, estimated=estimated, cost=cost, unpriced=unpriced, unseen=True)
 
 
@@ -205,6 +234,8 @@ def _outcome(request: RequestFacts, response: ResponseFacts, state: State, why: 
         if response.refused.by_gateway:
             return "rejected"
         return "refused" if fault.kind in _THE_CALLERS and fault.status < _SERVERS else "upstream_error"
+    if response.body.is_refused:
+        return "rejected"
     if response.fault is not None:
         return "broken_stream"
     unseen = request.received is None and response.head is not None  # an earlier filter answered

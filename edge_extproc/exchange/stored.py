@@ -7,8 +7,11 @@ reply can refer to it at once, and the stored reply is the one that the caller g
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
 from ..conversations.base import perform
-from ..dialects.base import ReplyListener, StatefulDialect
+from ..dialects.base import ReplyListener, StatefulDialect, StoredAnswer
 from ..errors import EdgeError, NoSuchRoute
 from ..model.call import Call
 from .adapt import format_of
@@ -21,18 +24,26 @@ from .ports import Gateway
 from .response import CachedReply, Receiving, ResponsePhase
 
 _OK = 200
+_LONG_SECONDS = 30.0  # How long Envoy waits for a stream that is written again.
 
 
-async def serve_stored(gateway: Gateway, identified: Identified, body: bytes, seed: str) -> bytes:
-    """The answer to a request for a stored object. Raises CallerError."""
+async def serve_stored(
+    gateway: Gateway, identified: Identified, body: bytes, more_time: Callable[[float], Awaitable[None]]
+) -> StoredAnswer:
+    """The answer to a request for a stored object. `more_time` is called before work that may take long. Raises
+    CallerError."""
     store, dialect, received = gateway.conversations, identified.caller_dialect, identified.received
     if store is None or not isinstance(dialect, StatefulDialect):
         raise NoSuchRoute("this gateway stores no conversations")  # pragma: no cover - without a store, no such routes
     check_shape(body, identified.route.operation, gateway.shape, gateway.wire_names)
     query = received.values.get(":path", "").partition("?")[2]
     now = int(gateway.clock.time())
-    steps = dialect.serve_stored(received.method, received.path, query, body, seed, now)
-    return await perform(store, identified.principal.tenant, steps)
+    steps = dialect.serve_stored(received.method, received.path, query, body, gateway.new_id(), now)
+    answer = await perform(store, identified.principal.tenant, steps)
+    if answer.write is not None:
+        await more_time(_LONG_SECONDS)
+        answer = replace(answer, body=await gateway.large_body_runner.run(answer.write), write=None)
+    return answer
 
 
 async def with_context(gateway: Gateway, identified: Identified, parsed: ParsedCall) -> ParsedCall:
@@ -56,8 +67,8 @@ class ReplyRecorder:
         self._tenant = identified.principal.tenant
         self._call = call
         stored, dialect = call.stored, identified.caller_dialect
-        wanted = stored is not None and (stored.keeps or stored.conversation is not None)
-        self._dialect = dialect if wanted and isinstance(dialect, StatefulDialect) else None
+        is_stored = stored is not None and (stored.keeps or stored.conversation is not None)
+        self._dialect = dialect if is_stored and isinstance(dialect, StatefulDialect) else None
         self._listener: ReplyListener | None = None
 
     async def note(self, event: Event, command: Command, response: ResponsePhase | None) -> None:
@@ -66,9 +77,9 @@ class ReplyRecorder:
         if self._dialect is None:
             return
         if isinstance(command, ImmediateResponse):
-            sent = command.body if command.status == _OK and isinstance(response, CachedReply) else b""
+            body = command.body if command.status == _OK and isinstance(response, CachedReply) else b""
         elif isinstance(event, ResponseBody) and isinstance(command, Continue):
-            sent = event.body if command.body is None else command.body
+            body = event.body if command.body is None else command.body
         else:
             return
         if self._listener is None:
@@ -76,7 +87,7 @@ class ReplyRecorder:
                 self._dialect = None
                 return
             self._listener = self._dialect.reply_listener(self._call)
-        reply = self._listener.feed(sent)
+        reply = self._listener.feed(body)
         store = self._gateway.conversations
         if reply is None or store is None:
             return

@@ -27,7 +27,9 @@ _PRICED = frozenset({"chat", "completions", "embeddings"})
 _WRAPPING = 1_024
 # Reading or deleting stored objects costs no tokens.
 _FREE = frozenset({"DELETE", "GET", "HEAD"})
-_STORES = re.compile(r"/files|/uploads(?:/[^/]+/(?:parts|complete|cancel))?|(?:/messages)?/batches/[^/]+/cancel")
+_STORES = re.compile(
+    r"/files|/uploads(?:/[^/]+/(?:parts|complete|cancel))?|(?:(?:/messages)?/batches|/responses)/[^/]+/cancel"
+)
 # The most expensive image in any provider's table: 2,833 tokens and 5,667 for each of at most 8 tiles (gpt-4o-mini).
 _IMAGE = 48_169
 # A key that is spelled with escapes could be any of these. Ordinary clients do not escape ASCII letters.
@@ -127,11 +129,15 @@ def reservation_request(
     search: PromptSearch,
     *,
     priced: bool,
+    added: int = 0,
 ) -> ReservationRequest:
-    """The reservation of a call. `priced`: a rule counts dollars, so that the price is needed."""
+    """The reservation of a call. `priced`: a rule counts dollars, so that the price is needed. `added`: the most output
+    tokens that a translated request has beyond the caller's limit."""
     if call.operation == "count_tokens" or call.method in _FREE or _stores(call):
         return ReservationRequest(0, 0, model=call.model)
     limit = 0 if call.operation == "embeddings" else call.max_output_tokens
+    if limit is not None:
+        limit += added
     estimate = min(tokens_of_length(len(call.raw)), bounds.context_window)
     tokens = estimate + (bounds.usual_output if limit is None else limit) * call.choices
     if not priced:

@@ -12,6 +12,7 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 from ..auth.api_key import digest
 from ..auth.base import AccessControl, Authenticator
 from ..auth.merge import build_keys, merge_policies
+from ..config.guardrails import GuardrailRuleConfig
 from ..config.limits import AllowanceConfig
 from ..config.pydantic_errors import in_one_line
 from ..config.schema import Config
@@ -29,15 +31,28 @@ from ..model.limit_use import LimitKey, LimitUse
 from ..model.managed import EMPTY, ManagedBudget, ManagedState
 from ..store import snapshot
 from ..telemetry.background import BACKGROUND
+from ..telemetry.traffic import Overview
+from .config_trials import ConfigTrials
+from .playground import Playground
+from .provider_control import provider_control
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
-    from ..server.admin_api import AdminIdentity, Purge
+    from ..pages.oidc import OidcFlow
+    from ..pages.sessions import OneTimeLink
+    from ..server.admin_access import AdminIdentity
+    from ..server.admin_api import Purge
     from ..store.managed import ManagedStore
+    from .reload import ConfigReloader
+    from .worker_client import WorkerClient
 
 
 T = TypeVar("T")
+
+_LINK_ID = "one-time link"
+"""The name in the audit log of the admin who has signed in by the link. No token can have it: ids have no spaces."""
 
 
 class ManagedStatePublisher:
@@ -99,24 +114,82 @@ class ManagedStatePublisher:
                 is_down = False
 
 
+class AdminService:
+    """The admin API, and what the admin pages need of it. `build` makes the API at its first use: its imports take
+    longer than the rest of a start, and the workers do not wait for them."""
+
+    def __init__(self, build: Callable[[], FastAPI], link: OneTimeLink | None, current: Callable[[], Config]) -> None:
+        """`link`: signs one user in as an admin."""
+        self._build = build
+        self._link = link
+        self._current = current
+
+    @cached_property
+    def api(self) -> FastAPI:
+        return self._build()
+
+    def pages(self, config: Config, shown: Callable[[], Mapping[str, object]]) -> ASGIApp | None:
+        """The application of the admin pages; None if there are none. `shown`: the state of the configuration."""
+        if not config.admin.has_pages:
+            return None
+        from ..pages import app as pages
+
+        return pages.build(
+            pages.PagesSetup(
+                self.api,
+                config.admin.port,
+                secure=not config.admin.is_local,
+                link=self._link,
+                configuration=shown,
+                now=time.time,
+                oidc=self._oidc(config),
+                federated=self.api.state.federated,
+            )
+        )
+
+    def _oidc(self, config: Config) -> OidcFlow | None:
+        if config.admin.oidc is None:
+            return None
+        from ..auth.jwks import fetch
+        from ..pages.oidc import OidcFlow, post
+
+        def tenants() -> Mapping[str, object]:
+            return {caller.tenant: caller for caller in self._current().callers}
+
+        return OidcFlow(config.admin.oidc, tenants, time.time, fetch, post)
+
+
+def sign_in_link(config: Config) -> OneTimeLink | None:
+    """What `up` prints, so that nobody must look for a token on a laptop. None: there are no pages, or others than this
+    machine reach them."""
+    if not (config.admin.has_pages and config.admin.is_local):
+        return None
+    from ..pages.sessions import OneTimeLink
+
+    return OneTimeLink(time.time)
+
+
 @contextlib.asynccontextmanager
 async def administered(
-    current: Callable[[], Config],
+    reloader: ConfigReloader,
     reload: Callable[[], Awaitable[bool]],
     purge: Callable[[bytes], Awaitable[int]],
     limit_uses: Callable[[], Awaitable[Mapping[LimitKey, LimitUse]]],
+    overview: Callable[[str | None], Overview],
+    workers: Callable[[], Sequence[WorkerClient]],
     *,
+    with_envoy: bool,
+    link: OneTimeLink | None = None,
     wait: bool = False,
-) -> AsyncIterator[FastAPI | None]:
-    """The admin API's application; None if the configuration has no admin API. `current` returns the current
-    configuration; a reload never changes its admins, store and state directory. `wait`: the database is down, and the
-    last published state is used. Raises ConfigError or StartError."""
-    config = current()
+) -> AsyncIterator[AdminService | None]:
+    """The admin API; None if the configuration has none. `reloader` has the current configuration; a reload never
+    changes its admins, store and state directory. `link`: its credential is one of an admin. `wait`: the database is
+    down, and the last published state is used. Raises ConfigError or StartError."""
+    config = reloader.config
     url = config.database_url()
     if not config.has_admin_api or config.store is None or url is None:
         yield None
         return
-    from ..server import admin_api
     from ..store.database import migrate, open_database, reach
     from ..store.ledger import Ledger
     from ..store.managed import ManagedStore
@@ -127,36 +200,55 @@ async def administered(
     publisher = ManagedStatePublisher(config, store, reload, config.store.every.total_seconds())
     # Before any worker starts: each reads it then.
     await publisher.begin((lambda: migrate(engine)) if wait else None)
-    pepper = config.auth.pepper.reveal().encode()
-    app = admin_api.build(
-        admin_api.AdminApi(
-            tokens=[
-                admin_api.AdminCredential(
-                    token.id,
-                    token.role,
-                    token.tenant,
-                    token.digest or digest(pepper, token.token.reveal() if token.token is not None else ""),
-                )
-                for token in config.admin.tokens
-            ],
-            digest=lambda key: digest(pepper, key),
-            configured=_memoized(current, _configured),
-            store=store,
-            ledger=Ledger(engine),
-            quarantine=Quarantine(config.quarantine_file),
-            new_key=generate_key,
-            new_id=lambda: f"key-{secrets.token_hex(6)}",
-            read_allowance=read_allowance,
-            publish=publisher.publish,
-            purge=_purge_by(purge) if config.cache is not None else None,
-            limit_uses=limit_uses,
-            callers=AdminCallers(current, publisher),
-            now_ms=_now_ms,
+
+    def current() -> Config:
+        return reloader.config
+
+    def build() -> FastAPI:
+        from ..server import admin_api
+        from ..server.admin_access import FederatedAdmins
+
+        pepper = config.auth.pepper.reveal().encode()
+        return admin_api.build(
+            admin_api.AdminApi(
+                tokens=[
+                    admin_api.AdminCredential(
+                        token.id,
+                        token.role,
+                        token.tenant,
+                        token.digest or digest(pepper, token.token.reveal() if token.token is not None else ""),
+                    )
+                    for token in config.admin.tokens
+                ]
+                + (
+                    [admin_api.AdminCredential(_LINK_ID, "admin", None, digest(pepper, link.credential))]
+                    if link is not None
+                    else []
+                ),
+                digest=lambda key: digest(pepper, key),
+                configured=_memoized(current, _configured),
+                store=store,
+                ledger=Ledger(engine),
+                quarantine=Quarantine(config.quarantine_file),
+                new_key=generate_key,
+                new_id=lambda: f"key-{secrets.token_hex(6)}",
+                read_allowance=read_allowance,
+                publish=publisher.publish,
+                purge=_purge_by(purge) if config.cache is not None else None,
+                limit_uses=limit_uses,
+                overview=overview,
+                providers=provider_control(current, workers),
+                playground=Playground(current, workers, with_envoy=with_envoy),
+                configuration=ConfigTrials(reloader, with_envoy=with_envoy),
+                federated=FederatedAdmins(time.time) if config.admin.oidc is not None else None,
+                callers=AdminCallers(current, publisher),
+                now_ms=_now_ms,
+            )
         )
-    )
+
     watching = BACKGROUND.start("managed_keys", publisher.watch)
     try:
-        yield app
+        yield AdminService(build, link, current)
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -172,7 +264,7 @@ class AdminCallers:
         self._known: tuple[Config, ManagedState, Authenticator, AccessControl | None] | None = None
 
     def __call__(self, headers: Sequence[tuple[str, str]]) -> AdminIdentity | None:
-        from ..server.admin_api import AdminIdentity
+        from ..server.admin_access import AdminIdentity
         from ..server.admin_errors import highest
 
         config, managed = self._current(), self._publisher.managed
@@ -201,8 +293,8 @@ def _purge_by(purge: Callable[[bytes], Awaitable[int]]) -> Callable[[Purge], Awa
             "key": selection.key,
             "shared": selection.shared or None,
         }
-        given = {name: value for name, value in fields.items() if value is not None}
-        return await purge(json.dumps(given or {"all": True}).encode())
+        set_fields = {name: value for name, value in fields.items() if value is not None}
+        return await purge(json.dumps(set_fields or {"all": True}).encode())
 
     return purged
 
@@ -244,6 +336,24 @@ def _configured(config: Config) -> Any:
             for tenant, level, name, allowance in config.allowances()
             if not allowance.is_empty
         ),
+        guardrails=tuple(_guardrail(holder, rule) for holder, rule in config.guardrail_rules()),
+    )
+
+
+def _guardrail(holder: tuple[str, str, str] | None, rule: GuardrailRuleConfig) -> Any:
+    from ..server.admin_models import ShownGuardrailRule
+
+    tenant, level, name = holder if holder is not None else (None, None, None)
+    chosen = rule.detect or rule.service
+    return ShownGuardrailRule(
+        rule=rule.name,
+        detector=chosen.name if chosen is not None else "",
+        directions=list(rule.on),
+        action=rule.action,
+        mode=rule.mode,
+        tenant=tenant,
+        level=level,
+        name=name,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
 from ipaddress import ip_address
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config.default_models import CHAT, EMBEDDING
 from ..config.envoy import ListenerConfig
@@ -12,16 +14,21 @@ from ..config.schema import Config
 from ..envoy_config import certificate_files
 from .config_source import ConfigSource
 
+if TYPE_CHECKING:
+    from ..pages.sessions import OneTimeLink
 
-def text(config: Config, origin: ConfigSource, processes: Mapping[str, int]) -> str:
-    """Plain text without secrets. `processes`: the process id of each process, by name."""
-    url, *others = [_url(listener) for _, listener in config.listen.listeners()]
+
+def text(config: Config, origin: ConfigSource, processes: Mapping[str, int], link: OneTimeLink | None = None) -> str:
+    """Plain text. Its only secret is the link, which works once, for an hour, and only on this machine. `processes`:
+    the process id of each process, by name."""
+    url, *others = [listener_url(listener) for _, listener in config.listen.listeners()]
     admin = f"http://{_host(str(config.admin.address))}:{config.admin.port}"
     alive = ", ".join(f"{name} (pid {pid})" for name, pid in processes.items())
     lines = [
         f"Gateway   {url}   (OpenAI: {url}/v1, Anthropic: {url})",
         *(f"          {other}" for other in others),
         f"Admin     {admin}   (/healthz, /readyz, /metrics)",
+        *([f"Pages     {admin}/ui/sign-in/{link.token}   (signs in once, within an hour)"] if link is not None else []),
         f"Healthy   {alive}",
         f"Providers {', '.join(config.providers)}",
     ]
@@ -33,35 +40,37 @@ def text(config: Config, origin: ConfigSource, processes: Mapping[str, int]) -> 
     if origin.path is not None:
         return "\n".join([*lines, f"Keys      those of {origin.path}", "Stop with Ctrl-C."])
     key_file = origin.state_dir / "dev-key"
-    snippets = _snippets(url, key_file, config)
+    snippets = _snippets(url, str(key_file), config)
     return "\n".join([*lines, f"Key       in {key_file}", "", *snippets, "Stop with Ctrl-C."])
 
 
-def _snippets(url: str, key_file: Path, config: Config) -> list[str]:
-    """Examples for the models that there are: a chat, or embeddings if no model chats."""
+def _snippets(url: str, key_file: str, config: Config) -> list[str]:
+    """To paste. Examples for the models that there are: a chat, or embeddings if no model chats."""
     if CHAT in config.models:
         path, body = "chat/completions", f'"model": "{CHAT}", "messages": [{{"role": "user", "content": "Hello"}}]'
         call = f'chat.completions.create(model="{CHAT}", messages=[{{"role": "user", "content": "Hello"}}])'
-        shown = "reply.choices[0].message.content"
+        expression = "reply.choices[0].message.content"
     elif EMBEDDING in config.models:
         path, body = "embeddings", f'"model": "{EMBEDDING}", "input": "Hello"'
-        call, shown = f'embeddings.create(model="{EMBEDDING}", input="Hello")', "reply.data[0].embedding[:3]"
+        call, expression = f'embeddings.create(model="{EMBEDDING}", input="Hello")', "reply.data[0].embedding[:3]"
     else:
         return []
+    name = json.dumps(key_file, ensure_ascii=False)
     return [
         f"curl {url}/v1/{path} \\",
-        f'  -H "authorization: Bearer $(cat {key_file})" -H "content-type: application/json" \\',
+        f'  -H "authorization: Bearer $(cat {shlex.quote(key_file)})" -H "content-type: application/json" \\',
         f"  -d '{{{body}}}'",
         "",
         "from openai import OpenAI",
-        f'client = OpenAI(base_url="{url}/v1", api_key=open("{key_file}").read().strip())',
+        f'client = OpenAI(base_url="{url}/v1", api_key=open({name}).read().strip())',
         f"reply = client.{call}",
-        f"print({shown})",
+        f"print({expression})",
         "",
     ]
 
 
-def _url(listener: ListenerConfig) -> str:
+def listener_url(listener: ListenerConfig) -> str:
+    """As this machine reaches it."""
     return f"{'https' if listener.tls is not None else 'http'}://{_host(listener.address)}:{listener.port}"
 
 
@@ -72,5 +81,5 @@ def _host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def show(config: Config, origin: ConfigSource, processes: Mapping[str, int]) -> None:
-    print(text(config, origin, processes), flush=True)
+def show(config: Config, origin: ConfigSource, processes: Mapping[str, int], link: OneTimeLink | None) -> None:
+    print(text(config, origin, processes, link), flush=True)

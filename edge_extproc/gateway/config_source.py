@@ -12,6 +12,7 @@ import msgspec
 
 from ..config import load as config_load
 from ..config.default_models import LocalServer, has_key
+from ..config.extras import ADMIN
 from ..config.schema import Config
 from ..config.secrets import ensure_file, generate_key
 from ..errors import StartError
@@ -46,6 +47,7 @@ class ConfigSource:
             port=self.port,
             admin_port=self.admin_port,
             local=self.local,
+            pages=ADMIN.is_installed(),
         )
 
     def parse(self, text: str, environ: Mapping[str, str] = os.environ) -> Config:
@@ -130,23 +132,25 @@ def prepare(
     admin_port: int | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> ConfigSource:
-    """Creates what the built-in defaults need: a caller's key, a pepper, and a port for the rehearsal provider. An
-    argument is None if the command line does not give it. Raises StartError if one is given beside a file, which has a
-    key for it."""
+    """Creates what the built-in defaults need: a caller's key, an admin's token, a pepper, and a port for the rehearsal
+    provider. An argument is None if the command line does not give it. Raises StartError if one is given beside a file,
+    which has a key for it."""
     if path is not None:
         beside = {
             "--state-dir": ("agent.state_dir", state_dir),
             "--port": ("listen.port", port),
             "--admin-port": ("admin.port", admin_port),
         }
-        for option, (key, given) in beside.items():
-            if given is not None:
-                raise StartError(f"{option} {given} cannot be used with --config; set {key} in {path} instead")
+        for option, (key, value) in beside.items():
+            if value is not None:
+                raise StartError(f"{option} {value} cannot be used with --config; set {key} in {path} instead")
         return ConfigSource(path, STATE_DIR)
     state_dir = STATE_DIR if state_dir is None else state_dir
     port, admin_port = PORT if port is None else port, ADMIN_PORT if admin_port is None else admin_port
     ensure_secret(state_dir / "dev-key")
     ensure_pepper(state_dir)
+    if ADMIN.is_installed():
+        ensure_secret(state_dir / "admin-token")
     local = local_servers.find(environ)
     rehearsal_port = free_port("127.0.0.1") if not has_key(environ) and not local else 0
     return ConfigSource(None, state_dir.absolute(), rehearsal_port, port, admin_port, local=local)

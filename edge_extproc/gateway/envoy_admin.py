@@ -97,12 +97,12 @@ class EnvoyAdminClient:
                 try:
                     head = f"{method} {path} HTTP/1.1\r\nhost: envoy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
                     writer.write(head.encode())
-                    whole = await reader.read(-1)
+                    response = await reader.read(-1)
                 finally:
                     writer.close()
         except (OSError, TimeoutError):
             return None
-        fields, _, body = whole[:_MAX_BYTES].partition(b"\r\n\r\n")
+        fields, _, body = response[:_MAX_BYTES].partition(b"\r\n\r\n")
         if not fields.startswith(b"HTTP/1.1 200"):
             return None
         return b"".join(_chunks(body)) if b"transfer-encoding: chunked" in fields.lower() else body

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,10 +35,12 @@ from ..telemetry.background import BACKGROUND, BackgroundMetrics
 from ..telemetry.merge import WorkerTotals
 from ..telemetry.provider_health import ProviderHealth
 from ..telemetry.supervisor_metrics import DatabaseState, SupervisorMetrics
+from ..telemetry.traffic import TrafficHistory
 from . import admin_service as administer
 from . import own_valkey as own_store
 from .config_source import ConfigSource, write_private
 from .envoy_admin import EnvoyAdminClient
+from .forked_worker import first_worker
 from .own_envoy import DRAIN, OwnEnvoy
 from .own_memory import with_memory
 from .reload import ConfigReloader
@@ -47,8 +49,7 @@ from .state_owner import StateOwner, owned, owner
 from .supervisor import ProcessSpec, Supervisor, check_free, remove_quietly
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
+    from ..pages.sessions import OneTimeLink
     from ..server import admin
     from .worker_client import WorkerClient
 
@@ -84,6 +85,11 @@ class RunningGateway:
         self.database = DatabaseState()
         self._health = ProviderHealth(lambda: self.config.providers)
         self._tasks = BackgroundMetrics(BACKGROUND)
+        self.traffic = TrafficHistory(
+            lambda: self.config.providers, lambda: (self._serving_workers(), self.config.agent.workers)
+        )
+        self.link: OneTimeLink | None = None
+        """Signs one user in on the admin pages."""
         self.own: SupervisorMetrics | None = None
         """The supervisor's own metrics."""
         self._envoy: EnvoyAdminClient | None = None
@@ -91,8 +97,8 @@ class RunningGateway:
         """The Envoy that the gateway runs, if its resources can be changed."""
 
     @cached_property
-    def _workers(self) -> Sequence[WorkerClient]:
-        """The clients. grpcio is imported when the workers are already starting."""
+    def workers(self) -> Sequence[WorkerClient]:
+        """The clients. Their modules are imported when the workers are already starting."""
         from .worker_client import WorkerClient
 
         tls = mutual_tls(self.config.agent)
@@ -103,21 +109,25 @@ class RunningGateway:
         return [self._worker_spec(n, origin) for n in range(len(self.config.agent.own_addresses()))]
 
     def _worker_spec(self, index: int, origin: ConfigSource) -> ProcessSpec:
+        arguments = ("--index", str(index), *origin.arguments())
+        child = first_worker() if index == 0 else None
+
         async def ready() -> None:
-            await self._workers[index].until_serving()
+            await self.workers[index].until_serving()
 
         async def answers() -> bool:
-            return await self._workers[index].answers()
+            return await self.workers[index].answers()
 
         return ProcessSpec(
             worker_name(index),
-            (sys.executable, "-m", "edge_extproc", "worker", "--index", str(index), *origin.arguments()),
+            (sys.executable, "-m", "edge_extproc", "worker", *arguments),
             ready,
             restart=True,
             # The last two seconds are for a stream that does not end.
             grace=self.config.agent.shutdown_grace.total_seconds() + 2.0,
             own_stdout=True,
             answers=answers,
+            forked=partial(child.begin, arguments) if child is not None else None,
         )
 
     def envoy_spec(self) -> ProcessSpec:
@@ -168,13 +178,16 @@ class RunningGateway:
         if self._envoy is not None and otlp is not None:
             await self._envoy.sample(otlp.sampling)
 
+    def _serving_workers(self) -> int:
+        return sum(pid is not None for pid in self._pids())
+
     def worker_restarts(self) -> int:
-        return sum(self.supervisor.restarts[worker_name(n)] for n in range(len(self._workers)))
+        return sum(self.supervisor.restarts[worker_name(n)] for n in range(len(self.workers)))
 
     async def readiness(self) -> admin.Readiness:
         from ..server import admin
 
-        serving = await asyncio.gather(*(client.serving() for client in self._workers))
+        serving = await asyncio.gather(*(client.serving() for client in self.workers))
         parts = {worker_name(n): up for n, up in enumerate(serving)}
         if self._envoy is not None:
             parts[ENVOY] = await self._envoy.ready()
@@ -192,7 +205,7 @@ class RunningGateway:
     async def _stores(self) -> dict[str, str]:
         """The state of each store that workers use: down if one worker cannot use it."""
         states: dict[str, str] = {}
-        for stores in await asyncio.gather(*(client.stores() for client in self._workers)):
+        for stores in await asyncio.gather(*(client.stores() for client in self.workers)):
             for name, down in stores.items():
                 if down is not None or name not in states:
                     states[name] = "up" if down is None else f"down: {down}"
@@ -215,11 +228,13 @@ class RunningGateway:
         while True:
             began = loop.time()
             await self._scrape()
+            if self.config.admin.has_pages and self.traffic.is_due:
+                self.traffic.record(self._totals.totals())
             await asyncio.sleep(max(_KEEP_SECONDS, _KEEP_SHARE * (loop.time() - began)))
 
     async def _scrape(self) -> None:
         before, reading = self._pids(), self._totals.begin()
-        counts = await asyncio.gather(*(client.metrics() for client in self._workers))
+        counts = await asyncio.gather(*(client.metrics() for client in self.workers))
         for pid, now, scraped in zip(before, self._pids(), counts, strict=True):
             if pid is None:
                 continue
@@ -230,21 +245,21 @@ class RunningGateway:
                 self._totals.mark_silent(pid)
 
     def _pids(self) -> list[int | None]:
-        return [self.supervisor.processes.get(worker_name(n)) for n in range(len(self._workers))]
+        return [self.supervisor.processes.get(worker_name(n)) for n in range(len(self.workers))]
 
     async def limit_uses(self) -> Mapping[LimitKey, LimitUse]:
         """How much of each limit is used now, over all workers."""
-        return joined(await asyncio.gather(*(client.limits() for client in self._workers)))
+        return joined(await asyncio.gather(*(client.limits() for client in self.workers)))
 
     async def purge_cache(self, selection: bytes) -> int:
         """Removes replies from every worker and from the shared store. Returns how many were removed. `selection` is as
         cache/purge.py reads it. Only for authenticated admins: after a purge, providers must be paid again. Raises
         BadRequest, or Unavailable if some replies may remain."""
-        return sum(await asyncio.gather(*(client.purge_cache(selection) for client in self._workers)))
+        return sum(await asyncio.gather(*(client.purge_cache(selection) for client in self.workers)))
 
     async def reload(self) -> bool:
         """Makes all workers read configuration and managed state again. Returns whether all have applied them."""
-        return all(await asyncio.gather(*(client.reload() for client in self._workers)))
+        return all(await asyncio.gather(*(client.reload() for client in self.workers)))
 
     async def apply(self, old: Config, new: Config) -> bool:
         """Applies the accepted configuration in all processes. Returns whether all have applied it."""
@@ -281,7 +296,7 @@ class RunningGateway:
                     active = await envoy.active_requests()
 
     async def close(self) -> None:
-        await asyncio.gather(*(client.close() for client in self._workers))
+        await asyncio.gather(*(client.close() for client in self.workers))
 
     async def _until_envoy(self) -> None:
         # Envoy has no push interface for it: poll.
@@ -346,13 +361,18 @@ async def _launched(
     compiling = asyncio.create_task(asyncio.to_thread(prices.compiled, config.agent.state_dir), name="prices")
     try:
         may_wait = _has_run_before(config)
+        gateway.link = administer.sign_in_link(config) if with_envoy else None
         ingest = await ledger.enter_async_context(_ingesting(config, gateway.database, wait=may_wait))
         api = await ledger.enter_async_context(
             administer.administered(
-                lambda: reloading.config,
+                reloading,
                 gateway.reload,
                 gateway.purge_cache,
                 gateway.limit_uses,
+                gateway.traffic.overview,
+                lambda: gateway.workers,
+                with_envoy=with_envoy,
+                link=gateway.link,
                 wait=gateway.database.is_up is False,
             )
         )
@@ -405,17 +425,22 @@ async def _launched(
                 remove_quietly(Path(path))
 
 
-def _admin_server(gateway: RunningGateway, reloading: ConfigReloader, api: FastAPI | None) -> admin.AdminServer:
+def _admin_server(
+    gateway: RunningGateway, reloading: ConfigReloader, service: administer.AdminService | None
+) -> admin.AdminServer:
     """The server of the admin port. It imports uvicorn and starlette."""
     from ..server import admin
 
     at = gateway.config.admin
+    api = service.api if service is not None else None
+    pages = service.pages(gateway.config, reloading.shown) if service is not None else None
     return admin.server(
-        admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown),
+        admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown, pages),
         str(at.address),
         at.port,
         admits=api.state.gate.admits if api is not None else admin.admit_all,
         hosts=[name.lower() for name in at.hosts],
+        linked=admin.LINKED if at.oidc is not None else (),
     )
 
 
@@ -443,7 +468,14 @@ async def _ingesting(config: Config, database: DatabaseState, *, wait: bool) -> 
     def opened(*, wait: bool) -> ingest_loop.IngestLoop:
         journals = config.journal_dir()
         return ingest_loop.open_ingest_loop(
-            url, journals, quarantine, every=store.every, keep=store.keep, report_reachable=database.set_up, wait=wait
+            url,
+            journals,
+            quarantine,
+            every=store.every,
+            keep=store.keep,
+            keep_explanations=store.keep_explanations,
+            report_reachable=database.set_up,
+            wait=wait,
         )
 
     try:

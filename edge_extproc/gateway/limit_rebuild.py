@@ -42,7 +42,7 @@ class LimitRebuilder:
         self._config = config
         self._ingest = ingest
         self._clock = clock
-        self._due: list[float] = []
+        self._check_times: list[float] = []
         """When to repeat it, monotonic time."""
         self.checked = asyncio.Event()
         """The shared store has been checked once, and rebuilt if that was necessary and possible."""
@@ -75,17 +75,17 @@ class LimitRebuilder:
         SQLAlchemyError."""
         now = time.monotonic()
         is_lost = not await store.is_complete()
-        if not is_lost and not (self._due and self._due[0] <= now):
+        if not is_lost and not (self._check_times and self._check_times[0] <= now):
             return
         await self._ingest.catch_up()
         counters = await asyncio.to_thread(self.least)
         await store.complete(counters)
         if is_lost:
-            self._due = [now + after for after in _REPEATS]
+            self._check_times = [now + after for after in _REPEATS]
             if counters:  # otherwise the store is new, or nothing was spent
                 structlog.get_logger().warning("limits_rebuilt", counters=len(counters))
         else:
-            self._due = [at for at in self._due if at > now]
+            self._check_times = [at for at in self._check_times if at > now]
 
     async def restore_file(self) -> None:
         """Makes the file of the only worker's counters, if it is missing. Raises OSError or SQLAlchemyError."""

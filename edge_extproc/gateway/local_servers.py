@@ -45,17 +45,17 @@ def _answering(environ: Mapping[str, str]) -> Iterator[LocalServer]:
 def address(host: LocalHost, environ: Mapping[str, str]) -> str | None:
     """Where the host would answer. None: it is switched off by an empty variable, or its address is not a URL or not on
     this machine."""
-    named = environ.get(host.variable)
-    if named is None:
+    from_environment = environ.get(host.variable)
+    if from_environment is None:
         return host.url
     default = urlsplit(host.url)
     try:
-        given = urlsplit(named if "://" in named else f"http://{named}")
-        port = given.port or (443 if given.scheme == "https" else default.port)
+        url = urlsplit(from_environment if "://" in from_environment else f"http://{from_environment}")
+        port = url.port or (443 if url.scheme == "https" else default.port)
     except ValueError:
         return None
-    name = _LOOPBACK.get(given.hostname or "", given.hostname or "")
-    if not named or given.scheme != "http" or name not in ("127.0.0.1", "::1", "localhost"):
+    name = _LOOPBACK.get(url.hostname or "", url.hostname or "")
+    if not from_environment or url.scheme != "http" or name not in ("127.0.0.1", "::1", "localhost"):
         return None
     return f"http://{f'[{name}]' if ':' in name else name}:{port}{default.path}"
 

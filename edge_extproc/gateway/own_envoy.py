@@ -69,20 +69,20 @@ class OwnEnvoy:
 
     def start(self) -> Json:
         """Writes the files. Returns the bootstrap that refers to them."""
-        self._put("clusters", self._current.clusters.values())
-        self._put("routes", self._current.routes)
-        self._put("listeners", self._current.listeners)
+        self._write("clusters", self._current.clusters.values())
+        self._write("routes", self._current.routes)
+        self._write("listeners", self._current.listeners)
         return self._current.bootstrap
 
     async def change(self, config: Config) -> None:
         """Returns when Envoy uses it; the old clusters still exist. Raises ConfigError if Envoy rejects it or does not
         use it in time: then Envoy keeps the old resources."""
-        wanted = await asyncio.to_thread(self.rendered, config)
-        if wanted.whole != self._current.whole:
-            await asyncio.to_thread(validate.validate, wanted.whole, self._binary)
+        resources = await asyncio.to_thread(self.rendered, config)
+        if resources.whole != self._current.whole:
+            await asyncio.to_thread(validate.validate, resources.whole, self._binary)
         async with self._changing:
             self._before = (self._config, self._current)
-            await self._apply(config, wanted)
+            await self._apply(config, resources)
 
     async def undo(self) -> None:
         """Reverts the last change, which not all workers could apply."""
@@ -101,33 +101,33 @@ class OwnEnvoy:
 
     # --- a change
 
-    async def _apply(self, config: Config, wanted: DynamicResources) -> None:
+    async def _apply(self, config: Config, resources: DynamicResources) -> None:
         old = self._current
         there = {**{name: cluster for name, (cluster, _) in self._leaving.items()}, **old.clusters}
-        for name, cluster in wanted.clusters.items():
+        for name, cluster in resources.clusters.items():
             if there.get(name, cluster) != cluster:
                 raise ConfigError(f"cluster {name} cannot change while requests may still use it; restart the gateway")
         try:
-            if wanted.clusters.keys() - there.keys():
-                await self._deliver("clusters", {**there, **wanted.clusters}.values())
-            if wanted.routes != old.routes:
-                await self._deliver("routes", wanted.routes)
-            if wanted.listeners != old.listeners:
-                await self._deliver("listeners", wanted.listeners)
+            if resources.clusters.keys() - there.keys():
+                await self._deliver("clusters", {**there, **resources.clusters}.values())
+            if resources.routes != old.routes:
+                await self._deliver("routes", resources.routes)
+            if resources.listeners != old.listeners:
+                await self._deliver("listeners", resources.listeners)
         except (ConfigError, OSError) as error:
             await self._restore(there)
             raise (
                 error if isinstance(error, ConfigError) else ConfigError(f"cannot write Envoy's files: {error}")
             ) from error
         now, lasting = time.monotonic(), self._lasting(self._config)
-        for name in wanted.clusters:
+        for name in resources.clusters:
             self._leaving.pop(name, None)
         for name, cluster in old.clusters.items():
-            if name not in wanted.clusters:
+            if name not in resources.clusters:
                 # The old listener's connections use the old agent cluster until they are drained.
                 used_for = lasting + (DRAIN if name.startswith(AGENT) else 0.0)
                 self._leaving[name] = (cluster, now + used_for)
-        self._config, self._current = config, wanted
+        self._config, self._current = config, resources
         # The task is started again, because a cluster of this change may be removable before the earlier ones.
         if self._clearing is not None:
             self._clearing.cancel()
@@ -150,13 +150,13 @@ class OwnEnvoy:
             await asyncio.sleep(max(0.0, min(when for _, when in self._leaving.values()) - time.monotonic()))
             async with self._changing:
                 now = time.monotonic()
-                left = {name: each for name, each in self._leaving.items() if each[1] > now}
-                if len(left) == len(self._leaving):
+                remaining = {name: each for name, each in self._leaving.items() if each[1] > now}
+                if len(remaining) == len(self._leaving):
                     continue
-                self._leaving = left
+                self._leaving = remaining
                 try:
                     await self._deliver(
-                        "clusters", [*(each for each, _ in left.values()), *self._current.clusters.values()]
+                        "clusters", [*(each for each, _ in remaining.values()), *self._current.clusters.values()]
                     )
                 except (ConfigError, OSError) as error:
                     # They are not used. The next change removes them.
@@ -166,7 +166,7 @@ class OwnEnvoy:
         before = await self._admin.resources()
         if before is None:
             raise ConfigError("Envoy's admin interface does not answer")
-        version = await asyncio.to_thread(self._put, kind, resources)
+        version = await asyncio.to_thread(self._write, kind, resources)
         try:
             async with asyncio.timeout(_APPLY_TIMEOUT):
                 while True:
@@ -179,7 +179,7 @@ class OwnEnvoy:
         except TimeoutError:
             raise ConfigError(f"Envoy does not use the new {kind} after {_APPLY_TIMEOUT:g} s") from None
 
-    def _put(self, kind: str, resources: Iterable[Json]) -> str:
+    def _write(self, kind: str, resources: Iterable[Json]) -> str:
         """Writes the file. Returns its version."""
         self._version += 1
         path: Path = getattr(self._files, kind)

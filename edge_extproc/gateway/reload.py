@@ -51,12 +51,13 @@ class ConfigReloader:
         returns that Envoy if its resources can be changed."""
         self.config = config
         self.reloads = Reloads(time.time())
-        self._origin = origin
-        self._text = text
+        self.origin = origin
+        self.text = text
+        """Of `config`."""
         self._apply = apply
         self._with_envoy = with_envoy
         self._envoy = envoy
-        self._seen = stamp(origin.path)
+        self._stamp = stamp(origin.path)
         self._requested = asyncio.Event()
         self._last: Mapping[str, Any] = {}
 
@@ -68,30 +69,30 @@ class ConfigReloader:
         """The state of the configuration for the admin port."""
         return {
             "version": self.config.fingerprint(),
-            "file": str(self._origin.path) if self._origin.path is not None else None,
+            "file": str(self.origin.path) if self.origin.path is not None else None,
             "in_force_since": self.reloads.applied_at,
             "last_reload": self._last or None,
         }
 
     async def watch(self) -> None:
         """Checks the file until the task is cancelled."""
-        before = self._seen
+        before = self._stamp
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EVERY):
                     await self._requested.wait()
-            if self._origin.path is None:
+            if self.origin.path is None:
                 self._requested.clear()
                 continue
-            now = await asyncio.to_thread(stamp, self._origin.path)
-            if self._requested.is_set() or (now != self._seen and now == before):
+            now = await asyncio.to_thread(stamp, self.origin.path)
+            if self._requested.is_set() or (now != self._stamp and now == before):
                 self._requested.clear()
                 await self.reload(now)
             before = now
 
     async def reload(self, now: Stamp | None = None) -> Outcome:
         """Reads and applies the file. `now` is its stamp just before."""
-        self._seen = now if now is not None else stamp(self._origin.path)
+        self._stamp = now if now is not None else stamp(self.origin.path)
         outcome, error = await self._try()
         self.reloads.add(outcome, time.time())
         self._last = {"outcome": outcome, "at": time.time(), "error": error}
@@ -103,16 +104,19 @@ class ConfigReloader:
         return outcome
 
     async def _try(self) -> tuple[Outcome, str | None]:
-        path, accepted = self._origin.path, self._origin.accepted
+        path, accepted = self.origin.path, self.origin.accepted
         if path is None or accepted is None:
             return "rejected", "there is no configuration file; start with --config FILE"
         try:
             text = await asyncio.to_thread(read_text, path)
             config = await asyncio.to_thread(self._checked, text)
-            held = await asyncio.to_thread(changes.needing_restart, self.config, config, self._comparable)
-            if held:
+            paths = await asyncio.to_thread(changes.needing_restart, self.config, config, self._comparable)
+            if paths:
                 await asyncio.to_thread(_validate, config)
-                return "restart_needed", f"a restart is needed for {', '.join(held)}; no change in the file was applied"
+                return (
+                    "restart_needed",
+                    f"a restart is needed for {', '.join(paths)}; no change in the file was applied",
+                )
             # Envoy first: a worker that restarts now may read the new configuration at once.
             if (envoy := self._envoy()) is not None:
                 await envoy.change(config)
@@ -123,7 +127,7 @@ class ConfigReloader:
             if envoy is not None:
                 await envoy.undo()
             return "rejected", failure
-        self.config, self._text = config, text
+        self.config, self.text = config, text
         return "applied", None
 
     async def _publish(self, accepted: Path, config: Config, text: str) -> str | None:
@@ -135,7 +139,7 @@ class ConfigReloader:
         wrong = await self._apply_to_workers(self.config, config)
         if wrong is not None:
             # All workers or none: those that have applied it go back.
-            await asyncio.to_thread(write_private, accepted, self._text)
+            await asyncio.to_thread(write_private, accepted, self.text)
             await self._apply_to_workers(config, self.config)
         return wrong
 
@@ -148,7 +152,7 @@ class ConfigReloader:
         return None if applied else "not all workers could apply it; their log lines config_not_applied give the reason"
 
     def _checked(self, text: str) -> Config:
-        config = self._origin.parse(text)
+        config = self.origin.parse(text)
         require_extras(config)
         check_store(config, with_own=self._with_envoy)
         return config

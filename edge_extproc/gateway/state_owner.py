@@ -48,9 +48,9 @@ def owner(command: str, address: str, now: float) -> StateOwner:
 def owned(directories: Iterable[Path], own: StateOwner) -> Iterator[None]:
     """Holds the locks of all `directories`, and creates missing ones. Raises StartError, which names the owner, if
     another gateway holds one of them."""
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as locks:
         for directory in sorted({each.resolve() for each in directories}):
-            held.callback(os.close, _lock(directory, own))
+            locks.callback(os.close, _lock(directory, own))
         yield
 
 
@@ -82,9 +82,11 @@ def _lock(directory: Path, own: StateOwner) -> int:
         os.ftruncate(file, 0)
         os.pwrite(file, msgspec.json.encode(own), 0)
     except BlockingIOError:
-        written = os.pread(file, _MAX_BYTES, 0)
+        recorded = os.pread(file, _MAX_BYTES, 0)
         os.close(file)
-        raise StartError(f"{directory} is in use by {_describe(written, own.host)}; stop it, or {_ELSEWHERE}") from None
+        raise StartError(
+            f"{directory} is in use by {_describe(recorded, own.host)}; stop it, or {_ELSEWHERE}"
+        ) from None
     except OSError as error:
         os.close(file)
         raise StartError(f"cannot lock {path}: {error.strerror}; {_ELSEWHERE}") from error

@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -39,6 +40,22 @@ _UNANSWERED = 12
 _READY_SECONDS = 30.0
 # The last lines of output that are kept for the message of a death.
 _LAST_LINES = 20
+
+
+class Process(Protocol):
+    """What the supervisor uses of a process. asyncio.subprocess.Process has it."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+    @property
+    def stderr(self) -> asyncio.StreamReader | None: ...
+    async def wait(self) -> int: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +80,15 @@ class ProcessSpec:
     environment: dict[str, str] = field(default_factory=dict)
     clean: Callable[[str], str | None] | None = None
     """Rewrites each line of its output. None: the line is not shown."""
+    forked: Callable[[], Awaitable[Process | None]] | None = None
+    """Returns a process that was forked for this spec, and None if there is none (any more): then `argv` is started.
+    Such a process has our stdout."""
 
 
 class RunningProcess:
     """A process that was started."""
 
-    def __init__(self, spec: ProcessSpec, process: asyncio.subprocess.Process, quiet: bool) -> None:
+    def __init__(self, spec: ProcessSpec, process: Process, quiet: bool) -> None:
         self.spec = spec
         self.process = process
         self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
@@ -77,6 +97,8 @@ class RunningProcess:
     @classmethod
     async def start(cls, spec: ProcessSpec, *, quiet: bool) -> RunningProcess:
         own_stdout = spec.own_stdout and not quiet
+        if own_stdout and spec.forked is not None and (forked := await spec.forked()) is not None:
+            return cls(spec, forked, quiet)
         try:
             process = await asyncio.create_subprocess_exec(
                 *spec.argv,
@@ -86,7 +108,7 @@ class RunningProcess:
                 env={**os.environ, **spec.environment},
                 # Its own session: Ctrl-C reaches only the supervisor, which stops the processes in order.
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         except OSError as error:
             raise StartError(f"{spec.name} did not start: {error.strerror}: {spec.argv[0]}") from error
@@ -244,7 +266,7 @@ class Supervisor:
                 "process_died",
                 process=spec.name,
                 pid=running.process.pid,
-                by=_how(code),
+                by=_exit_text(code),
                 lived_s=round(lived, 1),
                 restarts_in_s=pause,
             )
@@ -258,7 +280,7 @@ class Supervisor:
                     await spec.restarted()
 
 
-def _how(code: int) -> str:
+def _exit_text(code: int) -> str:
     """An exit code, or the signal that ended it."""
     if code >= 0:
         return f"exit code {code}"
@@ -305,7 +327,7 @@ def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Runs in the child: Linux ends it if we are killed, so that nothing stays behind."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1

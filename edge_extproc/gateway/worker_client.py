@@ -1,22 +1,23 @@
-"""The supervisor's client of a worker: health, metrics, purge and reload (server/introspect.py).
-
-It uses grpcio, which a worker does not import.
-"""
+"""The supervisor's client of a worker: health, metrics, purge and reload (server/introspect.py)."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
-from typing import Any
 
-import grpc
 import msgspec
-from grpc import aio
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from ..errors import BadRequest, Unavailable
+from ..model.captured import CapturedRequest
 from ..model.limit_use import LimitUse
+from ..model.provider_probe import ProviderPrice, ProviderProbe
 from ..server.health import SERVICE as HEALTH
-from ..server.introspect import LIMITS, METRICS, PURGE, RELOAD, STORES
+from ..server.http2.client import CallFailed, UnaryClient
+from ..server.introspect import EXPECT, LIMITS, METRICS, PRICES, PROBE, PURGE, RELOAD, STORES, TAKE
+from ..server.rpc import Status
 from ..server.transport import MutualTls
 
 # A scrape does not include a worker that takes longer.
@@ -25,26 +26,19 @@ _SCRAPE_SECONDS = 2.0
 _LATE_SECONDS = 10.0
 # A purge searches the whole shared store.
 _PURGE_SECONDS = 60.0
+# Longer than a probe waits for a provider.
+_PROBE_SECONDS = 20.0
 # A worker reads ten thousand keys in one second. One that takes longer gets another reload.
 _RELOAD_SECONDS = 10.0
+# Seconds between two attempts to reach a worker that starts.
+_POLL_INTERVAL = 0.01
 
 
 class WorkerClient:
-    """The client of one worker. It outlives the worker's process: gRPC connects again to the next one."""
+    """The client of one worker. It outlives the worker's process: it connects again to the next one."""
 
     def __init__(self, address: str, tls: MutualTls | None = None) -> None:
-        # By default, gRPC waits a second and more between two connection attempts to a worker that is starting. It
-        # takes no less than 100 ms.
-        options = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100))
-        self._channel = aio.insecure_channel(address, options=options) if tls is None else tls.channel(address, options)
-        encode, decode = health_pb2.HealthCheckRequest.SerializeToString, health_pb2.HealthCheckResponse.FromString
-        self._check: Any = self._channel.unary_unary(HEALTH + "/Check", encode, decode)
-        self._watch: Any = self._channel.unary_stream(HEALTH + "/Watch", encode, decode)
-        self._metrics: Any = self._channel.unary_unary(METRICS)
-        self._purge: Any = self._channel.unary_unary(PURGE)
-        self._reload: Any = self._channel.unary_unary(RELOAD)
-        self._stores: Any = self._channel.unary_unary(STORES)
-        self._limits: Any = self._channel.unary_unary(LIMITS)
+        self._client = UnaryClient(address, tls)
 
     async def serving(self) -> bool:
         """Whether the worker reports SERVING within two seconds."""
@@ -55,54 +49,82 @@ class WorkerClient:
         return await self._state(_LATE_SECONDS) is not None
 
     async def _state(self, seconds: float) -> int | None:
+        request = health_pb2.HealthCheckRequest().SerializeToString()
         try:
-            answer = await self._check(health_pb2.HealthCheckRequest(), timeout=seconds)
-        except aio.AioRpcError:
+            answer = health_pb2.HealthCheckResponse.FromString(
+                await self._client.call(HEALTH + "/Check", request, seconds)
+            )
+        except (CallFailed, DecodeError):
             return None
         state: int = answer.status
         return state
 
     async def until_serving(self) -> None:
         """Waits until the worker reports SERVING, without a time limit."""
-        watching = self._watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
-        try:
-            async for answer in watching:
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
-        finally:
-            # An open stream would delay the worker's stop by its whole grace period.
-            watching.cancel()
+        serving = await self.serving()
+        while not serving:
+            await asyncio.sleep(_POLL_INTERVAL)
+            serving = await self.serving()
 
     async def metrics(self) -> bytes | None:
         """The snapshot of the worker's metrics. None: it does not answer."""
         try:
-            answer: bytes = await self._metrics(b"", timeout=_SCRAPE_SECONDS)
-        except aio.AioRpcError:
+            return await self._client.call(METRICS, b"", _SCRAPE_SECONDS)
+        except CallFailed:
             return None
-        return answer
 
     async def stores(self) -> Mapping[str, str | None]:
         """For each store that the worker uses, why it cannot be used, or None. Empty: the worker does not answer."""
         try:
-            return msgspec.json.decode(await self._stores(b"", timeout=_SCRAPE_SECONDS), type=dict[str, str | None])
-        except aio.AioRpcError:
+            answer = await self._client.call(STORES, b"", _SCRAPE_SECONDS)
+            return msgspec.json.decode(answer, type=dict[str, str | None])
+        except CallFailed:
             return {}
 
     async def limits(self) -> list[LimitUse]:
         """How much of each limit is used, with what this worker has reserved. Empty: the worker does not answer."""
         try:
-            return msgspec.json.decode(await self._limits(b"", timeout=_SCRAPE_SECONDS), type=list[LimitUse])
-        except aio.AioRpcError:
+            return msgspec.json.decode(await self._client.call(LIMITS, b"", _SCRAPE_SECONDS), type=list[LimitUse])
+        except CallFailed:
             return []
+
+    async def probe(self, provider: str) -> ProviderProbe | None:
+        """Sends one request to a provider. None: the worker does not answer, or has no such provider."""
+        try:
+            answer = await self._client.call(PROBE, provider.encode(), _PROBE_SECONDS)
+        except CallFailed:
+            return None
+        return msgspec.json.decode(answer, type=ProviderProbe)
+
+    async def prices(self) -> list[ProviderPrice]:
+        """Those of the configured candidates. Empty: the worker does not answer."""
+        try:
+            answer = await self._client.call(PRICES, b"", _SCRAPE_SECONDS)
+        except CallFailed:
+            return []
+        return msgspec.json.decode(answer, type=list[ProviderPrice])
+
+    async def expect_capture(self, request_id: str, key: str) -> None:
+        """Announces a request whose bytes the worker keeps. A worker that does not answer keeps nothing."""
+        with contextlib.suppress(CallFailed):
+            await self._client.call(EXPECT, msgspec.json.encode((request_id, key)), _SCRAPE_SECONDS)
+
+    async def take_capture(self, request_id: str) -> CapturedRequest | None:
+        """None: this worker has none of this request."""
+        try:
+            answer = await self._client.call(TAKE, request_id.encode(), _SCRAPE_SECONDS)
+        except CallFailed:
+            return None
+        return msgspec.json.decode(answer, type=CapturedRequest | None)
 
     async def purge_cache(self, selection: bytes) -> int:
         """Removes cached replies. Returns how many were removed. `selection` is as cache/purge.py reads it. Raises
         BadRequest for an invalid selection, and Unavailable if the worker or its store does not answer."""
         try:
-            return int(await self._purge(selection, timeout=_PURGE_SECONDS))
-        except aio.AioRpcError as error:
-            details = error.details() or "the worker did not answer"
-            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+            return int(await self._client.call(PURGE, selection, _PURGE_SECONDS))
+        except CallFailed as error:
+            details = error.details or "the worker did not answer"
+            if error.status == Status.INVALID_ARGUMENT:
                 raise BadRequest(details) from error
             raise Unavailable(details) from error
 
@@ -110,10 +132,10 @@ class WorkerClient:
         """Makes the worker read the configuration and the managed state. False: it could not apply them. A worker that
         does not serve reads them at its start, so the result is True."""
         try:
-            await self._reload(b"", timeout=_RELOAD_SECONDS)
-        except aio.AioRpcError as error:
-            return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
+            await self._client.call(RELOAD, b"", _RELOAD_SECONDS)
+        except CallFailed as error:
+            return error.status == Status.UNAVAILABLE
         return True
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._client.close()

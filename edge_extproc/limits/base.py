@@ -97,6 +97,8 @@ class CallerLimits:
     """Whether any rule counts dollars, so that the price of the call is needed."""
     requests: CallerLimits | None = None
     """Only the rules that count requests or time, for operations without tokens or cost. None: there is none."""
+    runs: tuple[str, ...] = ()
+    """The run of the call and the runs that it is a part of, the nearest first."""
 
 
 class LimitStatus(NamedTuple):
@@ -141,6 +143,14 @@ class Reservation(NamedTuple):
 
     headers: Pairs
     """Response headers: the remaining amounts, and warnings."""
+    rules: tuple[LimitRule, ...] = ()
+    """The rules that applied."""
+    amounts: Sequence[int] = ()
+    """What was reserved in each."""
+    used: Sequence[int] = ()
+    """What of each was used or reserved before."""
+    assumed: tuple[int, int] = (0, 0)
+    """The assumed prices of a million input and output tokens, for rules with `allow_unpriced`, micro-dollars."""
 
 
 class Limiter(Protocol):
@@ -290,6 +300,14 @@ class LimitStore(Protocol):
 
     async def read(self, keys: Sequence[str]) -> Sequence[int]:
         """The value of each counter; 0 if it does not exist."""
+        ...
+
+    async def join(self, worker: str, milliseconds: int) -> int:
+        """Counts a worker among those that use the store, for this time by the store's clock. Returns their number."""
+        ...
+
+    async def leave(self, worker: str) -> None:
+        """Counts the worker no longer."""
         ...
 
     async def check_writable(self) -> None:

@@ -50,11 +50,12 @@ def _replace(path: Path, raw: bytes) -> None:
 
 
 class CounterFile:
-    """Reads the file at the start, and writes it in the background. `report` receives the first error of a disk."""
+    """Reads the file at the start, and writes it in the background. `on_error` is called for the first error of a
+    disk, and again after the file could be written in between."""
 
-    def __init__(self, path: Path, report: Callable[[BaseException], None], every: float = _INTERVAL) -> None:
+    def __init__(self, path: Path, on_error: Callable[[OSError], None], every: float = _INTERVAL) -> None:
         self._path = path
-        self._report = report
+        self._on_error = on_error
         self._every = every
         self._written: bytes | None = None
         self._failed = False
@@ -98,7 +99,7 @@ class CounterFile:
             await asyncio.to_thread(self._write_now, counted)
         except OSError as error:
             if not self._failed:  # a full disk is reported once
-                self._report(error)
+                self._on_error(error)
             self._failed = True
         else:
             self._failed = False

@@ -26,9 +26,9 @@ def counter_of(rule: LimitRule, key: str, span: Span | None, now: float) -> Wind
 
 
 def header_fields(rule: LimitRule, span: Span | None) -> HeaderFields:
-    limit, left, reset = HEADERS[rule.measure]
+    limit, remaining, reset = HEADERS[rule.measure]
     ends = span.end if span is not None else None
-    return HeaderFields((limit, amount_value(rule, rule.maximum)), left, reset, rule, ends)
+    return HeaderFields((limit, amount_value(rule, rule.maximum)), remaining, reset, rule, ends)
 
 
 def remaining_total(rule: LimitRule, counter: WindowCounter, total: int, now: float) -> int:

@@ -135,6 +135,15 @@ def charged_by(reservation: OpenReservation) -> tuple[Charged, ...]:
     )
 
 
+def local_counters(frame: WindowFrame, shares: int) -> WindowCounters:
+    """The counters of a frame with a worker's share of what was left when the store last reported."""
+    counters = []
+    for last, counter in zip(frame.last_counts, frame.counters.items, strict=True):
+        used = last.total if last.counter is not None and last.counter.key == counter.key else 0
+        counters.append(counter._replace(maximum=max(0, counter.maximum - used) // shares))
+    return WindowCounters(counters)
+
+
 def record_counts(frame: WindowFrame, amounts: Sequence[int], result: ReserveResult, now: float) -> None:
     """Keeps the counts that the store has reported with a reservation."""
     for last, counter, amount, used in zip(frame.last_counts, frame.counters.items, amounts, result.used, strict=True):

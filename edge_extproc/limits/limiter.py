@@ -40,7 +40,6 @@ from .base import (
     ReservationRequest,
     ReserveResult,
     SettleResult,
-    WindowCounter,
     WindowCounters,
     WrongParent,
 )
@@ -56,6 +55,7 @@ from .frames import (
     by_measures,
     charged_by,
     counts_minute,
+    local_counters,
     record_counts,
     update_counts,
     without_minutes,
@@ -69,6 +69,7 @@ from .slots import full_rule, reserved_by
 from .spending import spent_by
 from .uses import uses_of
 from .windows import Windows
+from .worker_count import WorkerCount
 
 # Seconds. A concurrency slot is released just after the response ends, and a caller may send its next request sooner.
 _SLOT_RETRY_DELAYS = (0.005, 0.015, 0.04, 0.08)
@@ -84,12 +85,11 @@ _MAX_SEEN = 2_000
 class LimiterSettings:
     lease_seconds: int = 60
     lost: Lost = "charge"
-    share_of: int = 1
-    """The number of all workers of all replicas. A limit is divided by it while the store is down."""
-    assumed_input: int = 0
-    """Micro-dollars for a million input tokens of a model without a price, for rules with `allow_unpriced`."""
-    assumed_output: int = 0
-    """The same for output tokens."""
+    share_of: int | None = 1
+    """The number of all workers, by which limits are divided while the store is down. None: it is counted there."""
+    assumed: tuple[int, int] = (0, 0)
+    """Micro-dollars for a million input and output tokens of a model without a price, for rules with
+    `allow_unpriced`."""
     down_seconds: float = 1.0
     """After a failure, the store is not used for so long."""
     runs: bool = False
@@ -106,6 +106,7 @@ class PolicyLimiter:
         listener: LimitListener,
         settings: LimiterSettings = LimiterSettings(),
         clock: Callable[[], float] = time.time,
+        workers: WorkerCount | None = None,
     ) -> None:
         self._rules = rule_table
         self._store = store
@@ -113,6 +114,7 @@ class PolicyLimiter:
         self._settings = settings
         self._clock = clock
         self._memory = MemoryLimitStore(clock)
+        self.workers = workers or WorkerCount()
         self._windows = Windows()
         self._open: dict[str, OpenReservation] = {}
         self._blocked: OrderedDict[str, tuple[float, LimitRule]] = OrderedDict()
@@ -230,8 +232,9 @@ class PolicyLimiter:
             raise self._refusal(frame, counters, amounts, weight, result, headers, now)
         for place, warn_at in frame.warnings:
             if result.used[place] >= warn_at:
-                return Reservation((*headers, ("x-edge-warning", "; ".join(self._warnings(frame, result)))))
-        return Reservation(headers)
+                headers = (*headers, ("x-edge-warning", "; ".join(self._warnings(frame, result))))
+                break
+        return Reservation(headers, frame.rules.rules, amounts, result.used, self._settings.assumed)
 
     async def count(self, exchange_id: str, rules: CallerLimits) -> Reservation:
         if rules.requests is None:
@@ -242,8 +245,7 @@ class PolicyLimiter:
         reservation = self._open.pop(settlement.exchange_id, None)
         if reservation is None:
             return
-        settings = self._settings
-        spent = spent_by(settlement, settings.assumed_input, settings.assumed_output)
+        spent = spent_by(settlement, *self._settings.assumed)
         self._finish(settlement.exchange_id, reservation, tuple([spent[kind] for kind in reservation.frame.kinds]))
 
     def charge(self, exchange_id: str) -> tuple[Charged, ...]:
@@ -281,8 +283,8 @@ class PolicyLimiter:
     async def uses(self) -> list[LimitUse]:
         """How much is used of the limits of each named holder, and of those that this worker has seen lately. Raises
         LimitStoreDown."""
-        seen = (last.rule for last in list(self._last_counts.values())[-_MAX_SEEN:])
-        others = [rule for rule in seen if rule.level != "run" and self._rules.maximum(rule) is not None]
+        recent = (last.rule for last in list(self._last_counts.values())[-_MAX_SEEN:])
+        others = [rule for rule in recent if rule.level != "run" and self._rules.maximum(rule) is not None]
         rules = {counter_key(rule): rule for rule in (*others, *self._rules.named())}
         store = self._store or self._memory
         return await uses_of(rules.values(), store.read, self._reserved(), self._clock())
@@ -321,6 +323,7 @@ class PolicyLimiter:
                 BACKGROUND.start("settle_limits", partial(self._settle_all, self._store)),
                 BACKGROUND.start("renew_leases", partial(self._renew_all, self._store)),
                 BACKGROUND.start("probe_limit_store", partial(self._probe_store, self._store)),
+                BACKGROUND.start("count_workers", partial(self.workers.run, self._store)),
             ]
 
     async def close(self) -> None:
@@ -335,7 +338,13 @@ class PolicyLimiter:
             with contextlib.suppress(LimitStoreDown):
                 while self._queue:  # a failure returns items to the queue, and raises
                     await self._settle_some(self._store)
+                await self.workers.leave(self._store)
             await self._store.close()
+
+    @property
+    def shares(self) -> int | None:
+        """The number by which limits are divided while the store is down. None: this worker has no share yet."""
+        return self.workers.shares if self._settings.share_of is None else self._settings.share_of
 
     @property
     def unsettled(self) -> int:
@@ -475,11 +484,9 @@ class PolicyLimiter:
         if self._may_use_store():
             # Registered before the call: if the caller leaves meanwhile, the reservation is settled too.
             self._open[exchange_id] = OpenReservation(frame, amounts, shared=True)
-            settings = self._settings
+            lease = (self._settings.lease_seconds, self._settings.lost)
             try:
-                result = await store.reserve(
-                    exchange_id, frame.counters, amounts, weight, settings.lease_seconds, settings.lost
-                )
+                result = await store.reserve(exchange_id, frame.counters, amounts, weight, *lease)
             except LimitStoreDown as error:
                 del self._open[exchange_id]
                 self._queue.append(FinishedCall(SettleResult(exchange_id, (0,) * len(amounts)), None))
@@ -494,16 +501,12 @@ class PolicyLimiter:
                     del self._open[exchange_id]
                 record_counts(frame, amounts, result, self._clock())
                 return result, frame.counters
-        if not all(rule.local for rule in frame.rules.rules):
+        shares = self.shares
+        if shares is None or not all(rule.local for rule in frame.rules.rules):
             raise PolicyUnavailable(
                 "the limits of this caller cannot be checked now; the request was not sent; try again", retry_after=1.0
             )
-        counters = WindowCounters(
-            [
-                counter._replace(maximum=self._share(last, counter))
-                for last, counter in zip(frame.last_counts, frame.counters.items, strict=True)
-            ]
-        )
+        counters = local_counters(frame, shares)
         result = self._reserve_locally(exchange_id, frame, counters, amounts, weight)
         if result.ok:
             self._listener.local()
@@ -540,10 +543,6 @@ class PolicyLimiter:
             self._is_down = self._probing = False
             self._reasons.clear()
             self._listener.store(up=True)
-
-    def _share(self, last: LastCount, counter: WindowCounter) -> int:
-        used = last.total if last.counter is not None and last.counter.key == counter.key else 0
-        return max(0, counter.maximum - used) // self._settings.share_of
 
     def _record_runs(self, frame: WindowFrame, result: ReserveResult) -> None:
         for place in frame.runs:

@@ -46,7 +46,9 @@ class MemoryLimitStore:
         self._expires: dict[str, int] = {}
         self._leases: dict[str, _Lease] = {}
         """Ordered by expiry: the next one to be lost is first."""
-        self._lost: dict[str, _Lease] = {}
+        self._expired: dict[str, _Lease] = {}
+        self._workers: dict[str, float] = {}
+        """By name: the time from which the worker is not counted."""
         self._steps = 0
         self._parents: dict[tuple[str, str], str] = {}
         """By tenant and run: the run that it is a part of, or ""."""
@@ -88,7 +90,7 @@ class MemoryLimitStore:
         """`used`: the final amount for each counter. -1: the reserved amount."""
         record, is_lost = self._leases.pop(lease, None), False
         if record is None:
-            record, is_lost = self._lost.pop(lease, None), True
+            record, is_lost = self._expired.pop(lease, None), True
         if record is None:
             return
         for counter, amount, spent in zip(record.counters.items, record.amounts, used, strict=True):
@@ -188,6 +190,15 @@ class MemoryLimitStore:
     async def read(self, keys: Sequence[str]) -> Sequence[int]:
         return [self._counters.get(key, 0) for key in keys]
 
+    async def join(self, worker: str, milliseconds: int) -> int:
+        now = self._clock()
+        self._workers = {name: until for name, until in self._workers.items() if until > now}
+        self._workers[worker] = now + milliseconds / 1000
+        return len(self._workers)
+
+    async def leave(self, worker: str) -> None:
+        self._workers.pop(worker, None)
+
     async def check_writable(self) -> None:
         """Always writable."""
 
@@ -204,14 +215,14 @@ class MemoryLimitStore:
             lease = self._leases[name]
             if lease.until > now:
                 break
-            self._lost[name] = self._leases.pop(name)
+            self._expired[name] = self._leases.pop(name)
             for counter, amount in zip(lease.counters.items, lease.amounts, strict=True):
                 if counter.slot or lease.lost == "release":
                     self._change(counter.key, -amount)
         self._steps += 1
         if self._steps % _SWEEP_EVERY == 0:
-            for name in [n for n, lease in self._lost.items() if lease.until + _LOST_SECONDS < now]:
-                del self._lost[name]
+            for name in [n for n, lease in self._expired.items() if lease.until + _LOST_SECONDS < now]:
+                del self._expired[name]
             for key in [k for k, at in self._expires.items() if at < now]:
                 del self._expires[key]
                 self._counters.pop(key, None)

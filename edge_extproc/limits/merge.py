@@ -55,10 +55,10 @@ def rules_of(holder: Holder, allowance: AllowanceConfig) -> list[LimitRule]:
     hard = allowance.mode == "hard"
     rules = []
     for key, (measure, window) in MEASURED.items():
-        given: int | timedelta | None = getattr(allowance, key)
-        if given is None:
+        value: int | timedelta | None = getattr(allowance, key)
+        if value is None:
             continue
-        maximum = max(1, round(given.total_seconds())) if isinstance(given, timedelta) else given
+        maximum = max(1, round(value.total_seconds())) if isinstance(value, timedelta) else value
         rules.append(
             LimitRule(
                 tenant,

@@ -23,11 +23,11 @@ def limit_headers(frame: WindowFrame, amounts: Sequence[int], result: ReserveRes
                 if share < smallest_share:
                     tightest, smallest_share = index, share
         limit, left_name, reset_name, rule, ends = fields[tightest]
-        left = rule.maximum - used[tightest] - (amounts[tightest] if ok else 0)
+        remaining = rule.maximum - used[tightest] - (amounts[tightest] if ok else 0)
         reset = 1 if ends is None else -int(-(ends - now) // 1)
         pairs += (
             limit,
-            (left_name, amount_value(rule, left if left > 0 else 0)),
+            (left_name, amount_value(rule, remaining if remaining > 0 else 0)),
             (reset_name, f"{reset if reset > 1 else 1}s"),
         )
     return tuple(pairs)
@@ -42,9 +42,9 @@ HEADERS = {
 def amount_value(rule: LimitRule, amount: int) -> str:
     if rule.measure != "dollars":
         return str(amount)
-    whole, rest = divmod(amount, MICRO)
+    units, rest = divmod(amount, MICRO)
     digits = f"{rest:06d}".rstrip("0")
-    return f"{whole}.{digits:0<2}"
+    return f"{units}.{digits:0<2}"
 
 
 def amount_text(rule: LimitRule, amount: int) -> str:

@@ -6,16 +6,17 @@
     {edge}:run:<tenant>:<run>  the run that it is a part of, or empty
     {edge}:complete    exists while the counters have all that the ledger has: it is lost with them
     {edge}:leases      a sorted set of the leases by the time at which they are lost
+    {edge}:workers     a sorted set of the workers that use the store, by the time from which they are not counted
 
-All keys have the same hash tag, so a cluster keeps them in one slot. Lease times are by the server's clock; a worker's
-clock only selects the window of a call.
+All keys have the same hash tag, so a cluster keeps them in one slot. Times of leases and workers are by the server's
+clock; a worker's clock only selects the window of a call.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from .base import (
@@ -40,6 +41,7 @@ _COUNTER = _TAG + "c:"
 _RUN = _TAG + "run:"
 _PROBE = _TAG + "proof"
 _COMPLETE = _TAG + "complete"
+_WORKERS = _TAG + "workers"
 _LOST = "its counters were lost, and are being rebuilt from the ledger"
 # Counters of one command.
 _BATCH = 500
@@ -234,6 +236,16 @@ end
 """
 )
 
+# KEYS: the workers. ARGV: the name of one, and the milliseconds until it expires. Returns their number.
+JOIN = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return redis.call('ZCARD', KEYS[1])
+"""
+
 
 class _CommandParts(NamedTuple):
     """The constant part of a command, encoded once for all calls of one caller in one window."""
@@ -254,8 +266,8 @@ class _Script:
         self.name = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
 
 
-_RESERVE, _RESERVE_COMPLETE, _RAISE, _SETTLE, _RENEW, _ADD, _ANCESTRY = (
-    _Script(text) for text in (RESERVE, RESERVE_COMPLETE, RAISE, SETTLE, RENEW, ADD, ANCESTRY)
+_RESERVE, _RESERVE_COMPLETE, _RAISE, _SETTLE, _RENEW, _ADD, _ANCESTRY, _JOIN = (
+    _Script(text) for text in (RESERVE, RESERVE_COMPLETE, RAISE, SETTLE, RENEW, ADD, ANCESTRY, JOIN)
 )
 
 
@@ -274,8 +286,10 @@ class RedisLimitStore:
         packed = counters.packed
         if not isinstance(packed, _CommandParts):
             packed = counters.packed = _pack(counters.items)
-        held = ",".join([f"{key}{amount}{slot}" for (key, slot), amount in zip(packed.around, amounts, strict=True)])
-        terms = (weight, seconds * 1000, lease, f'["{lost}",0,{held}]', *amounts)
+        reserved = ",".join(
+            [f"{key}{amount}{slot}" for (key, slot), amount in zip(packed.around, amounts, strict=True)]
+        )
+        terms = (weight, seconds * 1000, lease, f'["{lost}",0,{reserved}]', *amounts)
         # All words are ASCII, so the number of characters is the number of bytes.
         own = "".join([f"${len(word)}\r\n{word}\r\n" for word in map(str, terms)])
         name = _LEASE + lease
@@ -324,6 +338,12 @@ class RedisLimitStore:
     async def read(self, keys: Sequence[str]) -> Sequence[int]:
         return [int(value or 0) for value in await self.connection.send("MGET", *(_COUNTER + key for key in keys))]
 
+    async def join(self, worker: str, milliseconds: int) -> int:
+        return int(await self._run(_JOIN, [_WORKERS], [worker, milliseconds]))
+
+    async def leave(self, worker: str) -> None:
+        await self.connection.send("ZREM", _WORKERS, worker)
+
     async def check_writable(self) -> None:
         # A write, because a read-only replica answers a PING too.
         await self.connection.send("SET", _PROBE, 1, "PX", 1000)
@@ -346,9 +366,9 @@ class RedisLimitStore:
     async def close(self) -> None:
         await self.connection.close()
 
-    async def _run(self, script: _Script, keys: Sequence[str], arguments: Sequence[str | int]) -> None:
+    async def _run(self, script: _Script, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
         words: tuple[str | int, ...] = (len(keys), *keys, *arguments)
-        await self.connection.script(script.name, script.text, b"".join(map(bulk, words)), len(words))
+        return await self.connection.script(script.name, script.text, b"".join(map(bulk, words)), len(words))
 
 
 def _pack(counters: Sequence[WindowCounter]) -> _CommandParts:

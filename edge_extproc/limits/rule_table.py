@@ -38,14 +38,14 @@ class RuleTable:
 
     def rules(self, principal: Principal) -> CallerLimits | None:
         """None if no rule limits this caller. The same object is returned for the same caller."""
-        who = (principal.tenant, principal.team, principal.user, principal.key_id)
+        identity = (principal.tenant, principal.team, principal.user, principal.key_id)
         try:
-            return self._cached[who]
+            return self._cached[identity]
         except KeyError:
             pass
         if len(self._cached) >= _MAX_CACHED:
             self._cached.clear()
-        limits = self._cached[who] = self._find(*who)
+        limits = self._cached[identity] = self._find(*identity)
         return limits
 
     def maximum(self, rule: LimitRule) -> int | None:
@@ -72,10 +72,11 @@ class RuleTable:
     def with_run(self, principal: Principal, run: Run, chain: Sequence[str]) -> CallerLimits:
         """The rules of a caller, and those of a run and the runs that it is a part of. `chain`: the names of these
         runs, beginning with the run itself."""
-        who = (principal.tenant, principal.team, principal.user, principal.key_id)
-        base, caps = self.rules(principal), [rule for rule in self._rules_of(*who) if rule.window == "run"]
+        identity = (principal.tenant, principal.team, principal.user, principal.key_id)
+        base, caps = self.rules(principal), [rule for rule in self._rules_of(*identity) if rule.window == "run"]
         rules = (*(base.rules if base is not None else ()), *run_rules(principal.tenant, run, chain, caps))
-        return _limits(rules, base.holder if base is not None else "\n".join(part or "" for part in who))
+        limits = _limits(rules, base.holder if base is not None else "\n".join(part or "" for part in identity))
+        return replace(limits, runs=tuple(chain))
 
     def _rules_of(self, tenant: str, team: str | None, user: str | None, key: str) -> tuple[LimitRule, ...]:
         names: tuple[tuple[Level, str | None], ...] = (

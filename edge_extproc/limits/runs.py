@@ -77,10 +77,10 @@ def run_headers(frame: WindowFrame, amounts: Sequence[int], result: ReserveResul
     for place in frame.runs:
         rule, maximum = frame.rules.rules[place], result.before[place]
         if maximum < MAX_COUNT:
-            left = max(0, maximum - result.used[place] - (amounts[place] if result.ok else 0))
-            if rule.measure not in least or left < least[rule.measure][0]:
-                least[rule.measure] = (left, rule)
-    text = ", ".join(f"{measure}={amount_value(rule, left)}" for measure, (left, rule) in least.items())
+            remaining = max(0, maximum - result.used[place] - (amounts[place] if result.ok else 0))
+            if rule.measure not in least or remaining < least[rule.measure][0]:
+                least[rule.measure] = (remaining, rule)
+    text = ", ".join(f"{measure}={amount_value(rule, remaining)}" for measure, (remaining, rule) in least.items())
     return ((LEFT, text),) if text else ()
 
 
@@ -95,9 +95,9 @@ def exceeded_run(
     return None
 
 
-def run_reached(rule: LimitRule, maximum: int, left: int, headers: Pairs) -> RunReached:
+def run_reached(rule: LimitRule, maximum: int, remaining: int, headers: Pairs) -> RunReached:
     """The error. It has no time to wait, because waiting does not help."""
-    text = f"{rule.label} are limited to {amount_text(rule, maximum)}, and {amount_text(rule, left)} are left"
-    if left:
+    text = f"{rule.label} are limited to {amount_text(rule, maximum)}, and {amount_text(rule, remaining)} are left"
+    if remaining:
         text += ", less than this request could use; ask for fewer output tokens (max_tokens) or send a shorter prompt"
     return RunReached(text, headers=(*headers, _NO_RETRY))

@@ -46,6 +46,8 @@ class LimitService:
         self.limiter = PolicyLimiter(rules, store, self, settings)
         self.limiter.memory.put(counted)
         metrics.watch(lambda: metric_levels(self._named, self.limiter.statuses()))
+        if store is not None:
+            metrics.watch_workers(lambda: self.limiter.workers.counted, lambda: self.limiter.shares or 0)
 
     def replace(self, rules: RuleTable, settings: LimiterSettings, named: Collection[Holder]) -> None:
         """Applies other rules. Counters keep their values."""

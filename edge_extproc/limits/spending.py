@@ -19,6 +19,9 @@ def spent_by(settlement: Settlement, assumed_input: int, assumed_output: int) ->
         return (-1, assumed, assumed, 0, 0)
     if settlement.cost is not None:
         dollars = micro_dollars(settlement.cost)
+    elif settlement.unpriced and usage.searches:
+        # The model can have a price, and its web searches none: the call had the price that a budget needs.
+        dollars = -1
     else:
         dollars = 0
         if settlement.unpriced:

@@ -116,11 +116,11 @@ class _PipelinedConnection(asyncio.Protocol):
         self._timeout_timer = None
         if not self._pending:
             return
-        left = self._pending[0][1] - self._loop.time()
-        if left <= 0:
+        remaining = self._pending[0][1] - self._loop.time()
+        if remaining <= 0:
             self.close("timed out")
         else:
-            self._timeout_timer = self._loop.call_later(left, self._check_timeout)
+            self._timeout_timer = self._loop.call_later(remaining, self._check_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close(reason_of(exc) if exc is not None else "it closed the connection")

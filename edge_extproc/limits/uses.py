@@ -25,8 +25,8 @@ async def uses_of(
     """`rules`: no caps of runs, and none of `*`. `read` returns the values of counters. `reserved`: by counter, what
     calls in progress in this worker have reserved."""
     windows, found = Windows(), list[LimitUse]()
-    left = iter(rules)
-    while some := list(itertools.islice(left, _BATCH)):
+    remaining_rules = iter(rules)
+    while some := list(itertools.islice(remaining_rules, _BATCH)):
         spans = [windows.at(rule.window, rule.zone, now) if rule.window is not None else None for rule in some]
         counters = [counter_of(rule, counter_key(rule), at, now) for rule, at in zip(some, spans, strict=True)]
         keys = [key for counter in counters for key in (counter.key, counter.before) if key]

@@ -68,12 +68,12 @@ class Webhook:
         headers = {"content-type": "application/json"}
         if self._secret is not None:
             headers["x-edge-signature"] = "sha256=" + hmac.digest(self._secret, body, "sha256").hex()
-        for left in reversed(range(_ATTEMPTS)):
+        for attempts_left in reversed(range(_ATTEMPTS)):
             try:
                 answer = await client.post(self._url, content=body, headers=headers)
                 answer.raise_for_status()
             except httpx2.HTTPError as error:
-                if not left:
+                if not attempts_left:
                     self._report(error)
                     return
                 await asyncio.sleep(_RETRY_DELAY)

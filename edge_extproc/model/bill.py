@@ -16,3 +16,5 @@ class Bill(NamedTuple):
     """US dollars; None if nothing was used or the price is unknown."""
     unpriced: bool
     """Whether a cost exists but the price is unknown."""
+    search_cost: Decimal | None = None
+    """The part of `cost` for web searches; None if there were none, or if `cost` is unknown."""

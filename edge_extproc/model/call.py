@@ -77,6 +77,8 @@ class Call:
     has_own_tools: bool = False
     """Whether it has tools, or items of tools, that only its dialect has and that the caller executes. Not every host
     of the dialect knows them."""
+    background: bool = False
+    """The provider may answer before it has worked, and go on when the caller has left."""
     other_models: tuple[str, ...] = ()
     """Further models that the body names, for a host that chooses among them."""
     tiers: Mapping[str, str] = NO_TIERS

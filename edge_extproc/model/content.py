@@ -9,8 +9,10 @@ None.
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from dataclasses import field
+from itertools import chain
+from operator import attrgetter
 from typing import Literal, Never, TypeAlias
 
 from .frozen_dataclass import frozen_dataclass
@@ -230,6 +232,18 @@ def plain_text(message: Message) -> str | None:
 
 
 def has_part(messages: Iterable[Message], kind: type[Part]) -> bool:
-    """Whether any message has a part of this type. Long histories have few types, so each is checked once."""
-    kinds = {type(part) for message in messages for part in message.parts}
+    """Whether any message has a part of this type."""
+    return is_among(kind, kinds_of(messages))
+
+
+def kinds_of(messages: Iterable[Message]) -> set[type[Part]]:
+    """The types of all parts. Long histories have few, so that each type is checked once."""
+    return set(map(type, chain.from_iterable(map(_PARTS, messages))))
+
+
+def is_among(kind: type[Part], kinds: Iterable[type[Part]]) -> bool:
+    """Whether `kinds` has this type or a subclass of it."""
     return any(issubclass(each, kind) for each in kinds)
+
+
+_PARTS: Callable[[Message], tuple[Part, ...]] = attrgetter("parts")

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def frozen_dataclass(made: type[T]) -> type[T]:
+def frozen_dataclass(cls: type[T]) -> type[T]:
     """The same as `dataclass(frozen=True, slots=True)` for users: equality and hash by the fields, unless the class
     defines its own hash."""
-    return dataclass(slots=True, unsafe_hash="__hash__" not in vars(made))(made)
+    return dataclass(slots=True, unsafe_hash="__hash__" not in vars(cls))(cls)

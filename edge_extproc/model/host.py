@@ -35,6 +35,9 @@ class HostProfile:
     """Whether the host takes the role `developer` in OpenAI's formats. Other hosts get `system`."""
     custom_tools: bool = True
     """Whether the host takes OpenAI's custom tools, for models that know them. Other hosts get functions."""
+    any_arguments: bool = False
+    """Whether the host takes a call in the history whose arguments are no JSON object, in OpenAI's chat format. Other
+    hosts get an object with their text."""
     callers_tools: bool = True
     """Whether a host of OpenAI Responses takes the tools of callers that are no functions. If not, a call with such
     tools is sent in its chat format, where they are functions."""

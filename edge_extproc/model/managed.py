@@ -1,4 +1,4 @@
-"""What the admin API manages beside the configuration: keys, revocations and budgets.
+"""What the admin API manages beside the configuration: keys, revocations, budgets and providers that are taken out.
 
 It holds digests of keys, not keys. The supervisor writes it to a file (store/snapshot.py), and every worker reads it.
 """
@@ -30,12 +30,21 @@ class ManagedBudget(msgspec.Struct, frozen=True, array_like=True):
     allowance: dict[str, Any]
 
 
+class TakenOutProvider(msgspec.Struct, frozen=True, array_like=True):
+    """A provider that gets no new attempts."""
+
+    provider: str
+    until_ms: int | None
+    """Unix milliseconds. None: until an admin puts it back."""
+
+
 class ManagedState(msgspec.Struct, frozen=True):
     revision: int = 0
     keys: tuple[ManagedKey, ...] = ()
     revoked: tuple[str, ...] = ()
     """Ids of configured keys that are no longer valid."""
     budgets: tuple[ManagedBudget, ...] = ()
+    taken_out: tuple[TakenOutProvider, ...] = ()
 
 
 EMPTY = ManagedState()

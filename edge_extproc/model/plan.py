@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
+from .explanation import ChosenBy, WhyLeftOut
 from .frozen_dataclass import frozen_dataclass
 from .usage import Usage
 
@@ -35,6 +36,15 @@ class Fallback:
 NO_FALLBACK = Fallback()
 
 
+class LeftOut(NamedTuple):
+    """A candidate that is not in the plan."""
+
+    candidate: Candidate
+    why: WhyLeftOut
+    detail: str = ""
+    """circuit: for how many seconds. capability: the field of the call that its format lacks."""
+
+
 @frozen_dataclass
 class Plan:
     """The candidates of one exchange, best first; never empty.
@@ -57,6 +67,15 @@ class Plan:
     fallback: Fallback = NO_FALLBACK
     probes: tuple[Candidate, ...] = ()
     """The candidates whose circuit is half open and for which this exchange is the probe."""
+    chosen_by: ChosenBy = "model"
+    """Where the strategy came from."""
+    rule: int = 0
+    """The number of the routing rule that applied, from 1; 0: none."""
+    affine: bool = False
+    """Affinity chose the first candidate."""
+    scores: tuple[float, ...] = ()
+    """The strategy's score of each candidate; empty if it has none."""
+    left_out: tuple[LeftOut, ...] = ()
 
     def at(self, attempt: int) -> Candidate:
         """The candidate of an attempt. Attempts are counted from 1, as in Envoy."""

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from .fault import FaultKind
 from .frozen_dataclass import frozen_dataclass
 from .plan import AttemptResult, Plan
+from .rule_hit import RuleHit
 from .trace import Trace, Transcript
 from .usage import Usage
 
@@ -28,8 +29,15 @@ Booking: TypeAlias = Literal[
     "credit",  # the charge is taken back, because the usage is known: its cost is negative
     "usage",  # what the batch has used
 ]
+HITS = ("hit", "semantic")
+"""The results of a cache lookup that saved a call which the provider would have answered."""
 BATCH = "batch"
-"""The operation of a booking."""
+"""The operation of the bookings of a batch."""
+BACKGROUND = "background"
+"""The operation of the bookings of a reply in the background."""
+QUESTION_VECTORS = "question_vectors"
+"""The operation of the bookings of a provider of embeddings for the semantic cache."""
+BOOKED = frozenset({BATCH, BACKGROUND, QUESTION_VECTORS})
 
 Phase: TypeAlias = Literal[
     "request_headers", "request_body", "request_trailers", "response_headers", "response_body", "response_trailers"
@@ -90,9 +98,12 @@ class Settlement:
     estimated: bool = False
     """A part of `usage` is an estimate, because the reply was not complete."""
     unseen: bool = False
-    """Nothing of the reply was seen, so `usage` is an estimate from the request. Limits keep their reservation."""
+    """Nothing of the reply was seen, or it goes on in the background, so `usage` is an estimate from the request.
+    Limits keep their reservation."""
     cost: Decimal | None = None
     """US dollars; None if nothing was used or the model has no price."""
+    search_cost: Decimal | None = None
+    """The part of `cost` for web searches of the provider; None if there were none."""
     unpriced: bool = False
     dropped: tuple[str, ...] = ()
     garbled: int = 0
@@ -102,10 +113,12 @@ class Settlement:
     request_id: str | None = None
     """Envoy's x-request-id."""
     trace_id: str | None = None
-    cache: Literal["hit", "miss", "bypass", "stale"] | None = None
+    cache: Literal["hit", "miss", "bypass", "stale", "semantic"] | None = None
     """None without a cache lookup. For a hit, `usage` is None and `cost` is zero: see `saved`."""
     cache_tier: str | None = None
-    """The source of a hit: memory, flight (an equal call in progress), or redis."""
+    """The source of a hit: memory, flight (an equal call in progress), redis, or l3 (a call that means the same)."""
+    similarity: float | None = None
+    """The cosine of the call's question and that of the other call, for a hit in l3."""
     saved: Usage | None = None
     """The original usage of a reply from the cache."""
     saved_cost: Decimal | None = None
@@ -122,6 +135,14 @@ class Settlement:
     max_output_tokens: int | None = None
     phases: tuple[PhaseTime, ...] = ()
     """The times of the agent's phases, in order."""
+    run: str | None = None
+    """The run that the call is a part of."""
+    run_parent: str | None = None
+    """The run that `run` is a part of."""
+    session: str | None = None
+    """The session that the caller names."""
+    guardrails: tuple[RuleHit, ...] = ()
+    """What the guardrail rules did, to the request and to the reply."""
     booking: Booking | None = None
     """An entry of a batch, which is no exchange of its own: only the ledger, the log and sums of usage have it."""
 

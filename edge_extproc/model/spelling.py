@@ -34,8 +34,8 @@ class Spelling:
         known = self.fields.get(name)
         if known is not None:
             return known
-        whole, dot, part = name.rpartition(".")
-        return f"{self.field(whole)}.{part}" if dot else name
+        parent, dot, part = name.rpartition(".")
+        return f"{self.field(parent)}.{part}" if dot else name
 
     def member(self, name: str) -> str:
         """The caller's path of a field of a part or a tool, below its own."""

@@ -9,6 +9,9 @@ MOST_TOKENS = 100_000_000
 it several times within one reply (server-side tools) stays below ten times that. Sums of such counts are exact in a
 double and fit any integer column."""
 
+MOST_SEARCHES = 10_000
+"""The largest plausible number of web searches of a reply. A search costs as much as thousands of tokens."""
+
 BUCKETS = (
     "input",
     "cache_read",
@@ -48,6 +51,8 @@ class Usage:
     """The reply reported no plausible completion count: it must be estimated."""
     unreadable: int = 0
     """The number of implausible counts in the reported usage. They are treated as missing."""
+    searches: int = 0
+    """Web searches that the provider executed, and charges for besides the tokens."""
 
     @property
     def prompt(self) -> int:
@@ -69,6 +74,7 @@ class Usage:
             prompt_unknown=self.prompt_unknown or other.prompt_unknown,
             completion_unknown=self.completion_unknown or other.completion_unknown,
             unreadable=self.unreadable + other.unreadable,
+            searches=self.searches + other.searches,
         )
 
 

@@ -77,6 +77,8 @@ class WireNames:
     """Stored files that a tool brings into the prompt."""
     cache_marks: frozenset[str] = _NONE
     """The caller has the provider store a part of the prompt."""
+    required_marks: frozenset[str] = _NONE
+    """Those of them without which a provider of this format caches nothing."""
 
     # --- thinking
     settings: frozenset[str] = _NONE

@@ -42,9 +42,9 @@ class AnthropicCount(Counting):
         return Count(ANTHROPIC.read_chat(call), call)
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        written = counted_request(question, ANTHROPIC, model)
-        gone: dict[str, json_splice.Change] = dict.fromkeys(_members.decode(written.body).keys() - _COUNTED)
-        return "/messages/count_tokens", Written(json_splice.splice(written.body, gone), written.dropped)
+        request = counted_request(question, ANTHROPIC, model)
+        removed: dict[str, json_splice.Change] = dict.fromkeys(_members.decode(request.body).keys() - _COUNTED)
+        return "/messages/count_tokens", Written(json_splice.splice(request.body, removed), request.dropped)
 
 
 PLUGIN = AnthropicCount()

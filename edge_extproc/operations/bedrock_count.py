@@ -73,15 +73,15 @@ class BedrockCount(Counting):
         path = f"/model/{quote(_PROFILE.sub('', model), safe='')}/count-tokens"
         # All that Anthropic's format says is counted, as Anthropic itself does.
         if isinstance(question, Count) and question.call.dialect == ANTHROPIC.name:
-            written = counted_request(question, ANTHROPIC, model)
+            counted = counted_request(question, ANTHROPIC, model)
             limit: dict[str, json_splice.Change] = {} if question.chat.max_output_tokens else {"max_tokens": b"1"}
-            body = json_splice.splice(written.body, {**_INVOKED, **limit})
+            body = json_splice.splice(counted.body, {**_INVOKED, **limit})
             request: Json = {"invokeModel": {"body": base64.b64encode(body).decode()}}
-            return path, Written(msgspec.json.encode({"input": request}), written.dropped)
-        written = counted_request(question, CONVERSE, model)
-        body_ = read_body(written.body)
+            return path, Written(msgspec.json.encode({"input": request}), counted.dropped)
+        counted = counted_request(question, CONVERSE, model)
+        body_ = read_body(counted.body)
         request = {"converse": {key: body_[key] for key in _CONVERSE if key in body_}}
-        return path, Written(msgspec.json.encode({"input": request}), written.dropped)
+        return path, Written(msgspec.json.encode({"input": request}), counted.dropped)
 
 
 PLUGIN = BedrockCount()

@@ -51,19 +51,19 @@ class GeminiCount(Counting):
         return Count(GEMINI.read_chat(chat_call), chat_call)
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        written = counted_request(question, GEMINI, model)
+        counted = counted_request(question, GEMINI, model)
         try:
             if self._wrapped:
-                request = json_splice.splice(written.body, {"model": msgspec.json.encode(f"models/{model}")})
+                request = json_splice.splice(counted.body, {"model": msgspec.json.encode(f"models/{model}")})
                 body = b'{"generateContentRequest":' + request + b"}"
             else:
-                gone: dict[str, json_splice.Change] = dict.fromkeys(
-                    json_splice.members_of(written.body).keys() - _VERTEX
+                removed: dict[str, json_splice.Change] = dict.fromkeys(
+                    json_splice.members_of(counted.body).keys() - _VERTEX
                 )
-                body = json_splice.splice(written.body, gone)
+                body = json_splice.splice(counted.body, removed)
         except ValueError as exc:
             raise BadRequest(f"the request cannot be written: {exc}") from exc
-        return place(model, "countTokens"), Written(body, written.dropped)
+        return place(model, "countTokens"), Written(body, counted.dropped)
 
 
 PLUGIN = GeminiCount(NAME, ("/v1beta/models", "/v1/models"), wrapped=True)

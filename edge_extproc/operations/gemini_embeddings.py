@@ -62,13 +62,13 @@ class GeminiEmbeddings(WholeResult):
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
         del method, headers
         model, verb = address(path.partition("?")[0])
-        wanted = "requests" if verb == _MANY else "content"
+        member = "requests" if verb == _MANY else "content"
         try:
-            found = wanted in json_splice.members_of(raw)
+            has_member = member in json_splice.members_of(raw)
         except ValueError as exc:
             raise BadRequest(f"the body cannot be read: {exc}") from None
-        if not found:
-            raise BadRequest(f"{wanted} is missing", param=wanted)
+        if not has_member:
+            raise BadRequest(f"{member} is missing", param=member)
         return Call(self.error_dialect, self.operation, model, stream=False, raw=raw, format=NAME, target=verb)
 
     def splice(self, call: Call, model: str) -> Written:

@@ -16,6 +16,7 @@ from ..codecs.json_values import UNREADABLE, as_bool, as_int, as_object, as_text
 from ..dialects.base import Headers, Route, StreamReader, output_limit
 from ..dialects.deployments import ROOT as DEPLOYMENT
 from ..dialects.deployments import with_model_of_path
+from ..dialects.output_bounds import output_bound
 from ..errors import BadRequest
 from ..model.call import Call, Operation, Written
 from ..model.content import Json
@@ -37,6 +38,11 @@ class _Probe(msgspec.Struct):
     n: int | None = None
     best_of: int | None = None
     prompt: Any = None
+    # These are not OpenAI's (dialects/output_bounds.py).
+    max_output_tokens: Any = None
+    max_new_tokens: Any = None
+    n_predict: Any = None
+    extra_body: Any = None
 
 
 _probe = msgspec.json.Decoder(_Probe)
@@ -77,6 +83,10 @@ class OpenAICompletions(Uncrossed):
         if not probe.model.strip():
             raise BadRequest("model is empty: give the name of a model", param="model")
         output_limit(probe.max_tokens, "max_tokens", least=0)  # 0 with echo gives the probabilities of the prompt
+        others = (probe.max_output_tokens, probe.max_new_tokens, probe.n_predict)
+        limit = probe.max_tokens
+        if limit != 0 or probe.extra_body is not None or others != (None, None, None):
+            limit = output_bound((limit,), others, probe.extra_body)
         requested = (probe.stream_options or {}).get("include_usage") is True
         return Call(
             self.error_dialect,
@@ -85,7 +95,7 @@ class OpenAICompletions(Uncrossed):
             bool(probe.stream),
             raw,
             wants_usage=requested or not probe.stream,
-            max_output_tokens=probe.max_tokens,
+            max_output_tokens=limit,
             # Providers charge for every generated choice, also for those that best_of discards.
             choices=max(probe.n or 1, probe.best_of or 1) * _prompts(probe.prompt),
             format=NAME,

@@ -90,8 +90,8 @@ class OpenAIEmbeddings(WholeResult):
         body: dict[str, Json] = {"model": model, "input": msgspec.to_builtins(inputs), "encoding_format": "float"}
         if embed_request.dimensions is not None:
             body["dimensions"] = embed_request.dimensions
-        gone = (("taskType",) if embed_request.task else ()) + (("title",) if embed_request.title else ())
-        return "/embeddings", Written(msgspec.json.encode(body), tuple(sorted({*embed_request.dropped, *gone})))
+        removed = (("taskType",) if embed_request.task else ()) + (("title",) if embed_request.title else ())
+        return "/embeddings", Written(msgspec.json.encode(body), tuple(sorted({*embed_request.dropped, *removed})))
 
     def read_answer(self, body: bytes) -> Embedded:
         try:

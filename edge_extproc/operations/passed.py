@@ -15,10 +15,12 @@ from ..codecs import multipart
 from ..codecs.content_type import media_type
 from ..codecs.json_values import UNREADABLE, why_refused
 from ..dialects.base import Headers, Route, StreamReader, header
+from ..dialects.deployments import ROOT as DEPLOYMENT
+from ..dialects.deployments import operation_of, with_model_of_path
 from ..errors import BadRequest
 from ..model.call import Call, Operation, Written
 from ..model.content import Json
-from ..model.paths import BY_MODEL
+from ..model.paths import BY_MODEL, OF_DEPLOYMENTS
 from ..model.usage import Usage
 from .base import Uncrossed
 from .metering.stream import UsageListener
@@ -45,12 +47,16 @@ class Passed(Uncrossed):
     title = "this endpoint"
     operation: Operation = "passed"
     error_dialect = "openai_chat"
-    routes: tuple[Route, ...] = tuple(Route("POST", path, "passed", NAME) for path in BY_MODEL)
+    routes: tuple[Route, ...] = tuple(
+        Route("POST", path, "passed", NAME)
+        for path in (*BY_MODEL, *(DEPLOYMENT + path.removeprefix("/v1") for path in OF_DEPLOYMENTS))
+    )
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
         content_type = header(headers, "content-type") or ""
+        raw = with_model_of_path(raw, path, content_type)
         model, stream = _read(raw, content_type)
-        target = _target(path)
+        target = _target(operation_of(path) or path)
         return Call(
             self.error_dialect,
             self.operation,

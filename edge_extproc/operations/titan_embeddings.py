@@ -87,8 +87,8 @@ class TitanEmbeddings(WholeResult):
         return msgspec.json.encode({"embedding": embeddings.vectors[0] if embeddings.vectors else (), **count})
 
     def read_usage(self, reply: Json) -> Usage | None:
-        given = isinstance(reply, dict) and reply.get("inputTextTokenCount") is not None
-        return prompt_usage(reply["inputTextTokenCount"]) if given and isinstance(reply, dict) else None
+        is_reported = isinstance(reply, dict) and reply.get("inputTextTokenCount") is not None
+        return prompt_usage(reply["inputTextTokenCount"]) if is_reported and isinstance(reply, dict) else None
 
 
 def _path(model: str) -> str:

@@ -16,7 +16,7 @@ import msgspec
 
 from ..codecs import json_splice
 from ..codecs.json_values import UNREADABLE
-from ..codecs.request_lines import has_line, is_line
+from ..codecs.request_lines import has_line, without_line
 from ..dialects.anthropic_messages.fields import BILLING, WIRE
 
 # Bedrock. Assumed: no page with the complete list was available.
@@ -117,16 +117,16 @@ def without_fields(
     """The changes that remove the fields of dropped flags, and the names of the removed fields. `refused`: fields that
     the host refuses with any flag. `has_effort`: the model accepts an effort without a flag."""
     permitted = {field for flag in accepted for field in FIELDS.get(flag, ())}
-    gone = {field for flag in flags if flag not in accepted for field in FIELDS.get(flag, ())} - permitted
-    gone |= set(refused)
+    removed = {field for flag in flags if flag not in accepted for field in FIELDS.get(flag, ())} - permitted
+    removed |= set(refused)
     if has_effort:
-        gone -= _WITHOUT_FLAG
-    wanted = {field for field in gone if _may_have(body, field)}
-    if not wanted:
+        removed -= _WITHOUT_FLAG
+    searched = {field for field in removed if _may_have(body, field)}
+    if not searched:
         return {}, ()
     try:
         members = _members.decode(body)
-        return _changes(members, wanted)
+        return _changes(members, searched)
     except UNREADABLE:
         return {}, ()  # the host reports the error
 
@@ -138,18 +138,18 @@ def _may_have(body: bytes, field: str) -> bool:
 
 
 def _changes(
-    members: Mapping[str, msgspec.Raw], wanted: set[str]
+    members: Mapping[str, msgspec.Raw], searched: set[str]
 ) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
     changes: dict[str, json_splice.Change] = {}
     names: list[str] = []
-    of_tools = sorted(field.removeprefix("tools.") for field in wanted if field.startswith("tools."))
-    tool_types = tuple(field.removeprefix("tools=") for field in wanted if field.startswith("tools="))
-    scoped = "cache_control.scope" in wanted
+    of_tools = sorted(field.removeprefix("tools.") for field in searched if field.startswith("tools."))
+    tool_types = tuple(field.removeprefix("tools=") for field in searched if field.startswith("tools="))
+    scoped = "cache_control.scope" in searched
     for key, value in members.items():
-        if key in wanted:
+        if key in searched:
             changes[key] = None
             names.append(key)
-        elif key in _OBJECTS and (inside := _inside(key, value, wanted)):
+        elif key in _OBJECTS and (inside := _inside(key, value, searched)):
             only = len(_members.decode(value)) == len(inside)
             changes[key] = None if only else dict.fromkeys(inside)
             names += [f"{key}.{name}" for name in inside]
@@ -172,11 +172,11 @@ def _changes(
 _OBJECTS = frozenset({"output_config", "thinking"})
 
 
-def _inside(key: str, value: msgspec.Raw, wanted: set[str]) -> list[str]:
+def _inside(key: str, value: msgspec.Raw, searched: set[str]) -> list[str]:
     """The members of an object that are removed."""
     if bytes(value)[:1] != b"{":
         return []
-    return [name for name in _members.decode(value) if f"{key}.{name}" in wanted]
+    return [name for name in _members.decode(value) if f"{key}.{name}" in searched]
 
 
 class _ToolType(msgspec.Struct):
@@ -232,21 +232,29 @@ def without_billing(body: bytes) -> tuple[dict[str, json_splice.Change], tuple[s
         return {}, ()
     try:
         value = bytes(_members.decode(body).get("system", b""))
-        rows = _rows.decode(value) if value[:1] == b"[" else []
-        lines = [is_line(_block.decode(row).text, WIRE.request_lines) for row in rows]
+        if value[:1] == b"[":
+            rows = list(map(bytes, _rows.decode(value)))
+            remaining = [row for each in rows if (row := _unbilled(each)) is not None]
+            left = None if remaining == rows else _array(remaining)
+        else:
+            text = without_line(prompt := msgspec.json.decode(value, type=str), WIRE.request_lines)
+            left = None if text == prompt else msgspec.json.encode(text) if text.strip() else b"[]"
     except UNREADABLE:
         return {}, ()  # the host reports the error
-    if not any(lines):
+    if left is None:
         return {}, ()
-    kept = [bytes(row) for row, is_gone in zip(rows, lines, strict=True) if not is_gone]
-    return {"system": _array(kept) if kept else None}, (f"system.{BILLING.rstrip(':')}",)
+    return {"system": left if left != b"[]" else None}, (f"system.{BILLING.rstrip(':')}",)
 
 
-class _Block(msgspec.Struct):
-    text: Any = None
-
-
-_block = msgspec.json.Decoder(_Block)
+def _unbilled(row: bytes) -> bytes | None:
+    """A block of the system prompt without the line, byte for byte if it has none. None: nothing is left of it."""
+    if not has_line(row, WIRE.request_lines):
+        return row
+    block = msgspec.json.decode(row, type=dict[str, Any])
+    text = block.get("text")
+    if not isinstance(text, str) or (left := without_line(text, WIRE.request_lines)) == text:
+        return row
+    return msgspec.json.encode({**block, "text": left}) if left.strip() else None
 
 
 def beta_header(accepted: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import field, replace
+from functools import lru_cache
 from string import Formatter
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -213,6 +214,7 @@ def gen_ai_provider(kind: str, host: str | None) -> str:
     return plugin.gen_ai_provider or kind
 
 
+@lru_cache
 def base_path(url: str) -> str:
     """The path of a base URL without a final slash. A dialect's path is appended to it."""
     split: SplitResult = urlsplit(url)

@@ -98,10 +98,10 @@ class _Betas(msgspec.Struct):
 def _invoke_body(call: UpstreamCall, known: str) -> tuple[bytes, tuple[str, ...]]:
     """The body, and the names of the removed flags and fields, which Bedrock would refuse."""
     try:
-        given = msgspec.json.decode(call.body, type=_Betas).anthropic_beta
+        betas = msgspec.json.decode(call.body, type=_Betas).anthropic_beta
     except msgspec.ValidationError:
         raise BadRequest("anthropic_beta must be a list of flags", param="anthropic_beta") from None
-    flags = tuple(dict.fromkeys((*given, *call.betas)))
+    flags = tuple(dict.fromkeys((*betas, *call.betas)))
     accepted, dropped = anthropic_betas.split(flags, anthropic_betas.BEDROCK)
     changes: dict[str, json_splice.Change] = {
         "model": None,
@@ -109,11 +109,11 @@ def _invoke_body(call: UpstreamCall, known: str) -> tuple[bytes, tuple[str, ...]
         "anthropic_version": orjson.dumps(ANTHROPIC_VERSION),
         "anthropic_beta": orjson.dumps(accepted) if accepted else None,
     }
-    fields, lost = anthropic_betas.without_fields(
+    fields, omitted = anthropic_betas.without_fields(
         call.body, flags, accepted, refused=_REFUSED, has_effort=bool(generation_of(known).efforts)
     )
-    lines, named = anthropic_betas.without_billing(call.body)
-    return json_splice.splice(call.body, {**changes, **lines, **fields}), (*dropped, *named, *lost)
+    lines, billing_lines = anthropic_betas.without_billing(call.body)
+    return json_splice.splice(call.body, {**changes, **lines, **fields}), (*dropped, *billing_lines, *omitted)
 
 
 # The exceptions of AWS in a stream, as Anthropic's error types.

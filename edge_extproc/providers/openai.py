@@ -32,6 +32,7 @@ OPENAI_HOST = HostProfile(
     strict_ids=True,
     thoughts="refused",
     refusals=True,
+    any_arguments=True,
     developer_role=True,
     stores_replies=True,
     hosted_tools=frozenset({"web_search", "code_execution"}),

@@ -91,6 +91,9 @@ HOSTS: dict[str, CompatibleHost] = {
                 {
                     "logit_bias",
                     "logprobs",
+                    "prompt_cache_key",
+                    "prompt_cache_retention",
+                    "safety_identifier",
                     "service_tier",
                     "store",
                     "stream_options",

@@ -106,22 +106,22 @@ def _known_betas(
     flags, and the names of what was removed."""
     known = anthropic_betas.VERTEX_COUNT if call.operation == "count_tokens" else anthropic_betas.VERTEX
     try:
-        given = tuple(msgspec.json.decode(call.body, type=_Betas).anthropic_beta)
+        betas = tuple(msgspec.json.decode(call.body, type=_Betas).anthropic_beta)
     except msgspec.ValidationError:
         raise BadRequest("anthropic_beta must be a list of flags", param="anthropic_beta") from None
-    flags = tuple(dict.fromkeys((*call.betas, *given)))
+    flags = tuple(dict.fromkeys((*call.betas, *betas)))
     accepted, dropped = anthropic_betas.split(flags, known)
-    changes, lost = anthropic_betas.without_fields(
+    changes, omitted = anthropic_betas.without_fields(
         call.body, flags, accepted, has_effort=bool(generation_of(known_as).efforts)
     )
-    lines, named = anthropic_betas.without_billing(call.body)
+    lines, billing_lines = anthropic_betas.without_billing(call.body)
     changes = {**lines, **changes}
-    if given:
-        in_body, _ = anthropic_betas.split(given, known)
+    if betas:
+        in_body, _ = anthropic_betas.split(betas, known)
         changes["anthropic_beta"] = msgspec.json.encode(in_body) if in_body else None
     header, _ = anthropic_betas.split(call.betas, known)
     body = json_splice.splice(call.body, changes) if changes else call.body
-    return replace(call, body=body), tuple(anthropic_betas.beta_header(header)), (*dropped, *named, *lost)
+    return replace(call, body=body), tuple(anthropic_betas.beta_header(header)), (*dropped, *billing_lines, *omitted)
 
 
 def _claude(call: UpstreamCall) -> tuple[str, bytes]:

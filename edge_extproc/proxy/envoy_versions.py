@@ -32,7 +32,7 @@ def capabilities_of(config: Config) -> frozenset[Capability]:
     """Raises ConfigError if the version is not supported."""
     envoy = config.envoy
     if envoy.capabilities is not None:
-        return _given(envoy.capabilities)
+        return _all_but(envoy.capabilities)
     target = f"envoy-{envoy.version}" if envoy.istio is None else f"istio-{envoy.istio}"
     capabilities = CAPABILITIES.get(target)
     if capabilities is None and envoy.istio is not None:
@@ -43,7 +43,7 @@ def capabilities_of(config: Config) -> frozenset[Capability]:
     return capabilities
 
 
-def _given(names: tuple[str, ...]) -> frozenset[Capability]:
+def _all_but(names: tuple[str, ...]) -> frozenset[Capability]:
     known = frozenset[Capability]().union(*CAPABILITIES.values())
     unknown = [name for name in names if name not in known]
     if unknown:

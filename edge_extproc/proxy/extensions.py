@@ -15,6 +15,7 @@ import orjson
 
 from ..errors import ConfigError
 from .capabilities import CAPABILITIES, Capability, releases
+from .rendered_extensions import used_by
 
 # The extensions of each capability. The others depend on the version alone.
 EXTENSIONS: Mapping[Capability, frozenset[str]] = {
@@ -27,9 +28,10 @@ EXTENSIONS: Mapping[Capability, frozenset[str]] = {
     "filter_state_matcher": frozenset({"envoy.filters.http.set_filter_state", "envoy.matching.inputs.filter_state"}),
 }
 
-# What every rendering uses.
+# What every rendering uses. A test compares it with renderings.
 NEEDED = frozenset(
     {
+        "envoy.access_loggers.extension_filters.cel",
         "envoy.filters.http.ext_proc",
         "envoy.filters.http.header_mutation",
         "envoy.filters.http.health_check",
@@ -37,10 +39,11 @@ NEEDED = frozenset(
         "envoy.filters.http.router",
         "envoy.filters.http.upstream_codec",
         "envoy.filters.network.http_connection_manager",
+        "envoy.health_checkers.grpc",
         "envoy.http.early_header_mutation.header_mutation",
         "envoy.load_balancing_policies.maglev",
         "envoy.load_balancing_policies.override_host",
-        "envoy.retry_host_predicates.previous_hosts",
+        "envoy.matching.inputs.request_headers",
     }
 )
 
@@ -59,17 +62,29 @@ def capabilities(data: bytes, where: str, version: str | None = None) -> tuple[C
     """The capabilities of the proxy that said this, sorted. `version` is its version where it does not say it. Raises
     ConfigError."""
     proxy = _read(data, where)
-    missing = sorted(NEEDED - proxy.names)
-    if missing:
+    if missing := _missing(proxy, NEEDED):
         raise ConfigError(f"{where}: this proxy has no {', '.join(missing)}, and every configuration needs them")
     of_version = CAPABILITIES[f"envoy-{_release(proxy, where, version)}"]
-    found = [each for each in of_version if EXTENSIONS.get(each, frozenset()) <= proxy.names]
+    found = [each for each in of_version if not _missing(proxy, EXTENSIONS.get(each, frozenset()))]
     if not {"priority_group", "composite", "aggregate"} & set(found):
         raise ConfigError(
             f"{where}: this proxy cannot try providers in order: it has neither priority_group, nor composite, nor "
             "aggregate clusters with previous_priorities"
         )
     return tuple(sorted(found))
+
+
+def check_rendering(rendering: Mapping[str, Any], data: bytes, where: str) -> None:
+    """Raises ConfigError if the proxy that said this lacks an extension that a rendered configuration uses."""
+    if missing := _missing(_read(data, where), used_by(rendering)):
+        raise ConfigError(f"{where}: this proxy has no {', '.join(missing)}, and this configuration needs them")
+
+
+def _missing(proxy: _Proxy, wanted: frozenset[str]) -> list[str]:
+    """Lists that are made from the names in Envoy's build files have `envoy.clusters.dns` for `envoy.cluster.dns`."""
+    return sorted(
+        each for each in wanted if not {each, each.replace("envoy.cluster.", "envoy.clusters.")} & proxy.names
+    )
 
 
 def _release(proxy: _Proxy, where: str, version: str | None) -> str:
@@ -157,5 +172,5 @@ def _version(value: dict[str, Any], node: dict[str, Any]) -> tuple[int, int] | N
     if isinstance(version, dict) and isinstance(version.get("major_number"), int):
         minor = version.get("minor_number", 0)
         return (version["major_number"], minor) if isinstance(minor, int) else None
-    said = _RELEASE.search(str(value.get("version")))
-    return (int(said[1]), int(said[2])) if said is not None else None
+    match = _RELEASE.search(str(value.get("version")))
+    return (int(match[1]), int(match[2])) if match is not None else None

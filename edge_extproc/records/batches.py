@@ -4,13 +4,14 @@
     batch          who is charged, and how much       from its creation until its usage is known
     output file    the batch that it belongs to       from the end of the batch
 
-A batch is settled once: its record is replaced in one atomic step, and whoever replaced it makes the entries.
+A reply that a provider makes in the background is kept like a batch of one request. A batch is settled once: its record
+is replaced in one atomic step, and whoever replaced it makes the entries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -71,11 +72,28 @@ class OpenBatch(msgspec.Struct, frozen=True, array_like=True):
     cost: BatchCost | None
     """None: its input file was not read by this gateway."""
     charges: tuple[Charge, ...]
+    runs: tuple[str, ...] = ()
+    """The run of the call that created it, and that run's parent."""
+    tiers: tuple[str, ...] = ()
+    """Of a reply in the background: the service tiers that it was asked for, which have prices of their own."""
 
 
 _read_cost = msgspec.msgpack.Decoder(BatchCost).decode
 _read_batch = msgspec.msgpack.Decoder(OpenBatch).decode
 _write = msgspec.msgpack.Encoder().encode
+
+
+_OPTIONAL_FIELDS: Final = ("runs", "tiers")
+
+
+def _write_batch(batch: OpenBatch) -> bytes:
+    """Fields at the end that are empty are left out, as in earlier versions: `settle` compares the bytes."""
+    fields = list(msgspec.structs.astuple(batch))
+    for _ in _OPTIONAL_FIELDS:
+        if fields[-1]:
+            break
+        fields.pop()
+    return _write(fields)
 
 
 class Batches:
@@ -102,7 +120,7 @@ class Batches:
 
     async def add(self, batch: OpenBatch) -> None:
         """Without its record, a batch stays charged with what was reserved."""
-        await self._add(_BATCH, batch.provider, batch.id, _write(batch), _BATCH_SECONDS)
+        await self._add(_BATCH, batch.provider, batch.id, _write_batch(batch), _BATCH_SECONDS)
 
     async def add_output(self, provider: str, id: str, batch: str) -> None:
         await self._add(_OUTPUT, provider, id, batch.encode(), _BATCH_SECONDS)
@@ -120,7 +138,7 @@ class Batches:
         """True: the caller of this method settles it, and nobody else does."""
         try:
             name = self._name(_BATCH, batch.provider, batch.id)
-            return await self._store.replace(name, _write(batch), _SETTLED, _BATCH_SECONDS)
+            return await self._store.replace(name, _write_batch(batch), _SETTLED, _BATCH_SECONDS)
         except RecordStoreDown:  # the next request for it settles it
             return False
 

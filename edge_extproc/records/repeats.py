@@ -3,7 +3,7 @@
 A record under the tenant and the key is in one of these states:
 
     begun    a worker sends the request; the record expires unless that worker renews it
-    done     the reply
+    done     the reply, encrypted
     unkept   the request was answered, and its reply was too long to be kept
 
 If the first request has no complete reply, its record is removed, and the next one is sent.
@@ -17,6 +17,8 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol
 
 import msgspec
 
@@ -26,7 +28,8 @@ from ..telemetry.background import BACKGROUND
 from .base import RecordStore, RecordStoreDown, record_name
 
 _PURPOSE = "repeat"
-_BEGUN, _DONE, _UNKEPT = b"B", b"D", b"U"
+# A plain reply is one that an earlier version wrote. It is read until it expires.
+_BEGUN, _SEALED, _PLAIN, _UNKEPT = b"B", b"E", b"D", b"U"
 FINGERPRINT_BYTES = 16
 # Seconds. A begun record is renewed several times in its life, so that only a dead worker's record expires.
 _LEASE, _RENEWAL = 30.0, 8.0
@@ -58,10 +61,23 @@ class RepeatSettings:
     wait: float = WAIT
 
 
+class ReplyCipher(Protocol):
+    """Encrypts a reply for the record of this tenant and key."""
+
+    def seal(self, tenant: str, id: str, block: bytes) -> bytes: ...
+
+    def open_or_none(self, tenant: str, id: str, sealed: bytes) -> bytes | None:
+        """None: it was changed, belongs to another record, or was encrypted with a key that is not configured."""
+        ...
+
+
 class Repeats:
-    def __init__(self, store: RecordStore, settings: RepeatSettings) -> None:
+    def __init__(self, store: RecordStore, settings: RepeatSettings, build_cipher: Callable[[], ReplyCipher]) -> None:
+        """`build_cipher`: called in a thread when the first request has a key, because it loads a large library."""
         self._store = store
         self.settings = settings
+        self._build_cipher = build_cipher
+        self._cipher: ReplyCipher | None = None
         self._begun: set[RepeatClaim] = set()
         self._released: deque[RepeatClaim] = deque()
         self._wake = asyncio.Event()
@@ -74,16 +90,19 @@ class Repeats:
         while an equal request is in progress; `more_time` is called first. Raises KeyReused, InProgress,
         AlreadyAnswered, and PolicyUnavailable."""
         await self._drain()
+        cipher = self._cipher
+        if cipher is None:
+            cipher = self._cipher = await asyncio.to_thread(self._build_cipher)
         name = record_name(_PURPOSE, tenant, key)
         begun = _BEGUN + fingerprint + secrets.token_bytes(8)
         deadline, pause = time.monotonic() + self.settings.wait, _FIRST_POLL
         while True:
             existing = await self._existing(name, begun, first=pause == _FIRST_POLL)
             if existing is None:
-                claim = RepeatClaim(self, name, begun)
+                claim = RepeatClaim(self, name, begun, partial(cipher.seal, tenant, key))
                 self._begun.add(claim)
                 return claim
-            reply = _reply(existing, fingerprint)
+            reply = _reply(existing, fingerprint, partial(cipher.open_or_none, tenant, key))
             if reply is not None:
                 return reply
             if pause == _FIRST_POLL:
@@ -106,7 +125,7 @@ class Repeats:
         """Keeps the reply. None: it is too long."""
         self._begun.discard(claim)
         fingerprint = claim.begun[1 : 1 + FINGERPRINT_BYTES]
-        value = (_DONE if reply is not None else _UNKEPT) + fingerprint + (_write(reply) if reply is not None else b"")
+        value = _UNKEPT + fingerprint if reply is None else _SEALED + fingerprint + claim.seal(_write(reply))
         with contextlib.suppress(RecordStoreDown):
             await self._store.replace(claim.name, claim.begun, value, self.settings.window)
 
@@ -148,28 +167,40 @@ class Repeats:
                 await self._store.replace(claim.name, claim.begun, claim.begun, _LEASE)
 
 
-def _reply(record: bytes, fingerprint: bytes) -> IdempotentReply | None:
-    """The reply of a record. None: the request is in progress. Raises KeyReused and AlreadyAnswered."""
-    state, other = record[:1], record[1 : 1 + FINGERPRINT_BYTES]
+def _reply(record: bytes, fingerprint: bytes, opened: Callable[[bytes], bytes | None]) -> IdempotentReply | None:
+    """The reply of a record. None: the request is in progress. `opened` decrypts. Raises KeyReused and
+    AlreadyAnswered."""
+    state, other, rest = record[:1], record[1 : 1 + FINGERPRINT_BYTES], record[1 + FINGERPRINT_BYTES :]
     if other != fingerprint:
         raise KeyReused("this Idempotency-Key was used for another request; use a new one for each request")
     if state == _UNKEPT:
         raise AlreadyAnswered(
             "a request with this Idempotency-Key was answered already, and its reply was too long to be kept"
         )
-    return _read_reply(record[1 + FINGERPRINT_BYTES :]) if state == _DONE else None
+    if state not in (_SEALED, _PLAIN):
+        return None
+    block = opened(rest) if state == _SEALED else rest
+    try:
+        return _read_reply(block if block is not None else b"")
+    except msgspec.DecodeError:
+        raise AlreadyAnswered(
+            "a request with this Idempotency-Key was answered already, and its reply cannot be read: the gateway no "
+            "longer has its key, or the record was changed"
+        ) from None
 
 
 class RepeatClaim:
     """The right to send one request. Call `finish` or `release` once."""
 
-    __slots__ = ("_repeats", "begun", "name")
+    __slots__ = ("_repeats", "begun", "name", "seal")
 
-    def __init__(self, repeats: Repeats, name: bytes, begun: bytes) -> None:
+    def __init__(self, repeats: Repeats, name: bytes, begun: bytes, seal: Callable[[bytes], bytes]) -> None:
         self._repeats = repeats
         self.name = name
         self.begun = begun
         """The value of its record."""
+        self.seal = seal
+        """Encrypts a reply for its record."""
 
     @property
     def max_reply(self) -> int:

@@ -366,11 +366,11 @@ def _read_tool_choice(body: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, bo
         case "none":
             return "none", parallel, tools
         case "tool":
-            named = choice.text("name")
-            chosen = tuple(tool for tool in tools if tool.name == named)
-            if not chosen:
-                raise choice.refuse("name", f"there is no tool {named!r}")
-            return "required", parallel, chosen
+            name = choice.text("name")
+            choices = tuple(tool for tool in tools if tool.name == name)
+            if not choices:
+                raise choice.refuse("name", f"there is no tool {name!r}")
+            return "required", parallel, choices
         case _:
             return "auto", parallel, tools
 
@@ -402,12 +402,12 @@ def _read_format(config: Fields | None) -> Mapping[str, object] | None:
     if config is None:
         return None
     config.only("effort", "format")
-    wanted = config.maybe_nested("format")
-    if wanted is None:
+    output_format = config.maybe_nested("format")
+    if output_format is None:
         return None
-    wanted.only("type", "schema")
-    wanted.one_of("type", "json_schema")
-    return wanted.nested("schema").values
+    output_format.only("type", "schema")
+    output_format.one_of("type", "json_schema")
+    return output_format.nested("schema").values
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -425,12 +425,12 @@ class _Reply:
     def _usage(self, output_tokens: int) -> dict[str, Any]:
         """The counts are disjoint: read from the cache, written to it, and the rest."""
         read = min(self.meta.script.cached, self.prompt.tokens)
-        written = max(self.cacheable - read, 0)
+        cache_write = max(self.cacheable - read, 0)
         return {
-            "input_tokens": self.prompt.tokens - read - written,
-            "cache_creation_input_tokens": written,
+            "input_tokens": self.prompt.tokens - read - cache_write,
+            "cache_creation_input_tokens": cache_write,
             "cache_read_input_tokens": read,
-            "cache_creation": {"ephemeral_5m_input_tokens": written, "ephemeral_1h_input_tokens": 0},
+            "cache_creation": {"ephemeral_5m_input_tokens": cache_write, "ephemeral_1h_input_tokens": 0},
             "output_tokens": output_tokens,
             "service_tier": "standard",
         }

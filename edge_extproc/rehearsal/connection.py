@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._open = open_
         self._http = h11.Connection(h11.SERVER)
         self._transport: asyncio.Transport
-        self._left = asyncio.Event()
+        self._closed = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
         self._is_full = False
@@ -82,11 +82,11 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
 
     def eof_received(self) -> None:
-        self._left.set()
+        self._closed.set()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._open.discard(self)
-        self._left.set()
+        self._closed.set()
         self._writable.set()
 
     def pause_writing(self) -> None:
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
                 return await self._reset()
             case "stall":
                 self._push()
-                await self._left.wait()
+                await self._closed.wait()
                 raise _PeerLeft
             case _:
                 assert_never(performance.ending)
@@ -217,15 +217,15 @@ class Connection(asyncio.Protocol):
         self._push()
         await asyncio.sleep(0)
         await self._writable.wait()
-        if self._left.is_set():
+        if self._closed.is_set():
             raise _PeerLeft
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0:
             self._push()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._left.wait(), seconds)
-        if self._left.is_set():
+                await asyncio.wait_for(self._closed.wait(), seconds)
+        if self._closed.is_set():
             raise _PeerLeft
 
     async def _reset(self) -> Outcome:

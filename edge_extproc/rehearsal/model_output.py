@@ -88,22 +88,24 @@ def words(text: str) -> int:
 def play(prompt: Prompt, tokens: int | None = None) -> ModelOutput:
     """The reply. `tokens`: exactly this many words, regardless of the prompt."""
     thought = _in_words("Let me think about this. " * (prompt.thinking + 1))[: prompt.thinking]
-    named = _tools_to_call(prompt) if tokens is None else ()
-    finish: Finish = "tools" if named else "stop"
+    tools = _tools_to_call(prompt) if tokens is None else ()
+    finish: Finish = "tools" if tools else "stop"
     stopped_by = None
     if tokens is not None:
-        shown = tuple(f"{' ' if n else ''}word{n + 1}" for n in range(tokens))
-    elif named:
-        shown = _in_words("" if prompt.choice == "required" else f"I will call {_listed([t.name for t in named])}.")
+        text_words = tuple(f"{' ' if n else ''}word{n + 1}" for n in range(tokens))
+    elif tools:
+        text_words = _in_words(
+            "" if prompt.choice == "required" else f"I will call {_listed([t.name for t in tools])}."
+        )
     elif prompt.schema is not None:
-        shown = _in_eights(orjson.dumps(sample(prompt.schema)).decode())
+        text_words = _in_eights(orjson.dumps(sample(prompt.schema)).decode())
     else:
-        shown = _in_words(_echo(prompt))
-    cut, stopped_by = _stopped("".join(shown), prompt.stop)
+        text_words = _in_words(_echo(prompt))
+    kept_text, stopped_by = _stopped("".join(text_words), prompt.stop)
     if stopped_by is not None:
-        shown, named, finish = _in_words(cut), (), "stop_sequence"
-    calls = tuple(ToolCall(tool.name, _in_eights(orjson.dumps(sample(tool.schema)).decode())) for tool in named)
-    return _limited(ModelOutput(thought, shown, calls, finish, stopped_by), prompt.limit)
+        text_words, tools, finish = _in_words(kept_text), (), "stop_sequence"
+    calls = tuple(ToolCall(tool.name, _in_eights(orjson.dumps(sample(tool.schema)).decode())) for tool in tools)
+    return _limited(ModelOutput(thought, text_words, calls, finish, stopped_by), prompt.limit)
 
 
 def _tools_to_call(prompt: Prompt) -> tuple[Tool, ...]:
@@ -112,23 +114,23 @@ def _tools_to_call(prompt: Prompt) -> tuple[Tool, ...]:
     if prompt.choice == "none" or not prompt.tools:
         return ()
     offered = {tool.name: tool for tool in prompt.tools}
-    named: dict[str, Tool] = {}
+    by_name: dict[str, Tool] = {}
     for order in re.finditer(r"\bcall\s+(.+)", prompt.text[:ECHO_LIMIT], re.IGNORECASE):
         for word in re.findall(r"[\w-]+", order[1]):
             if word in offered:
-                named[word] = offered[word]
+                by_name[word] = offered[word]
             elif word != "and":
                 break
-    if not named and prompt.choice == "required":
-        named = {prompt.tools[0].name: prompt.tools[0]}
-    return tuple(named.values())[: None if prompt.parallel else 1]
+    if not by_name and prompt.choice == "required":
+        by_name = {prompt.tools[0].name: prompt.tools[0]}
+    return tuple(by_name.values())[: None if prompt.parallel else 1]
 
 
 def _echo(prompt: Prompt) -> str:
     if prompt.results and not prompt.text:
-        shown = f"The tools answered: {'; '.join(prompt.results)[:ECHO_LIMIT]}"
+        echo = f"The tools answered: {'; '.join(prompt.results)[:ECHO_LIMIT]}"
     else:
-        shown = f"You asked: {prompt.text[:ECHO_LIMIT]}" if prompt.text else "You asked nothing."
+        echo = f"You asked: {prompt.text[:ECHO_LIMIT]}" if prompt.text else "You asked nothing."
     seen = (
         (prompt.messages, "message"),
         (prompt.images, "image"),
@@ -136,7 +138,7 @@ def _echo(prompt: Prompt) -> str:
         (prompt.system, "system word"),
         (len(prompt.tools), "tool"),
     )
-    return f"{shown}\n(I see {_listed([f'{n} {what}' + 's' * (n != 1) for n, what in seen if n])}.)"
+    return f"{echo}\n(I see {_listed([f'{n} {what}' + 's' * (n != 1) for n, what in seen if n])}.)"
 
 
 def _listed(items: list[str]) -> str:
@@ -165,13 +167,13 @@ def _limited(model_output: ModelOutput, limit: int | None) -> ModelOutput:
     if limit is None or model_output.tokens <= limit:
         return model_output
     thought = model_output.thinking[:limit]
-    left = limit - len(thought)
-    shown = model_output.text[:left]
-    left -= len(shown)
+    remaining = limit - len(thought)
+    text = model_output.text[:remaining]
+    remaining -= len(text)
     calls: list[ToolCall] = []
     for call in model_output.calls:
-        if left <= 0:
+        if remaining <= 0:
             break
-        calls.append(ToolCall(call.name, call.pieces[: left - 1]))
-        left -= 1 + len(calls[-1].pieces)
-    return ModelOutput(thought, shown, tuple(calls), "length")
+        calls.append(ToolCall(call.name, call.pieces[: remaining - 1]))
+        remaining -= 1 + len(calls[-1].pieces)
+    return ModelOutput(thought, text, tuple(calls), "length")

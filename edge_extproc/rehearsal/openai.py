@@ -289,12 +289,12 @@ def _read_limit(body: Fields) -> int | None:
 
 
 def _read_format(body: Fields) -> Mapping[str, object] | None:
-    wanted = body.maybe_nested("response_format")
-    if wanted is None:
+    output_format = body.maybe_nested("response_format")
+    if output_format is None:
         return None
-    match wanted.one_of("type", "text", "json_object", "json_schema"):
+    match output_format.one_of("type", "text", "json_object", "json_schema"):
         case "json_schema":
-            schema = wanted.nested("json_schema")
+            schema = output_format.nested("json_schema")
             schema.text("name")
             return schema.nested("schema").values
         case "json_object":

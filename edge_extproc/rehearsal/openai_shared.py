@@ -71,8 +71,8 @@ def read_mode(holder: Fields, name: str, tools: tuple[Tool, ...]) -> Choice:
 
 def named_tools(holder: Fields, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
     """The tools with the name in `holder`, of which there must be one."""
-    wanted = holder.text("name")
-    found = tuple(tool for tool in tools if tool.name == wanted)
+    name = holder.text("name")
+    found = tuple(tool for tool in tools if tool.name == name)
     if not found:
-        raise holder.refuse("name", f"there is no tool {wanted!r}", "invalid_value")
+        raise holder.refuse("name", f"there is no tool {name!r}", "invalid_value")
     return found

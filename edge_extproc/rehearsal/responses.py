@@ -74,7 +74,9 @@ def responses(body: Fields, meta: RequestMeta) -> Answer:
         body.only(*_FIELDS)
     for name in _STORED:
         if body.has(name):
-            raise body.refuse(name, "nothing is stored here; send the whole conversation as input", "not_found")
+            raise body.refuse(
+                name, "the rehearsal provider has no stored objects; send the whole conversation as input", "not_found"
+            )
     if body.flag("background"):
         raise body.refuse("background", "background mode is not supported", "unsupported_parameter")
     prompt = _read_prompt(body)
@@ -118,7 +120,9 @@ class _Conversation(Sums):
                     part.one_of("type", "summary_text")
                     self.words += words(part.text("text"))
             case _:
-                raise item.refuse("id", "nothing is stored here; send the item itself", "not_found")
+                raise item.refuse(
+                    "id", "the rehearsal provider has no stored objects; send the item itself", "not_found"
+                )
 
     def _own(self) -> None:
         """The item is the model's own: earlier questions and results are answered."""
@@ -246,13 +250,13 @@ def _read_format(body: Fields) -> Mapping[str, object] | None:
         return None
     text.only("format", "verbosity")
     text.maybe_one_of("verbosity", "low", "medium", "high")
-    wanted = text.maybe_nested("format")
-    if wanted is None:
+    output_format = text.maybe_nested("format")
+    if output_format is None:
         return None
-    match wanted.one_of("type", "text", "json_object", "json_schema"):
+    match output_format.one_of("type", "text", "json_object", "json_schema"):
         case "json_schema":
-            wanted.text("name")
-            return wanted.nested("schema").values
+            output_format.text("name")
+            return output_format.nested("schema").values
         case "json_object":
             # As in chat completions, the service refuses this mode unless the input contains "json".
             if b"json" not in orjson.dumps(body.values["input"]).lower():
@@ -360,12 +364,15 @@ class _Reply:
 
     def _reasoning(self) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
         reasoning = self.body.maybe_nested("reasoning")
-        shown = self.model_output.thinking if reasoning is not None and reasoning.has("summary") else ()
+        summary_texts = self.model_output.thinking if reasoning is not None and reasoning.has("summary") else ()
         opened: dict[str, Any] = {"id": self._id("rs"), "type": "reasoning", "summary": []}
-        done = {**opened, "summary": [{"type": "summary_text", "text": "".join(shown)}] if shown else []}
+        done = {
+            **opened,
+            "summary": [{"type": "summary_text", "text": "".join(summary_texts)}] if summary_texts else [],
+        }
         if "reasoning.encrypted_content" in self.body.texts("include"):
             done["encrypted_content"] = self._id("sealed")
-        return opened, done, shown
+        return opened, done, summary_texts
 
     def events(self) -> Iterator[bytes]:
         for number, event in enumerate(self._events()):

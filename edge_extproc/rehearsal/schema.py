@@ -90,8 +90,8 @@ def _object(schema: Mapping[str, Any], root: object, depth: int) -> dict[str, An
 
 def _array(schema: Mapping[str, Any], root: object, name: str, depth: int) -> list[Any]:
     first = [_sample(item, root, name, depth + 1) for item in schema.get("prefixItems") or ()]
-    wanted = max(int(schema.get("minItems", 1)) - len(first), 0) if "items" in schema else 0
-    return first + [_sample(schema["items"], root, name, depth + 1) for _ in range(min(wanted, 100))]
+    missing = max(int(schema.get("minItems", 1)) - len(first), 0) if "items" in schema else 0
+    return first + [_sample(schema["items"], root, name, depth + 1) for _ in range(min(missing, 100))]
 
 
 def _string(schema: Mapping[str, Any], name: str) -> str:

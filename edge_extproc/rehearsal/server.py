@@ -173,7 +173,7 @@ class Rehearsal:
             case "GET", str(known) if known == _HEALTH:
                 return _plain(200, {"status": "ok"})
             case "GET", str(known) if known == _REQUESTS and self._records is not None:
-                return _plain(200, {"data": [kept.as_json() for kept in self.requests], "tally": self.tally})
+                return _plain(200, {"data": [recorded.as_json() for recorded in self.requests], "tally": self.tally})
             case "DELETE", str(known) if known == _REQUESTS and self._records is not None:
                 self.forget()
                 return _plain(200, {"data": [], "tally": {}})

@@ -138,14 +138,14 @@ def _cut(data: bytes, size: int) -> list[bytes]:
 
 def _split(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
     """The same bytes in pieces of `size` bytes."""
-    left = b""
+    rest = b""
     for chunk in chunks:
-        data = left + chunk
-        whole = len(data) - len(data) % size
-        yield from _cut(data[:whole], size)
-        left = data[whole:]
-    if left:
-        yield left
+        data = rest + chunk
+        end = len(data) - len(data) % size
+        yield from _cut(data[:end], size)
+        rest = data[end:]
+    if rest:
+        yield rest
 
 
 def _gzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -45,7 +45,10 @@ class RoutingRequest:
 
 
 class Strategy(Protocol):
-    """Orders the candidates of a call. Each model has an instance of its own in each worker."""
+    """Orders the candidates of a call. Each model has an instance of its own in each worker.
+
+    A strategy that orders by numbers can have an attribute `scores` with the number of each of the `candidates` of the
+    last `order`. The explanation of a request shows them."""
 
     def order(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """All of `candidates`, best first. `candidates` is not empty."""

@@ -204,12 +204,15 @@ class Circuits:
         resting = [each for each in circuits if _rest_until(each[1]) > now]
         if awake.admitted or not resting:
             refused = [
-                (each, max(*(circuit.open_until for circuit in both), _rest_until(both)) - now)
-                for each, both in resting
+                (each, max(*(circuit.open_until for circuit in circuit_pair), _rest_until(circuit_pair)) - now)
+                for each, circuit_pair in resting
             ]
             return replace(awake, refused=(*awake.refused, *refused))
         rested = self._admitted(resting, tenant, now)
-        rest = min((_rest_until(both) for each, both in resting if each in rested.admitted), default=now) - now
+        rest = (
+            min((_rest_until(circuit_pair) for each, circuit_pair in resting if each in rested.admitted), default=now)
+            - now
+        )
         return replace(rested, refused=(*awake.refused, *rested.refused), rest=rest)
 
     def _admitted(self, circuits: Iterable[tuple[Candidate, _Both]], tenant: str, now: float) -> BreakerDecision:
@@ -218,14 +221,14 @@ class Circuits:
         probes: list[Candidate] = []
         refused: list[tuple[Candidate, float]] = []
         failures = 0
-        for candidate, both in circuits:
-            open_until = max(circuit.open_until for circuit in both)
+        for candidate, circuit_pair in circuits:
+            open_until = max(circuit.open_until for circuit in circuit_pair)
             if not open_until:
                 admitted.append(candidate)
-                failures += both[0].failures + both[1].failures
+                failures += circuit_pair[0].failures + circuit_pair[1].failures
             elif now < open_until:
-                refused.append((candidate, max(open_until, _rest_until(both)) - now))
-            elif self._claim(candidate, both, tenant, now):
+                refused.append((candidate, max(open_until, _rest_until(circuit_pair)) - now))
+            elif self._claim(candidate, circuit_pair, tenant, now):
                 admitted.append(candidate)
                 probes.append(candidate)
             else:
@@ -234,10 +237,10 @@ class Circuits:
                 refused.append((candidate, max(0.0, until - now)))
         return BreakerDecision(tuple(admitted), tuple(probes), tuple(refused), doubtful=bool(probes or failures))
 
-    def _claim(self, candidate: Candidate, both: _Both, tenant: str, now: float) -> bool:
+    def _claim(self, candidate: Candidate, circuit_pair: _Both, tenant: str, now: float) -> bool:
         """Whether this exchange is the probe of each of the two circuits that is half open."""
         claimed: list[str] = []
-        for circuit, name in zip(both, (circuit_name(candidate), circuit_name(candidate, tenant)), strict=True):
+        for circuit, name in zip(circuit_pair, (circuit_name(candidate), circuit_name(candidate, tenant)), strict=True):
             if not circuit.open_until:
                 continue
             if not self._table.change(name, lambda circuit: claim_probe(circuit, rules=self._rules, now=now)):
@@ -321,9 +324,9 @@ _Both: TypeAlias = tuple[Circuit, Circuit]
 """The shared circuit of a candidate, and that of one tenant."""
 
 
-def _rest_until(both: _Both) -> float:
+def _rest_until(circuit_pair: _Both) -> float:
     """The provider rests for all tenants alike."""
-    return both[0].rest_until
+    return circuit_pair[0].rest_until
 
 
 def circuit_name(candidate: Candidate, tenant: str | None = None) -> str:

@@ -57,6 +57,8 @@ class Cheapest:
         self._averages: FIFOCache[tuple[str, str], _Averages] = FIFOCache(_MAX_CACHED)
         self._tariffs: dict[tuple[str, str, int], _Tariff | None] = {}
         self._tariffs_until = 0.0
+        self.scores: Sequence[float] = ()
+        """The expected cost of the last call at each of its candidates, US dollars."""
 
     def order(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         now = self._clock()
@@ -65,7 +67,7 @@ class Cheapest:
             self._tariffs_until = now + _PRICES_LAST
         call = request.call
         prompt, limit, choices = request.prompt_estimate, call.max_output_tokens, call.choices
-        costs = [self._cost(candidate, prompt, limit, choices) for candidate in candidates]
+        costs = self.scores = [self._cost(candidate, prompt, limit, choices) for candidate in candidates]
         return [candidates[place] for place in sorted(range(len(costs)), key=costs.__getitem__)]
 
     def record(self, attempt: AttemptResult) -> None:

@@ -36,10 +36,12 @@ class LeastLatency:
         self._chance = settings.chance
         self._exploration = settings.exploration
         self._averages: FIFOCache[tuple[str, str], _Average] = FIFOCache(_MAX_CACHED)
+        self.scores: Sequence[float] = ()
+        """The latency of each candidate of the last call, seconds; negative if it is not known."""
 
     def order(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         stream = request.call.stream
-        speeds = [self._speed(candidate, stream) for candidate in candidates]
+        speeds = self.scores = [self._speed(candidate, stream) for candidate in candidates]
         ordered = [candidates[place] for place in sorted(range(len(speeds)), key=speeds.__getitem__)]
         if len(ordered) > 1 and self._chance() < self._exploration:
             n = 1 + int(self._chance() * (len(ordered) - 1))

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
 from ..errors import BadRequest, Unavailable
-from ..model.plan import NO_FALLBACK, AttemptResult, Candidate, Fallback, Plan
+from ..model.plan import NO_FALLBACK, AttemptResult, Candidate, Fallback, LeftOut, Plan
 from .affinity import Affinity
 from .base import RoutingRequest, Strategy
 from .breaker import BreakerDecision, Circuits
@@ -168,14 +168,26 @@ class RowPlanner:
     def plan(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Plan:
         name, row = self._row(request.call.model)
         rule = _rule(row, request)
-        strategy = self._override(request) or (rule.strategy if rule is not None else None) or row.strategy
+        override, by_rule = self._override(request), rule.strategy if rule is not None else None
+        strategy = override or by_rule or row.strategy
         decision = self._admitted(candidates, request.tenant)
         admitted = decision.admitted
-        ordered = self._strategy(name, strategy).order(request, admitted) if len(admitted) > 1 else admitted
-        if row.affinity is not None:
-            ordered = row.affinity.prefer(request, ordered)
-        if self._settings.chains:
-            ordered = _with_head(ordered[0], admitted)
+        ordered: Sequence[Candidate] = admitted
+        scores, affine = tuple[float, ...](), False
+        left_out: list[LeftOut] = []
+        if decision.refused:
+            left_out = [LeftOut(c, "circuit", str(max(1, round(seconds)))) for c, seconds in decision.refused]
+        if len(admitted) > 1:
+            orders = self._strategy(name, strategy)
+            ordered = orders.order(request, admitted)
+            scores = getattr(orders, "scores", ())
+            if row.affinity is not None:
+                before, ordered = ordered, row.affinity.prefer(request, ordered)
+                affine = ordered[0] is not before[0]
+            if self._settings.chains:
+                ordered = _with_head(ordered[0], admitted)
+            if scores:
+                scores = tuple([scores[admitted.index(each)] for each in ordered])
         value = request.header(self._settings.no_retry_header)
         no_retry = value is not None and value.strip().lower() != "false"
         count = len(ordered)
@@ -197,6 +209,8 @@ class RowPlanner:
             second = next((c for c in ordered if c.provider != ordered[0].provider), None)
             hedged = second is not None
             if second is not None:
+                left_out += [LeftOut(each, "hedge") for each in ordered[1:] if each is not second]
+                scores = (scores[0], scores[ordered.index(second)]) if scores else ()
                 ordered, count = (ordered[0], second), 2
         timeout = self._settings.first_token_timeout if guarded and streams else None
         if hedged and row.hedge is not None:
@@ -214,7 +228,12 @@ class RowPlanner:
             timeout,
             hedged,
             row.fallback,
-            probes=decision.probes,
+            decision.probes,
+            "header" if override is not None else "rule" if by_rule is not None else "model",
+            row.rules.index(rule) + 1 if rule is not None else 0,
+            affine,
+            scores,
+            tuple(left_out),
         )
 
     def billable_candidates(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
@@ -226,9 +245,13 @@ class RowPlanner:
         if candidates == plan.candidates:
             return plan
         several = len(candidates) > 1
+        scores = plan.scores
+        if scores:
+            scores = tuple([scores[plan.candidates.index(each)] for each in candidates])
         return replace(
             plan,
             candidates=candidates,
+            scores=scores,
             max_attempts=self._max_attempts(len(candidates)),
             guarded=plan.guarded and (several or bool(plan.fallback)),
             hedged=plan.hedged and several,

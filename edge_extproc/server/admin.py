@@ -1,7 +1,8 @@
 """The admin port: health, readiness, configuration and metrics over HTTP.
 
 These routes need no token: they change nothing and show no secret. The admin API at the same port (admin_api.py) needs
-one. The supervisor serves the port, so that it answers whatever the state of the workers is.
+one, and so do the admin pages (edge_extproc/pages). The supervisor serves the port, so that it answers whatever the
+state of the workers is.
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ from typing import TypeAlias
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from ..telemetry.background import TaskState
-from .admin_admission import MAX_CONNECTIONS, MAX_HEADERS, AdmissionChecks, Admits, HeaderTimeoutProtocol
+from .admin_admission import MAX_CONNECTIONS, MAX_HEADERS, NO_PAGE, AdmissionChecks, Admits, HeaderTimeoutProtocol
+from .gone_readers import StopsForGoneReaders
 
 # Prometheus' text format, and OpenMetrics, which has exemplars. A scraper names the formats that it accepts.
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+# Where an identity provider leads the browser back to.
+LINKED = ("/ui/oidc/callback",)
+# Most often for a caller who has confused the two ports of a gateway.
+NO_SUCH_PATH = "this is the admin port, and it has no such path; models are at the address of `listen`"
 
 MetricsSource: TypeAlias = Callable[[bool], Awaitable[bytes]]
 """Takes whether to use OpenMetrics; returns the metrics as text."""
@@ -59,9 +65,10 @@ def build(
     envoy_metrics: Callable[[], Awaitable[bytes | None]] = _no_envoy,
     api: ASGIApp | None = None,
     configuration: Callable[[], Mapping[str, object]] = dict,
+    pages: ASGIApp | None = None,
 ) -> Starlette:
     """`api`: the admin API (admin_api.py), which gets all other paths. `configuration`: the active version, and the
-    outcome of the last read."""
+    outcome of the last read. `pages`: the admin pages, to which / leads."""
 
     async def healthz(request: Request) -> Response:
         """Answers 200 as long as this process runs."""
@@ -103,6 +110,14 @@ def build(
         del request
         return JSONResponse(configuration())
 
+    async def to_pages(request: Request) -> Response:
+        del request
+        return RedirectResponse("/ui/", 303)
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        del request, error
+        return JSONResponse({"error": {"code": "not_found", "message": NO_SUCH_PATH}}, 404, NO_PAGE)
+
     return Starlette(
         routes=[
             Route("/healthz", healthz),
@@ -110,8 +125,10 @@ def build(
             Route("/metrics", exposition),
             Route("/metrics/envoy", envoy_exposition),
             Route("/config", config),
+            *([Route("/", to_pages), Route("/ui", to_pages), Mount("/ui", pages)] if pages is not None else []),
             *([Mount("/", api)] if api is not None else []),
-        ]
+        ],
+        exception_handlers={404: unknown},
     )
 
 
@@ -140,15 +157,21 @@ def admit_all(path: str, headers: Sequence[tuple[str, str]]) -> bool:
 
 
 def server(
-    app: ASGIApp, address: str, port: int, *, admits: Admits = admit_all, hosts: Collection[str] = ()
+    app: ASGIApp,
+    address: str,
+    port: int,
+    *,
+    admits: Admits = admit_all,
+    hosts: Collection[str] = (),
+    linked: Collection[str] = (),
 ) -> AdminServer:
     """`admits`: whether a request may send a body. `hosts`: additional names of this port, beside addresses and
     localhost. Without any, a port at a loopback address has no other name, and a port at another address accepts any
-    name."""
+    name. `linked`: paths to which another site may lead a browser."""
     known = hosts if hosts or ipaddress.ip_address(address).is_loopback else None
     return AdminServer(
         uvicorn.Config(
-            AdmissionChecks(app, admits, known),
+            AdmissionChecks(StopsForGoneReaders(app), admits, known, linked=linked),
             host=address,
             port=port,
             http=HeaderTimeoutProtocol,
@@ -157,6 +180,10 @@ def server(
             log_config=None,
             access_log=False,
             lifespan="off",
+            # Otherwise a client on this machine chooses its address, and so escapes the limit of sign-in attempts.
+            proxy_headers=False,
+            # There are none: a request for one is answered as any other.
+            ws="none",
             server_header=False,
         )
     )

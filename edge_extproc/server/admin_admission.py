@@ -29,47 +29,62 @@ BODY_SECONDS = 10.0
 # Scrapers, probes and some people. Each connection costs the supervisor a file descriptor.
 MAX_CONNECTIONS = 512
 
+# Of an error, which a browser may show in place of a page: it runs nothing and is shown in no frame.
+NO_PAGE = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+}
+
 Admits: TypeAlias = Callable[[str, Sequence[tuple[str, str]]], bool]
 """Whether a request with this path and these headers may send its body."""
 
 
 class AdmissionChecks:
     """The ASGI application with the checks. `hosts`: names of the port, beside addresses and localhost; None: any name.
-    `seconds`: the time for a body."""
+    `seconds`: the time for a body. `linked`: paths to which another site may lead a browser."""
 
     def __init__(
-        self, app: ASGIApp, admits: Admits, hosts: Collection[str] | None, seconds: float = BODY_SECONDS
+        self,
+        app: ASGIApp,
+        admits: Admits,
+        hosts: Collection[str] | None,
+        seconds: float = BODY_SECONDS,
+        *,
+        linked: Collection[str] = (),
     ) -> None:
         self._app = app
         self._admits = admits
         self._hosts = hosts
         self._seconds = seconds
+        self._linked = linked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
-        refusal = self._refusal(scope["path"], headers)
+        refusal = self._refusal(scope["method"], scope["path"], headers)
         if refusal is None and _has_body(headers):
             receive, refusal = await self._body(receive)
         if refusal is None:
             await self._app(scope, receive, send)
             return
         status, code, message = refusal
-        answer = JSONResponse(
-            {"error": {"code": code, "message": message}}, status_code=status, headers={"connection": "close"}
-        )
+        answer_headers = {"connection": "close", **NO_PAGE}
+        answer = JSONResponse({"error": {"code": code, "message": message}}, status_code=status, headers=answer_headers)
         await answer(scope, receive, send)
 
-    def _refusal(self, path: str, headers: Sequence[tuple[str, str]]) -> tuple[int, str, str] | None:
+    def _refusal(self, method: str, path: str, headers: Sequence[tuple[str, str]]) -> tuple[int, str, str] | None:
         host = [value for name, value in headers if name == "host"]
         if self._hosts is not None and (len(host) != 1 or not _is_known(host[0], self._hosts)):
-            shown = host[0] if host else ""
-            return 421, "unknown_host", f"this port is not known as {shown[:100]!r}; see admin.hosts"
+            host_text = host[0] if host else ""
+            return 421, "unknown_host", f"this port is not known as {host_text[:100]!r}; see admin.hosts"
         origins = [value for name, value in headers if name == "origin"]
         own = {f"{scheme}://{name}" for scheme in ("http", "https") for name in host}
-        if any(origin not in own for origin in origins) or ("sec-fetch-site", "cross-site") in headers:
+        is_linked = method == "GET" and path in self._linked and ("sec-fetch-mode", "navigate") in headers
+        is_foreign = ("sec-fetch-site", "cross-site") in headers and not is_linked
+        if is_foreign or any(origin not in own for origin in origins):
             return 403, "foreign_origin", "a page of another site may not use this port"
         length = next((value for name, value in headers if name == "content-length"), "0")
         if not self._admits(path, headers):
@@ -89,8 +104,8 @@ class AdmissionChecks:
                     if len(body) > MAX_BODY:
                         return receive, _TOO_LARGE
                     if not message.get("more_body"):
-                        whole = {"type": "http.request", "body": bytes(body), "more_body": False}
-                        return _replayed(whole, receive), None
+                        replayed = {"type": "http.request", "body": bytes(body), "more_body": False}
+                        return _replayed(replayed, receive), None
         except TimeoutError:
             return receive, (408, "body_too_slow", f"the body did not come within {self._seconds:g} s")
 
@@ -99,10 +114,10 @@ _TOO_LARGE = (413, "body_too_large", f"a body may have up to {MAX_BODY} bytes he
 
 
 def _replayed(first: Message, receive: Receive) -> Receive:
-    left = [first]
+    messages = [first]
 
     async def replay() -> Message:
-        return left.pop() if left else await receive()
+        return messages.pop() if messages else await receive()
 
     return replay
 

@@ -14,32 +14,34 @@ Errors are {"error": {"code", "message"}}. The API runs in the supervisor's even
 
 from __future__ import annotations
 
-import asyncio
+import heapq
 import hmac
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal, TypeVar
+import itertools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from fastapi import APIRouter, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from ..model.limit_use import LimitKey, LimitUse
 from ..model.managed import ManagedBudget
-from ..store.ledger import DIMENSIONS, Dimension, Ledger, UsageFilter, as_csv, as_json_lines
-from ..store.managed import Actor, AuditLine, KeyExists, ManagedStore, StoredKey
+from ..store.ledger import Ledger
+from ..store.managed import AuditLine, KeyExists, ManagedStore, StoredKey
 from ..store.quarantine import Quarantine
-from ..store.report import as_row
+from ..telemetry.traffic import Overview
+from .admin_access import AdminIdentity, Caller, FederatedAdmins, in_thread
+from .admin_config import ConfigControl, add_config_routes
+from .admin_conversations import add_conversation_routes
 from .admin_errors import RANK, AdminRefused, Role, _role, answer_to, http_error, invalid, refused, store_down
 from .admin_models import (
-    DAY,
     LABEL,
     MOST,
-    Body,
     ErrorBody,
     MadeKey,
     NewKey,
@@ -47,12 +49,14 @@ from .admin_models import (
     Rotation,
     ShownAuditLine,
     ShownBudget,
+    ShownGuardrailRule,
     ShownKey,
     ShownLimit,
 )
+from .admin_playground import KEY_PREFIX, PlaygroundControl, PlaygroundSetup, add_playground_routes
+from .admin_providers import ProviderControl, add_provider_routes
+from .admin_usage import add_usage_routes
 from .budget_use import shown_limits
-
-T = TypeVar("T")
 
 PREFIX = "/admin/v1"
 DESCRIPTION = f"{PREFIX}/openapi.json"
@@ -68,14 +72,30 @@ NEEDS: dict[tuple[str, str], Role] = {
     ("PUT", "/budgets/{tenant}/{level}/{name}"): "tenant_admin",
     ("DELETE", "/budgets/{tenant}/{level}/{name}"): "tenant_admin",
     ("GET", "/usage"): "viewer",
+    ("GET", "/usage/report"): "viewer",
     ("GET", "/usage/export"): "viewer",
     ("GET", "/usage/quarantine"): "viewer",
+    ("GET", "/guardrails"): "viewer",
+    ("GET", "/guardrails/history"): "viewer",
+    ("GET", "/guardrails/rules"): "viewer",
+    ("GET", "/requests"): "viewer",
+    ("GET", "/requests/{exchange}"): "viewer",
+    ("GET", "/conversations"): "viewer",
+    ("GET", "/conversations/turns"): "viewer",
+    ("GET", "/overview"): "viewer",
     ("GET", "/audit"): "viewer",
     ("POST", "/cache/purge"): "tenant_admin",
+    ("GET", "/config/differences"): "admin",
+    ("POST", "/config/check"): "admin",
+    ("POST", "/config/replay"): "admin",
+    ("GET", "/playground"): "viewer",
+    ("POST", "/playground"): "tenant_admin",
+    ("GET", "/providers"): "viewer",
+    ("POST", "/providers/{provider}/probe"): "admin",
+    ("PUT", "/providers/{provider}/taken-out"): "admin",
+    ("DELETE", "/providers/{provider}/taken-out"): "admin",
 }
 """The minimum role of each route."""
-
-_EXPORTS = {kind: {"schema": {"type": "string"}} for kind in ("text/csv", "application/x-ndjson")}
 
 
 # --- dependencies, given by the composition root
@@ -103,6 +123,7 @@ class ConfiguredState:
     roles: Mapping[str, frozenset[str]]
     """The rights on this API of each role."""
     budgets: tuple[ManagedBudget, ...]
+    guardrails: tuple[ShownGuardrailRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,36 +159,13 @@ class AdminApi:
     now_ms: Callable[[], int]
     limit_uses: Callable[[], Awaitable[Mapping[LimitKey, LimitUse]]]
     """How much of each limit is used now, over all workers."""
-
-
-class ShownRefusedRow(Body):
-    at: datetime
-    reason: str
-    tenant: str | None
-    line: str
-
-
-@dataclass(frozen=True, slots=True)
-class AdminIdentity:
-    id: str
-    role: Role
-    tenant: str | None
-
-    @property
-    def actor(self) -> Actor:
-        return Actor(self.id, self.role)
-
-    def scope(self, wanted: str | None) -> str | None:
-        """The tenant to which a query is restricted. Raises AdminRefused for a tenant of others."""
-        if self.tenant is None:
-            return wanted
-        if wanted not in (None, self.tenant):
-            raise AdminRefused(403, "other_tenant", f"{self.id} may see tenant {self.tenant} alone")
-        return self.tenant
-
-    def must_manage(self, tenant: str) -> None:
-        if self.tenant not in (None, tenant):
-            raise AdminRefused(403, "other_tenant", f"{self.id} may change tenant {self.tenant} alone")
+    overview: Callable[[str | None], Overview]
+    """The traffic of a tenant, or of all with the state of the gateway."""
+    providers: ProviderControl
+    playground: PlaygroundControl
+    configuration: ConfigControl
+    federated: FederatedAdmins | None = None
+    """Who has signed in with an identity provider. None: nobody can."""
 
 
 class AdminGate:
@@ -177,19 +175,20 @@ class AdminGate:
         self._by_digest = {token.digest: token for token in administration.tokens}
         self._digest = administration.digest
         self._callers = administration.callers
+        self._federated = administration.federated
 
     def admits(self, path: str, headers: Sequence[tuple[str, str]]) -> bool:
         """Whether the request has a credential for the API. `__call__` checks the role. Paths outside of the API are
         open."""
         if not path.startswith(f"{PREFIX}/") or path == DESCRIPTION:
             return True
-        return self._who([value for name, value in headers if name == "authorization"], headers) is not None
+        return self._authenticate([value for name, value in headers if name == "authorization"], headers) is not None
 
-    def _who(self, presented: Sequence[str], headers: Sequence[tuple[str, str]]) -> AdminIdentity | None:
-        return self._token(presented) or self._callers(headers)
+    def _authenticate(self, presented: Sequence[str], headers: Sequence[tuple[str, str]]) -> AdminIdentity | None:
+        return self._token(presented) or self._signed_in(presented) or self._callers(headers)
 
     def __call__(self, request: Request) -> AdminIdentity:
-        admin = self._who(request.headers.getlist("authorization"), request.headers.items())
+        admin = self._authenticate(request.headers.getlist("authorization"), request.headers.items())
         if admin is None:
             raise AdminRefused(401, "unauthenticated", "send the header authorization: Bearer <admin token>, once")
         route = request.scope["route"]
@@ -197,6 +196,12 @@ class AdminGate:
         if RANK[admin.role] < RANK[needed]:
             raise AdminRefused(403, "role_needed", f"{request.method} {route.path} needs the role {needed}")
         return admin
+
+    def _signed_in(self, values: Sequence[str]) -> AdminIdentity | None:
+        scheme, _, credential = values[0].partition(" ") if len(values) == 1 else ("", "", "")
+        if self._federated is None or scheme.lower() != "bearer":
+            return None
+        return self._federated.find(credential.strip())
 
     def _token(self, values: Sequence[str]) -> AdminIdentity | None:
         scheme, _, credential = values[0].partition(" ") if len(values) == 1 else ("", "", "")
@@ -206,14 +211,6 @@ class AdminGate:
         if scheme.lower() != "bearer" or not credential or token is None or not same:
             return None
         return AdminIdentity(token.id, token.role, token.tenant)
-
-
-def _admitted(request: Request) -> AdminIdentity:
-    gate: AdminGate = request.app.state.gate
-    return gate(request)
-
-
-Caller = Annotated[AdminIdentity, Depends(_admitted)]
 
 
 # --- the routes
@@ -230,6 +227,7 @@ def build(administration: AdminApi) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.gate = AdminGate(administration)
+    app.state.federated = administration.federated
     app.include_router(_routes(administration), prefix=PREFIX)
     answer_to(app, AdminRefused, refused)
     answer_to(app, RequestValidationError, invalid)
@@ -238,12 +236,8 @@ def build(administration: AdminApi) -> FastAPI:
     return app
 
 
-async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    return await asyncio.to_thread(function, *arguments)
-
-
 def _routes(administration: AdminApi) -> APIRouter:
-    store, ledger, configured = administration.store, administration.ledger, administration.configured
+    store, configured = administration.store, administration.configured
     errors: dict[int | str, dict[str, Any]] = {
         status: {"model": ErrorBody} for status in (400, 401, 403, 404, 405, 409, 503)
     }
@@ -256,11 +250,11 @@ def _routes(administration: AdminApi) -> APIRouter:
     @router.get("/tenants")
     async def tenants(admin: Caller) -> list[dict[str, Any]]:
         """All tenants. Tenants are created in the configuration only."""
-        shown = admin.scope(None)
+        tenant_scope = admin.scope(None)
         return [
             {"tenant": name, "models": list(models)}
             for name, models in sorted(configured().tenants.items())
-            if shown in (None, name)
+            if tenant_scope in (None, name)
         ]
 
     # --- keys
@@ -274,15 +268,19 @@ def _routes(administration: AdminApi) -> APIRouter:
     ) -> list[ShownKey]:
         """Keys, ordered by id. `after` is the last id of the previous page. Keys themselves are never shown; only
         digests are stored."""
-        wanted = admin.scope(tenant)
-        revoked = await _in_thread(store.revocations)
-        keys = [_shown(key) for key in await _in_thread(store.keys, wanted)]
-        keys += [
-            _configured_key(name, owner, revoked.get(name))
-            for name, owner in configured().keys.items()
-            if wanted in (None, owner)
-        ]
-        return sorted((key for key in keys if key.id > after), key=lambda key: key.id)[:limit]
+        tenant_scope = admin.scope(tenant)
+        by_config = [(name, of) for name, of in configured().keys.items() if tenant_scope in (None, of)]
+
+        def listed() -> list[ShownKey]:
+            keys: list[tuple[str, StoredKey | str]] = [(key.id, key) for key in store.keys(tenant_scope)]
+            keys += by_config
+            revoked = store.revocations()
+            return [
+                _view(key) if isinstance(key, StoredKey) else _configured_key(name, key, revoked.get(name))
+                for name, key in heapq.nsmallest(limit, (each for each in keys if each[0] > after), key=_first)
+            ]
+
+        return await in_thread(listed)
 
     @router.post("/keys", status_code=201)
     async def create_key(body: NewKey, admin: Caller) -> MadeKey:
@@ -306,10 +304,12 @@ def _routes(administration: AdminApi) -> APIRouter:
         if expires is not None and expires <= administration.now_ms():
             raise AdminRefused(400, "expired", "expires is in the past")
         key_id = body.id or administration.new_id()
+        if key_id.startswith(KEY_PREFIX):
+            raise AdminRefused(400, "reserved", f"ids that begin with {KEY_PREFIX} are those of the playground")
         if key_id in configured().keys:
             raise AdminRefused(409, "taken", f"there is a key {key_id!r} already")
         secret = administration.new_key()
-        wanted = StoredKey(
+        key = StoredKey(
             key_id,
             body.tenant,
             body.team,
@@ -322,18 +322,18 @@ def _routes(administration: AdminApi) -> APIRouter:
             revoked_ms=None,
         )
         try:
-            made = await _in_thread(store.add_key, admin.actor, wanted, administration.digest(secret))
+            created = await in_thread(store.add_key, admin.actor, key, administration.digest(secret))
         except KeyExists:
             raise AdminRefused(409, "taken", f"there is a key {key_id!r} already") from None
         await administration.publish()
-        return MadeKey(key=secret, **_shown(made).model_dump())
+        return MadeKey(key=secret, **_view(created).model_dump())
 
     @router.get("/keys/{key_id}")
     async def show_key(key_id: Annotated[str, Path(pattern=LABEL)], admin: Caller) -> ShownKey:
         key = await _find(key_id, admin)
         if isinstance(key, StoredKey):
-            return _shown(key)
-        revoked = await _in_thread(store.revocations)
+            return _view(key)
+        revoked = await in_thread(store.revocations)
         return _configured_key(key_id, key, revoked.get(key_id))
 
     @router.post("/keys/{key_id}/rotate")
@@ -347,27 +347,27 @@ def _routes(administration: AdminApi) -> APIRouter:
             raise AdminRefused(409, "revoked", f"key {key_id!r} is revoked; create another one")
         secret, overlap = administration.new_key(), body.overlap_seconds if body is not None else 0
         until = administration.now_ms() + overlap * 1000
-        rotated = await _in_thread(store.rotate_key, admin.actor, stored_key, administration.digest(secret), until)
+        rotated = await in_thread(store.rotate_key, admin.actor, stored_key, administration.digest(secret), until)
         await administration.publish()
-        return MadeKey(key=secret, **_shown(rotated).model_dump())
+        return MadeKey(key=secret, **_view(rotated).model_dump())
 
     @router.delete("/keys/{key_id}")
     async def revoke_key(key_id: Annotated[str, Path(pattern=LABEL)], admin: Caller) -> ShownKey:
         """Revokes a key permanently. When this returns, no serving worker accepts the key."""
         key = await _find(key_id, admin)
         if isinstance(key, StoredKey):
-            shown = _shown(await _in_thread(store.revoke_key, admin.actor, key))
+            view = _view(await in_thread(store.revoke_key, admin.actor, key))
         else:
-            await _in_thread(store.revoke_configured, admin.actor, key_id, key)
-            revoked = await _in_thread(store.revocations)
-            shown = _configured_key(key_id, key, revoked.get(key_id))
+            await in_thread(store.revoke_configured, admin.actor, key_id, key)
+            revoked = await in_thread(store.revocations)
+            view = _configured_key(key_id, key, revoked.get(key_id))
         await administration.publish()
-        return shown
+        return view
 
     async def _find(key_id: str, admin: AdminIdentity) -> StoredKey | str:
         """A key of the API, or the tenant of a key in the configuration. A key of another tenant does not exist for a
         user who is bound to a tenant."""
-        key = await _in_thread(store.key, key_id)
+        key = await in_thread(store.key, key_id)
         tenant = key.tenant if key is not None else configured().keys.get(key_id)
         if tenant is None or admin.tenant not in (None, tenant):
             raise AdminRefused(404, "unknown_key", f"there is no key {key_id!r}")
@@ -377,19 +377,28 @@ def _routes(administration: AdminApi) -> APIRouter:
 
     @router.get("/budgets")
     async def list_budgets(
-        admin: Caller, tenant: Annotated[str | None, Query(pattern=LABEL)] = None
+        admin: Caller,
+        tenant: Annotated[str | None, Query(pattern=LABEL)] = None,
+        level: Literal["tenant", "team", "user", "key"] | None = None,
+        name: Annotated[str | None, Query(max_length=256)] = None,
+        limit: Annotated[int | None, Query(ge=1, le=MOST)] = None,
     ) -> list[ShownBudget]:
         """Budgets of the API and of the configuration, with what is used, reserved and left of each limit, and until
-        when. If both limit the same thing, the lower limit applies."""
-        wanted = admin.scope(tenant)
-        by_api: Sequence[ManagedBudget] = await _in_thread(store.budgets, wanted)
-        by_config = [b for b in configured().budgets if wanted in (None, b.tenant)]
-        uses = await administration.limit_uses()
-        named = {(b.tenant, b.level, b.name) for b in (*by_api, *by_config)}
-        return [
-            *(_budget(b, "api", shown_limits(b, uses, named)) for b in by_api),
-            *(_budget(b, "config", shown_limits(b, uses, named)) for b in by_config),
-        ]
+        when. If both limit the same thing, the lower limit applies. Without `limit` these are all."""
+        tenant_scope = admin.scope(tenant)
+        by_config = [b for b in configured().budgets if tenant_scope in (None, b.tenant)]
+        uses, now = await administration.limit_uses(), administration.now_ms() / 1000
+
+        def listed() -> list[ShownBudget]:
+            sources: list[tuple[Literal["api", "config"], ManagedBudget]] = [
+                *(("api", budget) for budget in store.budgets(tenant_scope)),
+                *(("config", budget) for budget in by_config),
+            ]
+            names = {(b.tenant, b.level, b.name) for _, b in sources}
+            wanted = ((s, b) for s, b in sources if level in (None, b.level) and name in (None, b.name))
+            return [_budget(b, s, shown_limits(b, uses, names, now)) for s, b in itertools.islice(wanted, limit)]
+
+        return await in_thread(listed)
 
     @router.put("/budgets/{tenant}/{level}/{name}")
     async def set_budget(
@@ -407,7 +416,7 @@ def _routes(administration: AdminApi) -> APIRouter:
         except ValueError as error:
             raise AdminRefused(400, "invalid_allowance", str(error)) from None
         budget = ManagedBudget(tenant, level, name, allowance)
-        await _in_thread(store.set_budget, admin.actor, budget)
+        await in_thread(store.set_budget, admin.actor, budget)
         await administration.publish()
         return _budget(budget, "api")
 
@@ -419,7 +428,7 @@ def _routes(administration: AdminApi) -> APIRouter:
         admin: Caller,
     ) -> Response:
         _must_budget(admin, tenant, level, name)
-        if not await _in_thread(store.delete_budget, admin.actor, tenant, level, name):
+        if not await in_thread(store.delete_budget, admin.actor, tenant, level, name):
             raise AdminRefused(404, "unknown_budget", "the API has set no such budget")
         await administration.publish()
         return Response(status_code=204)
@@ -433,44 +442,46 @@ def _routes(administration: AdminApi) -> APIRouter:
         if level == "tenant" and name != tenant:
             raise AdminRefused(400, "wrong_name", "the budget of a whole tenant has the tenant's name")
 
-    # --- usage and audit
+    add_usage_routes(router, administration.ledger, administration.quarantine)
+    add_conversation_routes(router, administration.ledger)
+    add_provider_routes(
+        router,
+        administration.providers,
+        store,
+        administration.ledger,
+        administration.publish,
+        administration.now_ms,
+    )
+    add_config_routes(router, administration.configuration, store, administration.now_ms)
+    add_playground_routes(
+        router,
+        PlaygroundSetup(
+            administration.playground,
+            store,
+            administration.ledger,
+            lambda: configured().tenants,
+            administration.new_key,
+            administration.digest,
+            administration.publish,
+            administration.now_ms,
+        ),
+    )
 
-    @router.get("/usage")
-    async def usage(
-        admin: Caller,
-        where: Annotated[UsageQuery, Depends()],
-        by: Annotated[list[Dimension], Query(max_length=len(DIMENSIONS))] = ["tenant", "model"],  # noqa: B006 - FastAPI copies it
-    ) -> list[dict[str, Any]]:
-        """Sums of usage. Costs are US dollars as text."""
-        totals = await _in_thread(ledger.totals, by, where.filter(admin))
-        return [as_row(total) for total in totals]
+    @router.get("/guardrails/rules")
+    async def guardrail_rules(
+        admin: Caller, tenant: Annotated[str | None, Query(pattern=LABEL)] = None
+    ) -> list[ShownGuardrailRule]:
+        """The rules of the configuration for all tenants, and those of a tenant."""
+        scope = admin.scope(tenant)
+        return [rule for rule in configured().guardrails if scope is None or rule.tenant in (None, scope)]
 
-    @router.get("/usage/export", response_class=StreamingResponse, responses={200: {"content": _EXPORTS}})
-    async def export(
-        admin: Caller,
-        where: Annotated[UsageQuery, Depends()],
-        form: Annotated[Literal["csv", "json"], Query(alias="format")] = "csv",
-    ) -> StreamingResponse:
-        """Single requests. The JSON format has one object per line."""
-        rows = ledger.rows(where.filter(admin))
-        text: Iterator[str] = as_csv(rows) if form == "csv" else as_json_lines(rows)
-        media_type = "text/csv; charset=utf-8" if form == "csv" else "application/x-ndjson"
-        return StreamingResponse(text, media_type=media_type)
+    @router.get("/overview")
+    async def overview(admin: Caller) -> Overview:
+        """The traffic of the last minutes and the state of the gateway. A user who is bound to a tenant sees the
+        traffic of this tenant, and no state."""
+        return administration.overview(admin.tenant)
 
-    @router.get("/usage/quarantine")
-    async def quarantine(
-        admin: Caller,
-        tenant: Annotated[str | None, Query(pattern=LABEL)] = None,
-        limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
-    ) -> list[ShownRefusedRow]:
-        """Rows that the ledger of this gateway refused, newest first. They are in no sum."""
-        rows = await _in_thread(administration.quarantine.entries, admin.scope(tenant), limit)
-        return [
-            ShownRefusedRow(
-                at=datetime.fromtimestamp(r.at_ms / 1000, UTC), reason=r.reason, tenant=r.tenant, line=r.line
-            )
-            for r in rows
-        ]
+    # --- the audit log
 
     @router.get("/audit")
     async def audit(
@@ -480,21 +491,21 @@ def _routes(administration: AdminApi) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
     ) -> list[ShownAuditLine]:
         """All changes, newest first. `before` is the last number of the previous page."""
-        lines = await _in_thread(store.audit, admin.scope(tenant), before, limit)
+        lines = await in_thread(store.audit, admin.scope(tenant), before, limit)
         return [_audit_line(line) for line in lines]
 
     @router.post("/cache/purge")
     async def purge(body: PurgeBody, admin: Caller) -> dict[str, int]:
         """Purges the replies that match all given fields. Without any field, it purges all replies that the user may
         purge."""
-        wanted = Purge(admin.scope(body.tenant), body.model, body.key, body.shared)
+        selection = Purge(admin.scope(body.tenant), body.model, body.key, body.shared)
         if body.shared and admin.tenant is not None:
             raise AdminRefused(403, "shared_by_all", f"{admin.id} may purge what is tenant {admin.tenant}'s alone")
         if administration.purge is None:
             raise AdminRefused(404, "no_cache", "the configuration has no cache")
         detail = {"model": body.model, **({"shared": True} if body.shared else {})}
-        await _in_thread(store.note, admin.actor, "cache.purge", wanted.tenant, "cache", detail)
-        return {"purged": await administration.purge(wanted)}
+        await in_thread(store.note, admin.actor, "cache.purge", selection.tenant, "cache", detail)
+        return {"purged": await administration.purge(selection)}
 
     routes = [route for route in router.routes if isinstance(route, APIRoute)]
     declared = {(method, route.path) for route in routes for method in route.methods or ()}
@@ -503,37 +514,11 @@ def _routes(administration: AdminApi) -> APIRouter:
     return router
 
 
-class UsageQuery:
-    """The filter of a ledger query, from its parameters."""
-
-    def __init__(
-        self,
-        tenant: Annotated[str | None, Query(pattern=LABEL)] = None,
-        team: Annotated[str | None, Query(max_length=256)] = None,
-        user: Annotated[str | None, Query(max_length=256)] = None,
-        key: Annotated[str | None, Query(max_length=256)] = None,
-        model: Annotated[str | None, Query(max_length=256)] = None,
-        response_model: Annotated[str | None, Query(max_length=256)] = None,
-        first_day: Annotated[str | None, Query(pattern=DAY)] = None,
-        last_day: Annotated[str | None, Query(pattern=DAY)] = None,
-    ) -> None:
-        names = {"team": team, "user": user, "key": key, "model": model, "response_model": response_model}
-        for name, value in names.items():
-            if value is not None and "\0" in value:
-                raise AdminRefused(400, "invalid_request", f"{name}: a name cannot contain a zero byte")
-        for day in (first_day, last_day):
-            if day is not None:
-                try:
-                    date.fromisoformat(day)
-                except ValueError:
-                    raise AdminRefused(400, "invalid_request", f"{day} is not a date of the calendar") from None
-        self._filter = UsageFilter(tenant=tenant, **names, first_day=first_day, last_day=last_day)
-
-    def filter(self, admin: AdminIdentity) -> UsageFilter:
-        return replace(self._filter, tenant=admin.scope(self._filter.tenant))
+def _first(pair: tuple[str, object]) -> str:
+    return pair[0]
 
 
-def _shown(key: StoredKey) -> ShownKey:
+def _view(key: StoredKey) -> ShownKey:
     return ShownKey(
         id=key.id,
         tenant=key.tenant,

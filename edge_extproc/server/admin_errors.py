@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from ..config.pydantic_errors import in_one_line
+from .admin import NO_SUCH_PATH
 
 E = TypeVar("E", bound=Exception)
 
@@ -62,7 +63,8 @@ def invalid(error: RequestValidationError) -> JSONResponse:
 
 def http_error(error: HTTPException) -> JSONResponse:
     codes = {404: "not_found", 405: "method_not_allowed"}
-    answer = _error(error.status_code, codes.get(error.status_code, "error"), str(error.detail))
+    message = NO_SUCH_PATH if error.status_code == 404 else str(error.detail)
+    answer = _error(error.status_code, codes.get(error.status_code, "error"), message)
     for name, value in (error.headers or {}).items():
         answer.headers[name] = value
     return answer

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+POSITION = r"^[0-9]{1,15}\.[A-Za-z0-9._-]{1,64}$"
+"""Of a row in the ledger."""
 _LONGEST_OVERLAP = 30 * 24 * 3600
 MOST = 1000
 
@@ -93,6 +95,9 @@ class ShownLimit(Body):
     left: str | int | None
     until: datetime | None
     """The end of the current window."""
+    forecast: str | int | None = None
+    """Of an hour, a day or a month: what will be used at its end if it goes on as on average since its beginning. None:
+    the window is another one, or less than a twentieth of it has passed."""
 
 
 class ShownBudget(Body):
@@ -114,6 +119,47 @@ class ShownAuditLine(Body):
     tenant: str | None
     target: str
     detail: dict[str, Any]
+
+
+class ShownGuardrailCount(Body):
+    """What one guardrail rule found."""
+
+    rule: str
+    label: str
+    """What it is, as email: never a part of a text."""
+    action: str
+    mode: str
+    direction: str
+    calls: int
+    findings: int
+    """Places in the texts of these calls."""
+
+
+class ShownGuardrailDay(Body):
+    """What one rule found on one UTC day."""
+
+    day: str
+    rule: str
+    action: str
+    mode: str
+    calls: int
+    findings: int
+
+
+class ShownGuardrailRule(Body):
+    """A rule of the configuration."""
+
+    rule: str
+    detector: str
+    """The name of the detector or of the service."""
+    directions: list[str]
+    action: str
+    mode: str
+    tenant: str | None
+    """None: the rule is for all tenants."""
+    level: str | None
+    name: str | None
+    """Of the tenant, team, user or key that has the rule."""
 
 
 class ErrorDetail(Body):

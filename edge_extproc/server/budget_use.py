@@ -7,20 +7,25 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from ..config.limits import MEASURED, AllowanceConfig
-from ..limits.base import MICRO
+from ..limits.base import MICRO, Window
 from ..limits.rule_table import ANY
+from ..limits.windows import span
 from ..model.limit_use import LimitKey, LimitUse
 from ..model.managed import ManagedBudget
 from .admin_models import ShownLimit
 
+# In the first minutes of a window, one call decides its forecast.
+_LEAST_SHARE = 0.05
+_FORECAST: tuple[Window, ...] = ("hour", "day", "month")
+
 
 def shown_limits(
-    budget: ManagedBudget, uses: Mapping[LimitKey, LimitUse], named: Collection[tuple[str, str, str]]
+    budget: ManagedBudget, uses: Mapping[LimitKey, LimitUse], named: Collection[tuple[str, str, str]], now: float
 ) -> list[ShownLimit]:
     """`uses`: what the workers report. `named`: the holders that have a budget under their own name, which `*` does not
-    stand for."""
+    stand for. `now`: Unix time."""
     allowance = AllowanceConfig.model_validate(budget.allowance)
-    shown = []
+    views = []
     for key, (measure, window) in MEASURED.items():
         maximum = getattr(allowance, key)
         if maximum is None or window == "run":
@@ -28,8 +33,8 @@ def shown_limits(
         of = (budget.tenant, budget.level, budget.name, measure, window or "now")
         use = _of_others(of, uses, named) if budget.name == ANY else uses.get(of)
         unit = MICRO if measure == "dollars" else 1
-        shown.append(_shown(key, maximum, use, unit))
-    return shown
+        views.append(_view(key, maximum, use, unit, _elapsed(window, allowance.time_zone, use, now)))
+    return views
 
 
 def _of_others(
@@ -45,7 +50,17 @@ def _of_others(
     return max(able, key=lambda use: use.total / max(1, use.maximum), default=None)
 
 
-def _shown(key: str, maximum: int, use: LimitUse | None, unit: int) -> ShownLimit:
+def _elapsed(window: str | None, zone: str, use: LimitUse | None, now: float) -> float | None:
+    """The share of the window that has passed. None: it is no basis of a forecast."""
+    known = next((each for each in _FORECAST if each == window), None)
+    if use is None or use.until is None or known is None:
+        return None
+    start = span(known, zone, use.until - 1).start
+    share = (now - start) / (use.until - start)
+    return share if _LEAST_SHARE <= share <= 1 else None
+
+
+def _view(key: str, maximum: int, use: LimitUse | None, unit: int, elapsed: float | None) -> ShownLimit:
     def amount(value: int) -> str | int:
         return format(Decimal(value) / unit, "f") if unit != 1 else value
 
@@ -59,4 +74,5 @@ def _shown(key: str, maximum: int, use: LimitUse | None, unit: int) -> ShownLimi
         reserved=amount(reserved),
         left=amount(max(0, maximum - use.total)),
         until=datetime.fromtimestamp(use.until, UTC) if use.until is not None else None,
+        forecast=amount(round((use.total - reserved) / elapsed)) if elapsed is not None else None,
     )

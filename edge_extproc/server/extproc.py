@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TypeAlias
 
 from ..errors import PeerError
+from ..exchange.commands import Command
+from ..exchange.events import ResponseHeaders
 from ..exchange.handler import Closing, Handler
 from . import wire
 from .rpc import CallRefused, Methods, PeerGone, RpcCall, Status, Streaming
@@ -19,6 +22,9 @@ from .rpc import CallRefused, Methods, PeerGone, RpcCall, Status, Streaming
 OpenStream: TypeAlias = Callable[[Mapping[str, str], str | None], Handler]
 """Returns the handler of a new stream, for its gRPC metadata and the address at which Envoy has reached this worker.
 Raises PeerError if the metadata is invalid, and CallRefused if the stream must not begin."""
+
+# An immediate response is the same for each event.
+_ANY = ResponseHeaders((), False)
 
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
@@ -68,7 +74,11 @@ class ExtProcService:
         async def more_time(seconds: float) -> None:
             await call.write(wire.more_time(seconds))
 
-        handler.more_time = more_time
+        async def interrupt(command: Command) -> None:
+            with suppress(PeerGone):
+                await call.write(wire.to_answer(_ANY, command))
+
+        handler.more_time, handler.interrupt = more_time, interrupt
         try:
             while (message := await call.read()) is not None:
                 event = wire.to_event(message)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 from grpc import aio
 
-from .rpc import MAX_MESSAGE, MAX_STREAMS, CallRefused, PeerGone, Service, Streaming, Unary
+from .rpc import MAX_MESSAGE, MAX_STREAMS, CallRefused, PeerGone, RpcService, Streaming, Unary
 from .transport import MutualTls
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 class GrpcioServer:
     """A gRPC server of `services` at one address. Create it in a running event loop."""
 
-    def __init__(self, services: Iterable[Service], interceptors: Sequence[aio.ServerInterceptor] = ()) -> None:
+    def __init__(self, services: Iterable[RpcService], interceptors: Sequence[aio.ServerInterceptor] = ()) -> None:
         self._local: str | None = None
         self._server = aio.server(options=OPTIONS, interceptors=tuple(interceptors))
         methods = {path: self._handler(method) for service in services for path, method in service.methods.items()}

@@ -54,9 +54,10 @@ class Health:
             await call.write(_SERVICE_UNKNOWN)
             return
         while True:
-            changed = self._changed
+            # Read before the write, during which the state can change.
+            changed, stopped = self._changed, self._stopped
             await call.write(self._state)
-            if self._stopped:
+            if stopped:
                 return
             await changed.wait()
 

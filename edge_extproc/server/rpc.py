@@ -81,7 +81,7 @@ Methods: TypeAlias = Mapping[str, Unary | Streaming]
 """By path: `/package.Service/Method`."""
 
 
-class Service(Protocol):
+class RpcService(Protocol):
     @property
     def methods(self) -> Methods: ...
 

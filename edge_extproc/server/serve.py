@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ..errors import StartError
 from .health import Health
-from .rpc import Service
+from .rpc import RpcService
 
 if TYPE_CHECKING:
     from .transport import MutualTls
@@ -49,7 +49,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 async def serve(
     address: str,
-    services: Iterable[Service],
+    services: Iterable[RpcService],
     stop: asyncio.Event,
     grace: float,
     *,
@@ -99,7 +99,7 @@ class _Server(Protocol):
     async def stop(self, grace: float) -> None: ...
 
 
-def _server(transport: str, services: Iterable[Service], interceptors: Sequence[Any]) -> _Server:
+def _server(transport: str, services: Iterable[RpcService], interceptors: Sequence[Any]) -> _Server:
     """The configured transport. Only this one is imported."""
     if transport == "grpcio":
         from . import grpcio_transport

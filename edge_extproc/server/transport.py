@@ -13,7 +13,6 @@ from ..errors import StartError
 
 if TYPE_CHECKING:
     import grpc
-    from grpc import aio
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,15 @@ class MutualTls:
 
     def context(self) -> ssl.SSLContext:
         """The TLS context of a worker's HTTP/2 server."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        return self._of(ssl.PROTOCOL_TLS_SERVER)
+
+    def context_of_client(self) -> ssl.SSLContext:
+        """The TLS context of a client of a worker. It compares the name in the worker's certificate with the name that
+        the connection is given: `server_name`."""
+        return self._of(ssl.PROTOCOL_TLS_CLIENT)
+
+    def _of(self, protocol: int) -> ssl.SSLContext:
+        context = ssl.SSLContext(protocol)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
         context.set_alpn_protocols(["h2"])
@@ -40,31 +47,65 @@ class MutualTls:
             context.load_cert_chain(pem)
         return context
 
+    def check(self) -> None:
+        """Makes a handshake in memory with the certificate at both ends, as the supervisor does with its workers.
+        Raises StartError that names the mistake. Without it, the worker would never become ready."""
+        try:
+            _handshake(self.context(), self.context_of_client(), self.server_name)
+        except ssl.SSLCertVerificationError as error:
+            told = _MISTAKES.get(error.verify_code, "the certificate is not valid for a connection to a worker")
+            raise StartError(f"agent.tcp.tls: {told.format(name=self.server_name)}") from error
+        except (ssl.SSLError, UnicodeDecodeError) as error:
+            raise StartError("agent.tcp.tls: the files are not a certificate in PEM and its key") from error
+
     def of_server(self) -> grpc.ServerCredentials:
         import grpc
 
         pairs = [(self.private_key, self.certificate)]
         return grpc.ssl_server_credentials(pairs, root_certificates=self.ca, require_client_auth=True)
 
-    def channel(self, address: str, options: tuple[tuple[str, int], ...]) -> aio.Channel:
-        """A client channel to a worker of this machine. The name in the worker's certificate is not compared with the
-        address."""
-        import grpc
-        from grpc import aio
 
-        credentials = grpc.ssl_channel_credentials(self.ca, self.private_key, self.certificate)
-        return aio.secure_channel(
-            address, credentials, options=(*options, ("grpc.ssl_target_name_override", self.server_name))
-        )
+_UNTRUSTED = "the certificate is not of the authority in `ca`, or the chain in `certificate` is not complete"
+# By OpenSSL's codes of verification (X509_V_ERR_*).
+_MISTAKES = {
+    7: _UNTRUSTED,
+    9: "the certificate is not valid yet",
+    10: "the certificate has expired",
+    18: _UNTRUSTED,
+    19: _UNTRUSTED,
+    20: _UNTRUSTED,
+    21: _UNTRUSTED,
+    26: (
+        "the certificate may be used at one end only. The supervisor connects to its workers with it, so it needs the "
+        "extended key usages serverAuth and clientAuth, or none"
+    ),
+    62: "server_name is {name!r}, and the certificate has no such DNS name (subjectAltName)",
+}
+
+
+def _handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> None:
+    """Raises ssl.SSLError of the end that refuses the other one."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    waiting = [
+        client.wrap_bio(to_client, to_server, server_hostname=name),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    while waiting:
+        end = waiting.pop(0)
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            waiting.append(end)
 
 
 def mutual_tls(agent: AgentConfig) -> MutualTls | None:
-    """The configured certificates, or None if workers need none. Raises StartError if a file cannot be read."""
+    """The configured certificates, or None if workers need none. Raises StartError if a file cannot be read, or if the
+    certificates cannot be used."""
     settings = agent.tcp.tls if agent.tcp is not None else None
     if settings is None:
         return None
     try:
-        return MutualTls(
+        found = MutualTls(
             settings.ca.read_bytes(),
             settings.certificate.read_bytes(),
             settings.private_key.read_bytes(),
@@ -72,3 +113,5 @@ def mutual_tls(agent: AgentConfig) -> MutualTls | None:
         )
     except OSError as error:
         raise StartError(f"agent.tcp.tls: {error.filename} cannot be read: {error.strerror}") from error
+    found.check()
+    return found

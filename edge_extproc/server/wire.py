@@ -14,12 +14,12 @@ raises ValueError. Malformed bytes are an error of Envoy and raise PeerError.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never, cast
 
 from google.protobuf.message import DecodeError
-from google.protobuf.struct_pb2 import NULL_VALUE, Struct
+from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 
 from ..errors import PeerError
 from ..exchange.commands import (
@@ -57,13 +57,16 @@ from ..pb.ext_proc_pb2 import (
     BodyMutation,
     CommonResponse,
     HeaderMutation,
+    HeadersResponse,
     ProcessingRequest,
     ProcessingResponse,
+    TrailersResponse,
 )
+from ..pb.ext_proc_pb2 import ImmediateResponse as ImmediateResponseMessage
+from ..pb.type_pb2 import HttpStatus
+from .protobuf_fields import key, varint
 
 if TYPE_CHECKING:
-    from google.protobuf.struct_pb2 import ListValue, Value
-
     from ..pb.type_pb2 import StatusCode
 
 ATTRIBUTES = "envoy.filters.http.ext_proc"
@@ -200,6 +203,7 @@ _BODY_MODE: dict[BodyMode, ProcessingMode.BodySendMode] = {
     "none": ProcessingMode.NONE,
     "streamed": ProcessingMode.STREAMED,
     "buffered": ProcessingMode.BUFFERED,
+    "full_duplex": ProcessingMode.FULL_DUPLEX_STREAMED,
 }
 
 
@@ -211,12 +215,20 @@ def to_answers(event: Event, command: Command) -> tuple[bytes, ...]:
     match command:
         case Hold():
             return ()
-        case Pass(body, end):
-            return (_streamed(body, end=end),)
+        case Pass():
+            return _passed(command)
         case Release():
             return _released(event, command)
         case _:
             return (to_answer(event, command),)
+
+
+def _passed(command: Pass) -> tuple[bytes, ...]:
+    answer = _streamed(command.body, end=command.end)
+    if command.metadata:
+        metadata = _struct(command.metadata)
+        answer = b"".join((answer, _OF_METADATA, varint(len(metadata)), metadata))
+    return (answer, _CONTINUE[ResponseTrailers]) if command.trailers else (answer,)
 
 
 _HELD = ResponseHeaders((), end=False)
@@ -225,9 +237,9 @@ _HELD_REQUEST = RequestHeaders((), end=False)
 
 def _released(event: Event, command: Release) -> tuple[bytes, ...]:
     of_request = isinstance(event, RequestBody | RequestTrailers)
-    held = _HELD_REQUEST if of_request else _HELD
+    released = _HELD_REQUEST if of_request else _HELD
     headers = Continue(command.set_headers, command.remove_headers, order=command.order, reroute=command.reroute)
-    answers = [_CONTINUE[type(held)] if headers == CONTINUE else to_answer(held, headers)]
+    answers = [_CONTINUE[type(released)] if headers == CONTINUE else to_answer(released, headers)]
     if command.body or command.end:
         answers.append(_streamed(command.body, end=command.end, of_request=of_request))
     if command.trailers:
@@ -249,21 +261,19 @@ def to_answer(event: Event, command: Command) -> bytes:
     """The encoded ProcessingResponse that answers `event`. Raises ValueError for an impossible command."""
     if command is CONTINUE:
         return _CONTINUE[type(event)]
-    response = ProcessingResponse()
     match command:
         case Continue() if not command.set_headers and command == CONTINUE:
             return _CONTINUE[type(event)]
         case Continue():
-            _write_continue(response, event, command)
+            return _continued(event, command)
         case Replace():
-            _write_replace(response, event, command)
+            return _replaced(event, command)
         case ImmediateResponse():
-            _write_reply(response, command)
+            return _replied(command)
         case Hold() | Release() | Pass():
             raise ValueError(f"{type(command).__name__} is no single answer")
         case _:
             assert_never(command)
-    return response.SerializeToString()
 
 
 def more_time(seconds: float) -> bytes:
@@ -273,45 +283,82 @@ def more_time(seconds: float) -> bytes:
     return response.SerializeToString()
 
 
-def _write_continue(response: ProcessingResponse, event: Event, command: Continue) -> None:
+# The keys of the fields of an answer.
+_OF_PHASE = {event: key(ProcessingResponse, field) for event, field in _PHASE.items()}
+_OF_RESPONSE = key(HeadersResponse, "response")
+"""The same in HeadersResponse and BodyResponse."""
+_OF_TRAILERS = key(TrailersResponse, "header_mutation")
+_OF_METADATA = key(ProcessingResponse, "dynamic_metadata")
+_OF_MODE = key(ProcessingResponse, "mode_override")
+_OF_HEADERS = key(CommonResponse, "header_mutation")
+_OF_BODY_MUTATION = key(CommonResponse, "body_mutation")
+_OF_BODY = key(BodyMutation, "body")
+_OF_REPLY = key(ProcessingResponse, "immediate_response")
+_OF_STATUS = key(ImmediateResponseMessage, "status")
+_OF_REPLY_HEADERS = key(ImmediateResponseMessage, "headers")
+_OF_REPLY_BODY = key(ImmediateResponseMessage, "body")
+_OF_DETAILS = key(ImmediateResponseMessage, "details")
+_OF_FIELDS = key(Struct, "fields")
+_OF_ENTRY_KEY = key(Struct, "fields", "key")
+_OF_ENTRY_VALUE = key(Struct, "fields", "value")
+_OF_STRING = key(Value, "string_value")
+_OF_STRUCT = key(Value, "struct_value")
+
+_REROUTED = CommonResponse(clear_route_cache=True).SerializeToString()
+# In proto3 an empty `body` is not encoded. `clear_body` represents it.
+_CLEARED = CommonResponse(body_mutation=BodyMutation(clear_body=True)).SerializeToString()
+_BOOLS = {value: Value(bool_value=value).SerializeToString() for value in (False, True)}
+_NULL = Value(null_value=NULL_VALUE).SerializeToString()
+_CODE = HttpStatus(code=cast("StatusCode", 1)).SerializeToString()[:1]
+"""The key of the only field of HttpStatus."""
+
+
+def _continued(event: Event, command: Continue) -> bytes:
+    kind = type(event)
+    if command.response_body is not None and kind is not RequestHeaders and kind is not ResponseHeaders:
+        raise ValueError(f"response_body={command.response_body!r} in answer to {kind.__name__}")
+    if kind is RequestTrailers or kind is ResponseTrailers:
+        if command.body is not None or command.reroute:
+            raise ValueError(f"a body or a new route in answer to {kind.__name__}")
+        changes = _changes(command.set_headers, command.remove_headers)
+        of_phase = _OF_TRAILERS + varint(len(changes)) + changes
+        parts = [_OF_PHASE[kind] + varint(len(of_phase)), of_phase]
+    else:
+        if command.body is not None and kind is not RequestBody and kind is not ResponseBody:
+            raise ValueError(f"a body in answer to {kind.__name__}; Replace gives one")
+        parts = _common(command)
+        size = sum(map(len, parts))
+        before = _OF_RESPONSE + varint(size)
+        parts[0] = _OF_PHASE[kind] + varint(len(before) + size) + before
+    if command.metadata or command.order:
+        metadata = _struct(command.metadata) if command.metadata else b""
+        if command.order:
+            metadata += _order(command.order)
+        parts += (_OF_METADATA + varint(len(metadata)), metadata)
     if command.response_body is not None:
-        if not isinstance(event, (RequestHeaders, ResponseHeaders)):
-            raise ValueError(f"response_body={command.response_body!r} in answer to {type(event).__name__}")
-        response.mode_override.CopyFrom(_override(command.response_body))
-    if command.metadata:
-        _write_struct(response.dynamic_metadata, command.metadata)
-    if command.order:
-        response.dynamic_metadata.MergeFromString(_order(command.order))
-    match event:
-        case RequestHeaders() | ResponseHeaders():
-            if command.body is not None:
-                raise ValueError(f"a body in answer to {type(event).__name__}; Replace gives one")
-            is_request = isinstance(event, RequestHeaders)
-            common = (response.request_headers if is_request else response.response_headers).response
-        case RequestBody():
-            common = response.request_body.response
-        case ResponseBody():
-            common = response.response_body.response
-        case RequestTrailers() | ResponseTrailers():
-            if command.body is not None or command.reroute:
-                raise ValueError(f"a body or a new route in answer to {type(event).__name__}")
-            is_request = isinstance(event, RequestTrailers)
-            trailers = response.request_trailers if is_request else response.response_trailers
-            trailers.SetInParent()
-            _change(trailers.header_mutation, command.set_headers, command.remove_headers)
-            return
-        case _:
-            assert_never(event)
-    common.SetInParent()
+        parts.append(_override(command.response_body))
+    return b"".join(parts)
+
+
+def _common(command: Continue) -> list[bytes]:
+    """The parts of a CommonResponse, and an empty one before them."""
+    parts = [b""]
     if command.set_headers or command.remove_headers:
-        _change(common.header_mutation, command.set_headers, command.remove_headers)
-    if command.body is not None:
-        _write_body(common.body_mutation, command.body)
+        changes = _changes(command.set_headers, command.remove_headers)
+        parts += (_OF_HEADERS + varint(len(changes)), changes)
+    body = command.body
+    if body:
+        before = _OF_BODY + varint(len(body))
+        parts += (_OF_BODY_MUTATION + varint(len(before) + len(body)), before, body)
+    elif body is not None:
+        parts.append(_CLEARED)
     if command.reroute:
-        common.clear_route_cache = True
+        parts.append(_REROUTED)
+    return parts
 
 
-def _write_replace(response: ProcessingResponse, event: Event, command: Replace) -> None:
+def _replaced(event: Event, command: Replace) -> bytes:
+    response = ProcessingResponse()
     match event:
         case RequestHeaders():
             common = response.request_headers.response
@@ -320,31 +367,38 @@ def _write_replace(response: ProcessingResponse, event: Event, command: Replace)
         case _:
             raise ValueError(f"Replace in answer to {type(event).__name__}")
     common.status = CommonResponse.CONTINUE_AND_REPLACE
-    _change(common.header_mutation, command.set_headers, command.remove_headers)
-    _write_body(common.body_mutation, command.body)
+    common.header_mutation.MergeFromString(_changes(command.set_headers, command.remove_headers))
+    if command.body:
+        common.body_mutation.body = command.body
+    else:
+        common.body_mutation.clear_body = True
     if command.metadata:
-        _write_struct(response.dynamic_metadata, command.metadata)
+        response.dynamic_metadata.MergeFromString(_struct(command.metadata))
+    return response.SerializeToString()
 
 
-def _write_reply(response: ProcessingResponse, command: ImmediateResponse) -> None:
-    reply = response.immediate_response
+def _replied(command: ImmediateResponse) -> bytes:
     # Enums of proto3 accept unknown values: Envoy sends a status without a name in the enum (529) to the caller.
-    reply.status.code = cast("StatusCode", command.status)
-    _set(reply.headers, command.headers)
-    reply.body = command.body
-    reply.details = command.details
+    code, body, details = _CODE + varint(command.status), command.body, command.details.encode()
+    headers = _changes(command.headers)
+    parts = [b"", _OF_STATUS + varint(len(code)), code, _OF_REPLY_HEADERS + varint(len(headers)), headers]
+    parts += (_OF_REPLY_BODY + varint(len(body)), body, _OF_DETAILS + varint(len(details)), details)
+    parts[0] = _OF_REPLY + varint(sum(map(len, parts)))
     if command.metadata:
-        _write_struct(response.dynamic_metadata, command.metadata)
+        metadata = _struct(command.metadata)
+        parts += (_OF_METADATA + varint(len(metadata)), metadata)
+    return b"".join(parts)
 
 
-def _change(mutation: HeaderMutation, set_headers: Pairs, remove_headers: Iterable[str]) -> None:
-    _set(mutation, set_headers)
-    mutation.remove_headers.extend(remove_headers)
+@lru_cache(maxsize=_MOST_KNOWN)
+def _removed(names: tuple[str, ...]) -> bytes:
+    return HeaderMutation(remove_headers=names).SerializeToString()
 
 
 # Concatenated protobuf messages are merged, so parts that are equal in most answers are encoded only once. A header
 # value is never cached, because it may be a credential. The cached parts depend only on its length.
-def _set(mutation: HeaderMutation, pairs: Pairs) -> None:
+def _changes(pairs: Pairs, removed: tuple[str, ...] = ()) -> bytes:
+    """An encoded HeaderMutation that sets and removes headers."""
     parts: list[bytes] = []
     seen: set[str] | None = None if len(dict(pairs)) == len(pairs) else set()
     for name, value in pairs:
@@ -359,7 +413,9 @@ def _set(mutation: HeaderMutation, pairs: Pairs) -> None:
         parts += (before, raw, after)
         if seen is not None:
             seen.add(name)
-    mutation.MergeFromString(b"".join(parts))
+    if removed:
+        parts.append(_removed(removed))
+    return b"".join(parts)
 
 
 @lru_cache(maxsize=_MOST_KNOWN)
@@ -381,67 +437,66 @@ def _around(name: str, length: int, *, append: bool = False) -> tuple[bytes, byt
     return before, after
 
 
-def _write_body(mutation: BodyMutation, body: bytes) -> None:
-    # In proto3 an empty `body` is not encoded. `clear_body` represents it.
-    if body:
-        mutation.body = body
-    else:
-        mutation.clear_body = True
-
-
 @lru_cache
-def _override(response_body: BodyMode) -> ProcessingMode:
-    # An override replaces the whole mode, so the other fields repeat the configuration.
-    return ProcessingMode(
+def _override(response_body: BodyMode) -> bytes:
+    # An override replaces the whole mode, so the other fields repeat the configuration. Full duplex requires trailers.
+    trailers = ProcessingMode.SEND if response_body == "full_duplex" else ProcessingMode.SKIP
+    mode = ProcessingMode(
         request_header_mode=ProcessingMode.SEND,
         response_header_mode=ProcessingMode.SEND,
         request_body_mode=ProcessingMode.BUFFERED,
         response_body_mode=_BODY_MODE[response_body],
         request_trailer_mode=ProcessingMode.SKIP,
-        response_trailer_mode=ProcessingMode.SKIP,
+        response_trailer_mode=trailers,
     )
+    return ProcessingResponse(mode_override=mode).SerializeToString()
 
 
-def _write_struct(into: Struct, values: Mapping[str, object]) -> None:
-    into.SetInParent()
-    fields = into.fields
-    for key, value in values.items():
+def _struct(values: Mapping[str, object]) -> bytes:
+    """An encoded Struct. Raises ValueError for a value that is not one of JSON's."""
+    parts: list[bytes] = []
+    for name, value in values.items():
         if type(value) is str:  # nearly all are
-            fields[key].string_value = value
+            raw = value.encode()
+            encoded = _OF_STRING + varint(len(raw)) + raw
         else:
-            _write_value(fields[key], value)
+            encoded = _value(value)
+        entry = _entry_key(name) + varint(len(encoded))
+        parts += (_OF_FIELDS + varint(len(entry) + len(encoded)), entry, encoded)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=_MOST_KNOWN)
+def _entry_key(name: str) -> bytes:
+    """The bytes of an entry before the length of its value."""
+    raw = name.encode()
+    return _OF_ENTRY_KEY + varint(len(raw)) + raw + _OF_ENTRY_VALUE
+
+
+def _value(value: object) -> bytes:
+    match value:
+        case bool():
+            return _BOOLS[value]
+        case str():
+            return Value(string_value=value).SerializeToString()
+        case Mapping():
+            struct = _struct(value)
+            return _OF_STRUCT + varint(len(struct)) + struct
+        case int() | float():
+            return Value(number_value=value).SerializeToString()
+        case None:
+            return _NULL
+        case list() | tuple():
+            items = ListValue()
+            for item in value:
+                items.values.add().MergeFromString(_value(item))
+            return Value(list_value=items).SerializeToString()
+        case _:
+            raise ValueError(f"metadata cannot hold a {type(value).__name__}")
 
 
 @lru_cache(maxsize=_MOST_KNOWN)
 def _order(clusters: tuple[str, ...]) -> bytes:
     """The order of clusters as the priority_group cluster specifier reads it: an encoded Struct."""
-    struct = Struct()
     groups = [{"name": f"{n}", "clusters": [{"cluster_name": c, "weight": 1}]} for n, c in enumerate(clusters, 1)]
-    _write_struct(struct, {ROUTE_NAMESPACE: {"priority_groups": groups}})
-    return struct.SerializeToString()
-
-
-def _write_value(into: Value, value: object) -> None:
-    match value:
-        case str():
-            into.string_value = value
-        case dict():
-            _write_struct(into.struct_value, value)
-        case bool():
-            into.bool_value = value
-        case int() | float():
-            into.number_value = value
-        case None:
-            into.null_value = NULL_VALUE
-        case Mapping():
-            _write_struct(into.struct_value, value)
-        case list() | tuple():
-            _write_list(into.list_value, value)
-        case _:
-            raise ValueError(f"metadata cannot hold a {type(value).__name__}")
-
-
-def _write_list(into: ListValue, values: Iterable[object]) -> None:
-    into.SetInParent()
-    for value in values:
-        _write_value(into.values.add(), value)
+    return _struct({ROUTE_NAMESPACE: {"priority_groups": groups}})

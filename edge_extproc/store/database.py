@@ -8,16 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import structlog
 from alembic import command
 from alembic.config import Config as AlembicConfig
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from ..errors import ConfigError, StartError
+from .running_query import make_stoppable
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # The key of an advisory lock: replicas that start at the same time migrate one after the other.
-_MIGRATION_LOCK = 0x65646765
+MIGRATION_LOCK = 0x65646765
 
 
 # If the host does not answer at all, TCP's own time-out is too long for a start.
@@ -56,6 +60,7 @@ def reach(url: str) -> Engine:
         ) from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _tune_sqlite)
+    make_stoppable(engine)
     return engine
 
 
@@ -67,14 +72,20 @@ def _tune_sqlite(connection: Any, _: object) -> None:
 
 
 def migrate(engine: Engine) -> None:
-    """Migrates the database to the newest schema. Raises SQLAlchemyError if it cannot be reached."""
+    """Migrates the database to the newest schema. A later version may have migrated it further: migrations only add, so
+    it is used as it is (docs/adr/237). Raises SQLAlchemyError if it cannot be reached."""
     config = AlembicConfig()
     config.set_main_option("script_location", str(_MIGRATIONS))
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _MIGRATION_LOCK})
+            connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": MIGRATION_LOCK})
         else:
             connection.execute(text("BEGIN IMMEDIATE"))
+        revision = MigrationContext.configure(connection).get_current_revision()
+        if revision is not None and revision not in known:
+            structlog.get_logger().warning("database_schema_is_newer", revision=revision)
+            return
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

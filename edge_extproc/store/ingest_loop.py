@@ -20,6 +20,8 @@ from .database import migrate, open_database, reach
 from .ledger import Ingest, Ledger
 from .quarantine import Quarantine
 
+# Of a run. With 20,000 rows for each second, sums of older rows do not hold up the rows of new requests.
+_MOST_STEPS = 10
 # Old rows are deleted at this interval, seconds.
 _DELETE_INTERVAL = 3600.0
 
@@ -31,12 +33,13 @@ def open_ingest_loop(
     *,
     every: timedelta,
     keep: timedelta,
+    keep_explanations: timedelta,
     report_reachable: Callable[[bool], None],
     wait: bool = False,
 ) -> IngestLoop:
-    """`every`: the interval. `keep`: how long rows are kept. `report_reachable` is called after each run, with whether
-    the database could be reached. `wait`: the database need not be reachable yet; it is migrated later. Raises
-    ConfigError or StartError if the database cannot be used."""
+    """`every`: the interval. `keep`: how long rows are kept. `keep_explanations`: the same for why they went so.
+    `report_reachable` is called after each run, with whether the database could be reached. `wait`: the database need
+    not be reachable yet; it is migrated later. Raises ConfigError or StartError if the database cannot be used."""
     engine = reach(url) if wait else open_database(url)
     ledger = Ledger(engine)
     prepare = (lambda: migrate(engine)) if wait else _do_nothing
@@ -45,6 +48,7 @@ def open_ingest_loop(
         ledger,
         every=every,
         keep=keep,
+        keep_explanations=keep_explanations,
         report_reachable=report_reachable,
         prepare=prepare,
     )
@@ -64,6 +68,7 @@ class IngestLoop:
         *,
         every: timedelta,
         keep: timedelta,
+        keep_explanations: timedelta = timedelta(days=7),
         now: Callable[[], float] = time.time,
         report_reachable: Callable[[bool], None] = lambda _: None,
         prepare: Callable[[], None] = _do_nothing,
@@ -73,6 +78,7 @@ class IngestLoop:
         self._ledger = ledger
         self._every = every.total_seconds()
         self._keep = keep
+        self._keep_explanations = keep_explanations
         self._now = now
         self._report_reachable = report_reachable
         self._prepare = prepare
@@ -115,9 +121,9 @@ class IngestLoop:
     async def catch_up(self) -> None:
         """Waits until the ledger has all rows that the journals have now. While the database is down, it waits."""
         # A run that is in progress may have read some journals before.
-        wanted = self._runs + (2 if self._running else 1)
+        target = self._runs + (2 if self._running else 1)
         async with self._run_done:
-            while self._runs < wanted:
+            while self._runs < target:
                 if not self._is_down:
                     self._wake.set()
                 await self._run_done.wait()
@@ -133,6 +139,9 @@ class IngestLoop:
             finally:
                 self._log_quarantined()
             self._delete_old_rows()
+            for _ in range(_MOST_STEPS):
+                if not self._ledger.keep_up():
+                    break
         except (SQLAlchemyError, OSError) as error:
             if not self._is_down:
                 log.warning("ledger_down", exc_info=error, kept_in="journal")
@@ -157,4 +166,5 @@ class IngestLoop:
             return
         with contextlib.suppress(OverflowError):  # the date is before year 1, so no row is older
             self._ledger.delete_before((datetime.fromtimestamp(now, UTC) - self._keep).date().isoformat())
+        self._ledger.delete_explanations_before(int((now - self._keep_explanations.total_seconds()) * 1000))
         self._deleted_at = now

@@ -16,7 +16,7 @@ import fcntl
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -24,8 +24,10 @@ from typing import Any
 
 import msgspec
 
+from ..model.explanation import Explanation
 from ..model.plausible import MOST_DOLLARS, is_plausible_count
-from ..model.settlement import BATCH, Settlement
+from ..model.rule_hit import RuleHit
+from ..model.settlement import BOOKED, Settlement
 from ..model.usage import BUCKETS, Usage
 
 SUFFIX = ".journal"
@@ -41,6 +43,10 @@ PICO = Decimal(10) ** 12
 """Pico-dollars in a US dollar. Money is stored in whole pico-dollars, which is exact for prices with six decimals for a
 million tokens."""
 _MAX_PICO = int(MOST_DOLLARS * PICO)
+
+
+# Bytes of an explanation. A usual one has about 600.
+MOST_EXPLAINED = 12_288
 
 
 class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,7 +88,21 @@ class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
     unpriced: bool = False
     saved_tokens: int = 0
     saved_cost: int = 0
+    searches: int = 0
+    """Web searches of the provider."""
+    search_cost: int = 0
+    """The part of `cost` for them."""
     trace_id: str | None = None
+    run: str | None = None
+    """The run that the request was a part of."""
+    run_parent: str | None = None
+    """The run that `run` is a part of."""
+    session: str | None = None
+    """The session that the caller has named."""
+    guardrails: str | None = None
+    """A JSON list of what guardrail rules did. None: nothing."""
+    explanation: str | None = None
+    """JSON of an `Explanation`. It has a table of its own."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -90,12 +110,12 @@ encode_row: Callable[[LedgerRow], bytes] = _encode
 _decode = msgspec.json.Decoder(LedgerRow).decode
 
 
-def row_of(s: Settlement) -> LedgerRow | None:
+def row_of(s: Settlement, explanation: Explanation | None = None) -> LedgerRow | None:
     """The ledger row of a settlement. None if the caller is not known, so that there is no one to charge."""
     if s.tenant is None:
         return None
     usage = s.usage if s.usage is not None else Usage()
-    answered = s.usage is not None or s.saved is not None
+    has_reply = s.usage is not None or s.saved is not None
     row = LedgerRow(
         exchange=s.exchange_id,
         started_ms=int(s.started_at * 1000),
@@ -112,7 +132,7 @@ def row_of(s: Settlement) -> LedgerRow | None:
         model=_optional_text(s.model),
         provider=s.provider,
         upstream_model=_optional_text(s.upstream_model),
-        response_model=_optional_text(s.response_model or s.upstream_model) if answered else None,
+        response_model=_optional_text(s.response_model or s.upstream_model) if has_reply else None,
         attempts=s.attempts,
         stream=s.stream,
         cache=s.cache,
@@ -122,25 +142,55 @@ def row_of(s: Settlement) -> LedgerRow | None:
         unpriced=s.unpriced,
         saved_tokens=s.saved.total if s.saved is not None else 0,
         saved_cost=pico(s.saved_cost) if s.saved_cost is not None else 0,
+        searches=usage.searches,
+        search_cost=pico(s.search_cost) if s.search_cost is not None else 0,
         trace_id=s.trace_id,
+        run=_optional_text(s.run),
+        run_parent=_optional_text(s.run_parent),
+        session=_optional_text(s.session),
+        guardrails=write_hits(s.guardrails) if s.guardrails else None,
+        explanation=write_explanation(explanation) if explanation is not None else None,
     )
     return plausible(row)
+
+
+def write_explanation(explanation: Explanation) -> str:
+    """As JSON. One that is too long, because of escapes, is written without its lists."""
+    encoded = _encode(explanation)
+    if len(encoded) > MOST_EXPLAINED:
+        more = explanation.more + sum([len(getattr(explanation, name)) for name in _LISTS])
+        encoded = _encode(msgspec.structs.replace(explanation, **dict.fromkeys(_LISTS, ()), refusal=None, more=more))
+    return encoded.decode()
+
+
+_LISTS = ("limits", "candidates", "left_out", "attempts", "dropped", "lost")
+
+
+def write_hits(hits: Iterable[RuleHit]) -> str:
+    """The hits as JSON, in one order, so that equal hits give equal texts."""
+    named = (
+        [_clean_text(hit.rule), _clean_text(hit.label), hit.action, hit.mode, hit.direction, hit.count] for hit in hits
+    )
+    fields = ("rule", "label", "action", "mode", "direction", "count")
+    return _encode([dict(zip(fields, each, strict=True)) for each in sorted(named)]).decode()
 
 
 def plausible(row: LedgerRow) -> LedgerRow:
     """The same row, unless an amount is negative or too large for one exchange (model/plausible.py). Then the amounts
     count as unknown: no tokens, unpriced. A number cut to the bound would still make every sum wrong."""
     changes: dict[str, Any] = {}
-    if not all(is_plausible_count(getattr(row, name)) for name in BUCKETS) or not _is_money(_amount(row)):
+    counts = (getattr(row, name) for name in (*BUCKETS, "searches"))
+    if not all(map(is_plausible_count, counts)) or not (_is_money(_amount(row)) and _is_money(row.search_cost)):
         changes = {**dict.fromkeys(BUCKETS, 0), "cost": None, "unpriced": True, "estimated": True}
+        changes |= {"searches": 0, "search_cost": 0}
     if not is_plausible_count(row.saved_tokens) or not _is_money(row.saved_cost):
         changes |= {"saved_tokens": 0, "saved_cost": 0}
     return msgspec.structs.replace(row, **changes) if changes else row
 
 
 def _amount(row: LedgerRow) -> int | None:
-    """The row's cost. That of a batch may be a credit."""
-    return abs(row.cost) if row.cost is not None and row.operation == BATCH else row.cost
+    """The row's cost. That of a booking may be a credit."""
+    return abs(row.cost) if row.cost is not None and row.operation in BOOKED else row.cost
 
 
 def _is_money(amount: int | None) -> bool:
@@ -189,27 +239,27 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._waiting_bytes = waiting_bytes
         self._stamp = stamp
-        self._written = 0
+        self._size = 0
         self._is_torn = False
         """Whether the segment ends within a line, so that no line may follow."""
-        self._waiting: deque[bytes] = deque()
+        self._pending: deque[bytes] = deque()
         self._length = 0
         """Bytes of the lines that wait."""
         self._error: OSError | None = None
         """Why they wait."""
         self._file = self._open()
 
-    def write(self, settlement: Settlement) -> None:
+    def write(self, settlement: Settlement, explanation: Explanation | None = None) -> None:
         """Never raises."""
-        row = row_of(settlement)
+        row = row_of(settlement, explanation)
         if row is None:
             return
         line = _encode(row) + b"\n"
-        self._waiting.append(line)
+        self._pending.append(line)
         self._length += len(line)
         self._write_waiting()
         if self._error is not None and self._length > self._waiting_bytes:
-            self._length -= len(self._waiting.popleft())
+            self._length -= len(self._pending.popleft())
             self._on_error(self._error)
 
     def close(self) -> None:
@@ -218,9 +268,9 @@ class Journal:
 
     def _write_waiting(self) -> None:
         try:
-            while self._waiting:
-                self._write(self._waiting[0])
-                self._length -= len(self._waiting.popleft())
+            while self._pending:
+                self._write(self._pending[0])
+                self._length -= len(self._pending.popleft())
         except OSError as error:
             if self._error is None:
                 self._on_error(error)
@@ -230,13 +280,13 @@ class Journal:
 
     def _write(self, line: bytes) -> None:
         for _ in range(2):
-            if self._is_torn or self._written >= self._segment_bytes:
+            if self._is_torn or self._size >= self._segment_bytes:
                 self._rotate()
             # One call in append mode writes the whole line or nothing, unless the disk is full. A partial line ends its
             # segment, and the line is written again.
-            written = os.write(self._file, line)
-            self._written += written
-            self._is_torn = written < len(line)
+            count = os.write(self._file, line)
+            self._size += count
+            self._is_torn = count < len(line)
             if not self._is_torn:
                 return
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -244,7 +294,7 @@ class Journal:
     def _rotate(self) -> None:
         fresh = self._open()
         os.close(self._file)
-        self._file, self._written, self._is_torn = fresh, 0, False
+        self._file, self._size, self._is_torn = fresh, 0, False
 
     def _open(self) -> int:
         path = self._directory / f"{self._stamp():020d}-{self._name}{SUFFIX}"

@@ -10,80 +10,53 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import compress
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Engine, and_, case, delete, func, select, true
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, case, delete, func, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
-from ..model.settlement import BATCH
-from . import journal
+from ..model.explanation import Explanation
+from . import journal, usage_reports
+from .bulk import changing, insert_many, present
 from .journal import LedgerRow, dollars, encode_row
 from .quarantine import Quarantine
-from .tables import usage
+from .tables import explanations, usage, usage_sums
+from .upkeep import Upkeep
+from .usage_index import search
+from .usage_query import DIMENSIONS as DIMENSIONS
+from .usage_query import TOKENS as TOKENS
+from .usage_query import Dimension as Dimension
+from .usage_query import UsageFilter as UsageFilter
+from .usage_query import UsageRanking as UsageRanking
+from .usage_query import UsageTotal as UsageTotal
+from .usage_query import fits, half_sum, halves, started
+from .usage_sums import PARTS, add_to_sums, can_be_summed
 
-Dimension: TypeAlias = Literal[
-    "tenant",
-    "team",
-    "user",
-    "key",
-    "model",
-    "upstream_model",
-    "response_model",
-    "provider",
-    "day",
-    "operation",
-    "outcome",
-]
-DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
-
-# SQLite's sum fails beyond 64 bits. So the two halves of each number are summed: they stay below it up to 2^31 rows.
-_HALF = 1 << 31
-_TOKENS = ("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning", "input_audio", "output_audio")
 _PROMPT = ("input", "cache_read", "cache_write", "cache_write_1h", "input_audio")
 _COMPLETION = ("output", "reasoning", "output_audio")
 _PAGE = 1000
+# Ways in which requests failed at providers.
+_OF_PROVIDERS = ("refused", "upstream_error", "broken_stream")
+_MOST_KINDS = 200
 _MAX_REASON = 200
+# The columns of a row, as reports of single requests show them.
+_SHOWN = tuple(column for column in usage.columns if column is not usage.c.summed)
+_WRITTEN = tuple(column.name for column in _SHOWN if column is not usage.c.day)
+_written_values = attrgetter(*_WRITTEN)
+_summed_values = attrgetter(*PARTS[1:])
 
 
-@dataclass(frozen=True, slots=True)
-class UsageFilter:
-    """Selects rows. None: any value. Days are UTC dates such as 2026-01-31, and both are included."""
+class LedgerPosition(NamedTuple):
+    """The place of a row among all rows, by time."""
 
-    tenant: str | None = None
-    team: str | None = None
-    user: str | None = None
-    key: str | None = None
-    model: str | None = None
-    response_model: str | None = None
-    provider: str | None = None
-    first_day: str | None = None
-    last_day: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UsageTotal:
-    """The sums of a group of rows."""
-
-    by: dict[str, str | None]
-    """The values of the dimensions of this group."""
-    requests: int
-    failed: int
-    """Requests whose outcome is not ok."""
-    cache_hits: int
-    tokens: dict[str, int]
-    """By kind of token (model/usage.py)."""
-    cost: Decimal
-    """US dollars."""
-    unpriced: int
-    """Requests without a known price. They are not in `cost`."""
-    saved_tokens: int
-    saved_cost: Decimal
+    started_ms: int
+    exchange: str
 
 
 class AddResult(NamedTuple):
@@ -118,21 +91,51 @@ class Ledger:
     """The table of settled exchanges."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._insert: Any = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        self.engine = self._engine = engine
+        self._upkeep = Upkeep(engine)
 
     def close(self) -> None:
         self._engine.dispose()
 
     def add(self, rows: Sequence[LedgerRow]) -> int:
-        """Adds rows in one transaction, and returns how many were new. An exchange that is already there stays as
-        it is. Raises SQLAlchemyError, and ValueError or similar for values that cannot be sent."""
+        """Adds rows and their sums in one transaction, and returns how many were new. An exchange that is already there
+        stays as it is. Raises SQLAlchemyError, and ValueError or similar for values that cannot be sent."""
         if not rows:
             return 0
-        statement = self._insert(usage).on_conflict_do_nothing(index_elements=["exchange"]).returning(usage.c.exchange)
-        with self._engine.begin() as connection:
-            values = [{**msgspec.structs.asdict(row), "day": _day(row)} for row in rows]
-            return len(connection.execute(statement, values).all())
+        by_exchange: dict[str, LedgerRow] = {}
+        for row in rows:
+            by_exchange.setdefault(row.exchange, row)
+        with changing(self._engine) as connection:
+            new = self._add(connection, list(by_exchange.values()))
+            explained = [(row.exchange, row.started_ms, row.explanation) for row in new if row.explanation is not None]
+            if explained:
+                names = ("exchange", "started_ms", "explanation")
+                insert_many(connection, explanations, names, explained, "ON CONFLICT (exchange) DO NOTHING")
+            return len(new)
+
+    def _add(self, connection: Connection, rows: Sequence[LedgerRow]) -> Sequence[LedgerRow]:
+        """Returns the new ones. No two rows are of one exchange."""
+        is_sqlite = connection.dialect.name == "sqlite"
+        if is_sqlite:
+            known = present(connection, usage.c.exchange, [row.exchange for row in rows])
+            rows = [row for row in rows if row.exchange not in known]
+            if not rows:
+                return []
+        parts = [(_day(row), *_summed_values(row)) for row in rows]
+        are_summed = list(map(can_be_summed, parts))
+        values = [
+            (*_written_values(row), part[0], is_summed)
+            for row, part, is_summed in zip(rows, parts, are_summed, strict=True)
+        ]
+        conflict = "" if is_sqlite else "ON CONFLICT (exchange) DO NOTHING RETURNING exchange"
+        new = insert_many(connection, usage, (*_WRITTEN, "day", "summed"), values, conflict)
+        if not is_sqlite and len(new) < len(rows):
+            added = {exchange for (exchange,) in new}
+            kept = [row.exchange in added for row in rows]
+            rows, parts = list(compress(rows, kept)), list(compress(parts, kept))
+            are_summed = list(compress(are_summed, kept))
+        add_to_sums(connection, compress(parts, are_summed))
+        return rows
 
     def add_valid(self, rows: Sequence[LedgerRow]) -> AddResult:
         """Adds all rows that the database accepts. If it refuses a value, the rows are halved until the bad row is
@@ -151,23 +154,65 @@ class Ledger:
     def totals(self, by: Sequence[Dimension], where: UsageFilter) -> list[UsageTotal]:
         """The sums of the selected rows, one for each combination of values of `by`, in their order. Raises ValueError
         for an unknown dimension."""
-        for name in by:
-            if name not in DIMENSIONS:
-                raise ValueError(f"no dimension {name!r}; have {', '.join(DIMENSIONS)}")
-        groups = [usage.c[name] for name in by]
-        sums = [
-            func.count().label("rows"),
-            func.sum(_one_if(usage.c.operation.is_distinct_from(BATCH))).label("requests"),
-            func.sum(_one_if(usage.c.outcome != "ok")).label("failed"),
-            func.sum(_one_if(usage.c.cache == "hit")).label("cache_hits"),
-            func.sum(_one_if(usage.c.unpriced)).label("unpriced"),
-            *(half for name in (*_TOKENS, "saved_tokens", "cost", "saved_cost") for half in _halves(name)),
-        ]
-        statement = select(*groups, *sums).where(_fits(where)).group_by(*groups).order_by(*groups)
+        return usage_reports.totals(self._engine, by, where)
+
+    def ranking(self, by: Dimension, where: UsageFilter, most: int) -> UsageRanking:
+        """The `most` dearest groups; or the last days. With the sums of all groups."""
+        return usage_reports.ranking(self._engine, by, where, most)
+
+    def guardrail_counts(self, where: UsageFilter) -> list[GuardrailCount]:
+        """How often each rule found something in the selected rows, in the order of the rules' names."""
+        statement = (
+            select(usage.c.guardrails, func.count().label("calls"))
+            .where(fits(where), usage.c.guardrails.is_not(None))
+            .group_by(usage.c.guardrails)
+        )
+        totals: dict[tuple[str, ...], tuple[int, int]] = {}
         with self._engine.connect() as connection:
-            rows = connection.execute(statement).mappings().all()
-        # Without a dimension, SQL returns one row of nulls for no rows.
-        return [_total(row, by) for row in rows if row["rows"]]
+            for text, calls in connection.execute(statement):
+                for hit in json.loads(text):
+                    key = tuple(hit[name] for name in GUARDRAIL_FIELDS)
+                    before = totals.get(key, (0, 0))
+                    totals[key] = (before[0] + calls, before[1] + calls * hit["count"])
+        return [
+            GuardrailCount(rule, label, action, mode, direction, calls, findings)
+            for (rule, label, action, mode, direction), (calls, findings) in sorted(totals.items())
+        ]
+
+    def guardrail_days(self, where: UsageFilter) -> list[GuardrailDay]:
+        """How often each rule found something on each UTC day of the selected rows, in the order of the days."""
+        statement = (
+            select(usage.c.day, usage.c.guardrails, func.count().label("calls"))
+            .where(fits(where), usage.c.guardrails.is_not(None))
+            .group_by(usage.c.day, usage.c.guardrails)
+        )
+        totals: dict[tuple[str, str, str, str], tuple[int, int]] = {}
+        with self._engine.connect() as connection:
+            for day, text, calls in connection.execute(statement):
+                # A rule with several labels counts a call once.
+                counts: dict[tuple[str, str, str, str], int] = {}
+                for hit in json.loads(text):
+                    key = (day, hit["rule"], hit["action"], hit["mode"])
+                    counts[key] = counts.get(key, 0) + hit["count"]
+                for of, findings in counts.items():
+                    before = totals.get(of, (0, 0))
+                    totals[of] = (before[0] + calls, before[1] + calls * findings)
+        return [GuardrailDay(*key, *counts) for key, counts in sorted(totals.items())]
+
+    def provider_errors(self, since_ms: int) -> list[ProviderErrors]:
+        """The failed requests since a Unix time in milliseconds that have reached a provider, the most frequent kind
+        first."""
+        kinds = [usage.c[name] for name in ("provider", "outcome", "status", "code")]
+        count = func.count().label("requests")
+        statement = (
+            select(*kinds, count)
+            .where(usage.c.started_ms >= since_ms, usage.c.provider.is_not(None), usage.c.outcome.in_(_OF_PROVIDERS))
+            .group_by(*kinds)
+            .order_by(count.desc(), *kinds)
+            .limit(_MOST_KINDS)
+        )
+        with self._engine.connect() as connection:
+            return [ProviderErrors._make(row) for row in connection.execute(statement)]
 
     def spent(self, start_ms: int, end_ms: int) -> list[CallerSpend]:
         """What each caller has spent with requests that began from `start_ms` until before `end_ms`, Unix time in
@@ -180,7 +225,7 @@ class Ledger:
             for label, names in (("unpriced_prompt", _PROMPT), ("unpriced_completion", _COMPLETION))
         ]
         statement = (
-            select(*callers, *_halves("cost"), *unpriced)
+            select(*callers, *halves("cost"), *unpriced)
             .where(usage.c.started_ms >= start_ms, usage.c.started_ms < end_ms)
             .group_by(*callers)
         )
@@ -192,7 +237,7 @@ class Ledger:
                 row["team"],
                 row["user"],
                 row["key"],
-                dollars(_sum(row, "cost")),
+                dollars(half_sum(row, "cost")),
                 int(row["unpriced_prompt"]),
                 int(row["unpriced_completion"]),
             )
@@ -204,11 +249,11 @@ class Ledger:
         after: tuple[int, str] = (-1, "")
         while True:
             start, exchange = after
-            later = (usage.c.started_ms > start) | ((usage.c.started_ms == start) & (usage.c.exchange > exchange))
-            statement = (
-                select(usage).where(_fits(where), later).order_by(usage.c.started_ms, usage.c.exchange).limit(_PAGE)
-            )
+            later = (usage.c.started_ms > start) | (usage.c.exchange > exchange)
             with self._engine.connect() as connection:
+                # The first of the other conditions selects a part of the index.
+                statement = select(*_SHOWN).where(search(connection, where), started(where) >= start, later)
+                statement = statement.order_by(started(where), usage.c.exchange).limit(_PAGE)
                 page = connection.execute(statement).mappings().all()
             for row in page:
                 yield _as_json_row(row)
@@ -216,10 +261,98 @@ class Ledger:
                 return
             after = (page[-1]["started_ms"], page[-1]["exchange"])
 
+    def newest(self, where: UsageFilter, before: LedgerPosition | None, most: int) -> list[dict[str, Any]]:
+        """The newest `most` of the selected rows, newest first. `before`: only rows older than this place. Money is
+        text, in US dollars."""
+        with self._engine.connect() as connection:
+            statement = select(*_SHOWN).where(search(connection, where))
+            if before is not None:
+                older = (usage.c.started_ms < before.started_ms) | (usage.c.exchange < before.exchange)
+                # The first condition selects a part of the index.
+                statement = statement.where(started(where) <= before.started_ms, older)
+            statement = statement.order_by(started(where).desc(), usage.c.exchange.desc()).limit(most)
+            return [_as_json_row(row) for row in connection.execute(statement).mappings()]
+
+    def explanations(self, exchanges: Sequence[str]) -> dict[str, Explanation]:
+        """Why some requests went as they did."""
+        statement = select(explanations.c.exchange, explanations.c.explanation)
+        with self._engine.connect() as connection:
+            rows = connection.execute(statement.where(explanations.c.exchange.in_(exchanges))).all()
+        read = ((exchange, _explanation_in(text)) for exchange, text in rows)
+        return {exchange: found for exchange, found in read if found is not None}
+
+    def since(self, start_ms: int, most: int) -> list[dict[str, Any]]:
+        """The newest `most` rows since a Unix time in milliseconds, oldest first. Money is text, in US dollars."""
+        statement = (
+            select(*_SHOWN)
+            .where(usage.c.started_ms >= start_ms)
+            .order_by(usage.c.started_ms.desc(), usage.c.exchange.desc())
+            .limit(most)
+        )
+        with self._engine.connect() as connection:
+            rows = [_as_json_row(row) for row in connection.execute(statement).mappings()]
+        return rows[::-1]
+
+    def row(self, exchange: str) -> dict[str, Any] | None:
+        """One row, as `newest` returns it."""
+        with self._engine.connect() as connection:
+            row = connection.execute(select(*_SHOWN).where(usage.c.exchange == exchange)).mappings().first()
+        return None if row is None else _as_json_row(row)
+
+    def explanation(self, exchange: str) -> Explanation | None:
+        """Why a request went as it did. None: it is not known."""
+        return self.explanations([exchange]).get(exchange)
+
+    def delete_explanations_before(self, milliseconds: int) -> int:
+        """Deletes the explanations of requests that began before a Unix time, and returns their number."""
+        with self._engine.begin() as connection:
+            return connection.execute(delete(explanations).where(explanations.c.started_ms < milliseconds)).rowcount
+
+    def keep_up(self) -> bool:
+        """One step of what is made beside the work (upkeep.py). Returns whether there may be more to do."""
+        return self._upkeep.step()
+
     def delete_before(self, day: str) -> int:
         """Deletes the rows before a UTC day (2026-01-31), and returns their number."""
         with self._engine.begin() as connection:
+            connection.execute(delete(usage_sums).where(usage_sums.c.day < day))
             return connection.execute(delete(usage).where(usage.c.day < day)).rowcount
+
+
+GUARDRAIL_FIELDS = ("rule", "label", "action", "mode", "direction")
+
+
+class GuardrailCount(NamedTuple):
+    """What one rule found."""
+
+    rule: str
+    label: str
+    action: str
+    mode: str
+    direction: str
+    calls: int
+    findings: int
+
+
+class GuardrailDay(NamedTuple):
+    """What one rule found on one UTC day."""
+
+    day: str
+    rule: str
+    action: str
+    mode: str
+    calls: int
+    findings: int
+
+
+class ProviderErrors(NamedTuple):
+    """How many requests have failed in one way. The provider is that of the last attempt."""
+
+    provider: str
+    outcome: str
+    status: int | None
+    code: str | None
+    requests: int
 
 
 class CallerSpend(NamedTuple):
@@ -283,75 +416,63 @@ class Ingest:
                 return new
 
 
+def as_row(total: UsageTotal) -> dict[str, Any]:
+    """The sums as one flat row. Money is text, in US dollars."""
+    return {
+        **total.by,
+        "requests": total.requests,
+        "failed": total.failed,
+        "cache_hits": total.cache_hits,
+        "tokens": sum(total.tokens.values()),
+        **{f"tokens_{name}": count for name, count in total.tokens.items()},
+        "cost": format(total.cost.normalize(), "f"),
+        "unpriced": total.unpriced,
+        "saved_tokens": total.saved_tokens,
+        "saved_cost": format(total.saved_cost.normalize(), "f"),
+        "searches": total.searches,
+        "search_cost": format(total.search_cost.normalize(), "f"),
+    }
+
+
 def as_json_lines(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
     return (json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
 
 
 def as_csv(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
     """CSV with a header line. A text that a spreadsheet would run as a formula gets an apostrophe before it."""
-    names = [column.name for column in usage.columns]
+    names = [column.name for column in _SHOWN]
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(names)
     for row in rows:
-        writer.writerow([_without_formula(row[name]) for name in names])
+        writer.writerow([without_formula(row[name]) for name in names])
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
     yield buffer.getvalue()
 
 
-def _without_formula(value: object) -> object:
+def without_formula(value: object) -> object:
+    """A cell of a CSV file. A text that a spreadsheet would run as a formula gets an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+_read_explanation = msgspec.json.Decoder(Explanation).decode
+
+
+def _explanation_in(text: str) -> Explanation | None:
+    try:
+        return _read_explanation(text)
+    except msgspec.DecodeError:  # of a later version
+        return None
 
 
 def _day(row: LedgerRow) -> str:
     return datetime.fromtimestamp(row.started_ms / 1000, UTC).date().isoformat()
 
 
-def _one_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return case((condition, 1), else_=0)
-
-
-def _halves(name: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    column = usage.c[name]
-    # SQLAlchemy's / is a true division; SQL's is an integer division.
-    return func.sum(column.op("/")(_HALF)).label(f"{name}_high"), func.sum(column % _HALF).label(f"{name}_low")
-
-
-def _fits(where: UsageFilter) -> ColumnElement[bool]:
-    conditions = [
-        usage.c[name] == value
-        for name in ("tenant", "team", "user", "key", "model", "response_model", "provider")
-        if (value := getattr(where, name)) is not None
-    ]
-    if where.first_day is not None:
-        conditions.append(usage.c.day >= where.first_day)
-    if where.last_day is not None:
-        conditions.append(usage.c.day <= where.last_day)
-    return and_(true(), *conditions)
-
-
-def _total(row: Any, by: Sequence[str]) -> UsageTotal:
-    return UsageTotal(
-        by={name: row[name] for name in by},
-        requests=int(row["requests"]),
-        failed=int(row["failed"]),
-        cache_hits=int(row["cache_hits"]),
-        tokens={name: _sum(row, name) for name in _TOKENS},
-        cost=dollars(_sum(row, "cost")),
-        unpriced=int(row["unpriced"]),
-        saved_tokens=_sum(row, "saved_tokens"),
-        saved_cost=dollars(_sum(row, "saved_cost")),
-    )
-
-
-def _sum(row: Any, name: str) -> int:
-    return int(row[f"{name}_high"] or 0) * _HALF + int(row[f"{name}_low"] or 0)
-
-
 def _as_json_row(row: Any) -> dict[str, Any]:
     fields = dict(row)
-    for name in ("cost", "saved_cost"):
+    for name in ("cost", "saved_cost", "search_cost"):
         fields[name] = None if fields[name] is None else format(dollars(fields[name]).normalize(), "f")
     return fields

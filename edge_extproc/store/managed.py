@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ..model.managed import ManagedBudget, ManagedKey, ManagedState
+from ..model.managed import ManagedBudget, ManagedKey, ManagedState, TakenOutProvider
 from . import tables
 
 
@@ -54,6 +54,18 @@ class AuditLine:
     tenant: str | None
     target: str
     detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTakenOut:
+    """A provider that an admin has taken out. Times are Unix milliseconds."""
+
+    provider: str
+    since_ms: int
+    until_ms: int | None
+    """None: until an admin puts it back."""
+    actor: str
+    note: str
 
 
 class KeyExists(Exception):
@@ -158,6 +170,35 @@ class ManagedStore:
                 self._note(connection, actor, "budget.delete", tenant, f"{level}/{name}", {})
         return found
 
+    # --- providers that are taken out
+
+    def taken_out(self) -> list[StoredTakenOut]:
+        """Those whose time has not ended."""
+        columns = tables.taken_out.c
+        ongoing = or_(columns.until_ms.is_(None), columns.until_ms > self._now())
+        statement = select(tables.taken_out).where(ongoing).order_by(columns.provider)
+        with self._engine.connect() as connection:
+            return [StoredTakenOut(**row) for row in connection.execute(statement).mappings()]
+
+    def take_out(self, actor: Actor, provider: str, until_ms: int | None, note: str) -> StoredTakenOut:
+        """Replaces an earlier end and note."""
+        taken_out = StoredTakenOut(provider, self._now(), until_ms, actor.id, note)
+        with self._engine.begin() as connection:
+            connection.execute(delete(tables.taken_out).where(tables.taken_out.c.provider == provider))
+            connection.execute(insert(tables.taken_out).values(asdict(taken_out)))
+            detail = {"until_ms": until_ms, "note": note}
+            self._note(connection, actor, "provider.take_out", None, provider, detail)
+        return taken_out
+
+    def put_back(self, actor: Actor, provider: str) -> bool:
+        """Returns whether it was taken out."""
+        with self._engine.begin() as connection:
+            ours = tables.taken_out.c.provider == provider
+            found = connection.execute(delete(tables.taken_out).where(ours)).rowcount > 0
+            if found:
+                self._note(connection, actor, "provider.put_back", None, provider, {})
+        return found
+
     # --- the audit log
 
     def note(self, actor: Actor, action: str, tenant: str | None, target: str, detail: Mapping[str, Any]) -> None:
@@ -194,7 +235,8 @@ class ManagedStore:
             rows = connection.execute(select(tables.keys).where(columns.revoked_ms.is_(None)).order_by(columns.id))
             keys = tuple(key for row in rows.mappings() for key in _managed(row))
         revoked = tuple(sorted(self.revocations()))
-        return ManagedState(number, keys, revoked, tuple(self.budgets()))
+        taken_out = tuple(TakenOutProvider(each.provider, each.until_ms) for each in self.taken_out())
+        return ManagedState(number, keys, revoked, tuple(self.budgets()), taken_out)
 
     # --- within a transaction
 

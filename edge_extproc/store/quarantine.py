@@ -67,8 +67,8 @@ class Quarantine:
         if digest in self._digests or digest in self._unstored:
             return False
         text = line[:_MAX_LINE].decode("utf-8", "backslashreplace")
-        written = msgspec.json.encode(QuarantinedRow(int(self._now() * 1000), reason, digest, text, tenant)) + b"\n"
-        if (self._stamp[1] if self._stamp is not None else 0) + len(written) > self._most_bytes:
+        line_of_row = msgspec.json.encode(QuarantinedRow(int(self._now() * 1000), reason, digest, text, tenant)) + b"\n"
+        if (self._stamp[1] if self._stamp is not None else 0) + len(line_of_row) > self._most_bytes:
             if len(self._unstored) < _MAX_UNSTORED:
                 self._unstored.add(digest)
             return True
@@ -76,7 +76,7 @@ class Quarantine:
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             with os.fdopen(file, "wb") as stream:
-                stream.write(written)
+                stream.write(line_of_row)
         finally:
             self._stamp = None
         return True

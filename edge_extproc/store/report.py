@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ..errors import ConfigError
 from .database import open_database
-from .ledger import DIMENSIONS, Dimension, Ledger, UsageFilter, UsageTotal, as_csv, as_json_lines
+from .ledger import DIMENSIONS, Dimension, Ledger, UsageFilter, as_csv, as_json_lines, as_row
 
 Form: TypeAlias = Literal["table", "csv", "json"]
 
@@ -34,7 +34,9 @@ def dimensions_of(text: str) -> tuple[Dimension, ...]:
     return cast("tuple[Dimension, ...]", names)
 
 
-def filter_of(*, tenant: str | None, first_day: str | None, last_day: str | None) -> UsageFilter:
+def filter_of(
+    *, tenant: str | None, first_day: str | None, last_day: str | None, run: str | None = None
+) -> UsageFilter:
     """Raises ConfigError for an invalid day."""
     for day in (first_day, last_day):
         if day is not None:
@@ -42,7 +44,7 @@ def filter_of(*, tenant: str | None, first_day: str | None, last_day: str | None
                 date.fromisoformat(day)
             except ValueError:
                 raise ConfigError(f"{day!r} is not a valid day; write it as 2026-01-31") from None
-    return UsageFilter(tenant=tenant, first_day=first_day, last_day=last_day)
+    return UsageFilter(tenant=tenant, run=run, first_day=first_day, last_day=last_day)
 
 
 def lines(url: str, where: UsageFilter, by: Sequence[Dimension], form: Form) -> Iterator[str]:
@@ -62,22 +64,6 @@ def lines(url: str, where: UsageFilter, by: Sequence[Dimension], form: Form) -> 
         ledger.close()
 
 
-def as_row(total: UsageTotal) -> dict[str, Any]:
-    """The sums as one flat row. Money is text, in US dollars."""
-    return {
-        **total.by,
-        "requests": total.requests,
-        "failed": total.failed,
-        "cache_hits": total.cache_hits,
-        "tokens": sum(total.tokens.values()),
-        **{f"tokens_{name}": count for name, count in total.tokens.items()},
-        "cost": format(total.cost.normalize(), "f"),
-        "unpriced": total.unpriced,
-        "saved_tokens": total.saved_tokens,
-        "saved_cost": format(total.saved_cost.normalize(), "f"),
-    }
-
-
 def _sums(rows: list[dict[str, Any]], by: Sequence[str], form: Form) -> Iterator[str]:
     match form:
         case "json":
@@ -89,8 +75,8 @@ def _sums(rows: list[dict[str, Any]], by: Sequence[str], form: Form) -> Iterator
             writer.writerows(rows)
             yield buffer.getvalue()
         case "table":
-            shown = ("requests", "failed", "cache_hits", "tokens", "cost", "unpriced", "saved_cost")
-            yield _table(rows, (*by, *shown))
+            columns = ("requests", "failed", "cache_hits", "tokens", "cost", "unpriced", "saved_cost")
+            yield _table(rows, (*by, *columns))
 
 
 def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:

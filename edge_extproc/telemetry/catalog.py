@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from .authz_metrics import AuthzMetrics
 from .background import Background, BackgroundMetrics
 from .limit_metrics import LimitMetrics
-from .merge import LARGEST, NEWEST
+from .merge import LARGEST, NEWEST, SMALLEST
 from .metrics import LabelNames, Metrics
 from .provider_health import ProviderHealth
 from .supervisor_metrics import Reloads, SupervisorMetrics
@@ -27,11 +27,11 @@ _HEAD = """\
 This page lists all Prometheus metrics of the gateway, for operators who write queries, dashboards and alerts.
 
 The admin port serves them at `/metrics`, combined for all workers. Counters and histograms are sums over all workers,
-including workers that have ended. Gauges are sums over the running workers, or the largest or the newest value if the
-table says so. The supervisor reads the counters of all workers every second, and less often if a reading takes longer
-than 50 ms, so that the readings take at most a twentieth of the time. The counts of a killed worker since the last
-reading are lost here; its access log lines and the ledger have them. A scraper that accepts OpenMetrics gets exemplars:
-the trace id of a measured duration.
+including workers that have ended. Gauges are sums over the running workers, or the largest, the smallest or the newest
+value if the table says so. The supervisor reads the counters of all workers every second, and less often if a reading
+takes longer than 50 ms, so that the readings take at most a twentieth of the time. The counts of a killed worker since
+the last reading are lost here; its access log lines and the ledger have them. A scraper that accepts OpenMetrics gets
+exemplars: the trace id of a measured duration.
 
 The values of every label are bounded: a caller can never create a new series. `none` means that there is no value,
 `other` means a name that is not in the configuration.
@@ -88,6 +88,8 @@ def _scraped(metric: Metric) -> str:
 def _text(metric: Metric) -> str:
     if metric.name in NEWEST:
         return f"{metric.documentation} The newest value of any worker."
+    if metric.name in SMALLEST:
+        return f"{metric.documentation} The smallest of all workers."
     return metric.documentation + (" The largest of all workers." if metric.name in LARGEST else "")
 
 

@@ -38,8 +38,8 @@ def envoy_line(text: str) -> str | None:
     if logged.get("edge"):
         return None
     at = str(logged.get("time", ""))[11:19]
-    what = (str(logged.get(name) or "-") for name in ("status", "method", "details", "flags"))
-    return _printable(f"{at}Z  {'  '.join(what)}  {logged.get('duration_ms')} ms  answered by Envoy")
+    values = (str(logged.get(name) or "-") for name in ("status", "method", "details", "flags"))
+    return _printable(f"{at}Z  {'  '.join(values)}  {logged.get('duration_ms')} ms  answered by Envoy")
 
 
 def _settlement(s: Settlement) -> Iterator[str]:
@@ -54,7 +54,7 @@ def _settlement(s: Settlement) -> Iterator[str]:
         yield f"{s.usage.prompt}+{s.usage.completion} tokens{' (estimated)' if s.estimated else ''}"
     if s.cost is not None:
         yield f"${plain(s.cost)}"
-    if s.cache in ("hit", "stale"):
+    if s.cache in ("hit", "stale", "semantic"):
         yield f"cache {s.cache}"
     if s.attempts > 1:
         yield f"{s.attempts} attempts"
@@ -62,6 +62,8 @@ def _settlement(s: Settlement) -> Iterator[str]:
         yield f"{s.outcome}: {_text(s.code) or '-'}"
     if s.dropped:
         yield f"dropped {', '.join(map(_text, s.dropped[:3]))}{' …' if len(s.dropped) > 3 else ''}"
+    if s.guardrails:
+        yield f"guardrails {', '.join(dict.fromkeys(f'{hit.rule}={hit.action}' for hit in s.guardrails))}"
     yield "/".join(each for each in (s.tenant, s.key_id) if each)
 
 

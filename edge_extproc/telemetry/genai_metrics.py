@@ -53,7 +53,7 @@ OPERATIONS = {"completions": "text_completion"}
 """The gen_ai.operation.name of operations whose own name differs from the conventions."""
 
 # Cache results whose settlement names a provider although no provider was called.
-_NO_PROVIDER_CALLED = frozenset({"hit", "stale"})
+_NO_PROVIDER_CALLED = frozenset({"hit", "stale", "semantic"})
 
 _Labels: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -181,8 +181,8 @@ class Exporting:
     def __init__(self, metrics: GenAiMetrics, exporter: MetricExporter, every: float = EVERY) -> None:
         self._metrics, self._exporter, self._every = metrics, exporter, every
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="otlp-metrics", daemon=True)
-        self._thread.start()
+        self._exporting = threading.Thread(target=self._run, name="otlp-metrics", daemon=True)
+        self._exporting.start()
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):
@@ -196,6 +196,6 @@ class Exporting:
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._exporting.join(10)
         self._export()
         self._exporter.shutdown()

@@ -82,12 +82,25 @@ class LimitMetrics:
         )
         self._down = Gauge("edge_limit_store_down", "Workers that cannot reach the store of limits.", registry=registry)
 
+        self._workers = Gauge(
+            "edge_limit_workers", "Workers of all gateways that share the store of limits.", registry=registry
+        )
+        self._shares = Gauge(
+            "edge_limit_shares",
+            "The number by which limits with `fail: local` are divided while the store is down. 0: not yet known.",
+            registry=registry,
+        )
         self._levels = _Levels()
         registry.register(self._levels)
 
     def watch(self, read: Callable[[], Sequence[LimitLevel]]) -> None:
         """`read` is called at each scrape."""
         self._levels.read = read
+
+    def watch_workers(self, counted: Callable[[], int], shares: Callable[[], int]) -> None:
+        """Both are called at each scrape."""
+        self._workers.set_function(counted)
+        self._shares.set_function(shares)
 
     def refused(self, level: str, measure: str) -> None:
         self._refused.labels(level, measure).inc()

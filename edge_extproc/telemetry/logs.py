@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from operator import attrgetter
 from types import TracebackType
 from typing import BinaryIO, Literal, TextIO, TypeAlias
 
@@ -28,6 +29,7 @@ import orjson
 import structlog
 
 from ..model.checked import AuthzDecision
+from ..model.rule_hit import RuleHit
 from ..model.settlement import Settlement
 from ..model.usage import BUCKETS
 from . import redaction
@@ -239,21 +241,21 @@ def as_json(_: object, __: str, event: structlog.typing.EventDict) -> str:
 def as_text(_: object, __: str, event: structlog.typing.EventDict) -> str:
     """A structlog renderer: a line for a terminal, which no value can control: control characters are escaped."""
     at, level = str(event.pop("time", ""))[11:19], str(event.pop("level", ""))
-    what = str(event.pop("event", ""))
+    event_name = str(event.pop("event", ""))
     frames = event.pop("frames", ())
-    values = "".join(f"  {name}={_shown(value)}" for name, value in sorted(event.items()))
-    below = "".join(f"\n    {_shown(frame)}" for frame in frames)
-    return f"{at}Z  {level:<7}  {_shown(what)}{values}{below}"
+    values = "".join(f"  {name}={_value_text(value)}" for name, value in sorted(event.items()))
+    below = "".join(f"\n    {_value_text(frame)}" for frame in frames)
+    return f"{at}Z  {level:<7}  {_value_text(event_name)}{values}{below}"
 
 
-def _shown(value: object) -> str:
+def _value_text(value: object) -> str:
     text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
     return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
-def is_console(wanted: Literal["auto", "json", "console"]) -> bool:
+def is_console(format: Literal["auto", "json", "console"]) -> bool:
     """Whether lines are text for people. auto: if stdout is a terminal, which each process inherits from `up`."""
-    return sys.stdout.isatty() if wanted == "auto" else wanted == "console"
+    return sys.stdout.isatty() if format == "auto" else format == "console"
 
 
 # --- access log lines
@@ -265,17 +267,27 @@ _LONGEST_FIELD = 512
 _SEARCHED, _DISCARDED = 2048, 256
 _MOST_DROPPED = 32
 
-_TOKENS = tuple(sorted((f"tokens_{name}", name) for name in BUCKETS))
+_TOKENS = tuple(f"tokens_{name}" for name in sorted(BUCKETS))
+_token_counts = attrgetter(*sorted(BUCKETS))
+_NO_TOKENS = (None,) * len(_TOKENS)
 
 
 def access_line(s: Settlement) -> bytes:
     """One JSON object and a line end. Every line has the same keys, sorted; null means that there is no value."""
-    texts = (s.path, s.code, s.model, s.upstream_model, s.method, s.finish, *s.dropped[:_MOST_DROPPED])
-    if _are_clean(texts, ids=(s.request_id, s.trace_id)):
+    texts = (s.code, s.finish, s.method, s.model, s.path, s.run, s.run_parent, s.upstream_model)
+    ids, dropped = (s.request_id, s.trace_id), s.dropped[:_MOST_DROPPED]
+    counts = _token_counts(s.usage) if s.usage is not None else _NO_TOKENS
+    saved = s.saved.total if s.saved is not None else None
+    searches = (s.usage.searches or None) if s.usage is not None else None
+    if _are_clean((*texts, *dropped), ids):
         # Invalid UTF-8 and numbers over 64 bits cannot be encoded directly; they take the slow path below.
         with contextlib.suppress(orjson.JSONEncodeError):
-            return _line(s, _cut, _unchanged)
-    return _line(s, redacted_and_cut, redacted)
+            return _line(
+                s, map(_shortened, texts), map(_shortened, ids), [*map(_shortened, dropped)], counts, saved, searches
+            )
+    clean = redacted_and_cut
+    shown = (redacted(saved), redacted(searches))
+    return _line(s, map(clean, texts), map(clean, ids), [*map(clean, dropped)], map(redacted, counts), *shown)
 
 
 def _are_clean(texts: Iterable[str | None], ids: Iterable[str | None]) -> bool:
@@ -285,46 +297,73 @@ def _are_clean(texts: Iterable[str | None], ids: Iterable[str | None]) -> bool:
     return redaction.is_clean("\n".join([*filter(None, texts), *unusual]))
 
 
-def _line(s: Settlement, text: Callable[[str | None], str | None], number: Callable[[int], object]) -> bytes:
-    usage = s.usage
+def _line(
+    s: Settlement,
+    texts: Iterable[str | None],
+    ids: Iterable[str | None],
+    dropped: list[str | None],
+    counts: Iterable[object],
+    saved: object,
+    searches: object,
+) -> bytes:
+    code, finish, method, model, path, run, run_parent, upstream_model = texts
+    request_id, trace_id = ids
     line: dict[str, object] = {  # already sorted
         "attempts": s.attempts,
         "bytes_in": s.request_bytes,
         "bytes_out": s.response_bytes,
         "cache": s.cache,
         "cache_tier": s.cache_tier,
-        "code": text(s.code),
+        "code": code,
         "cost_usd": None if s.cost is None else plain(s.cost),
         "dialect": s.dialect,
-        "dropped": [text(each) for each in s.dropped[:_MOST_DROPPED]],
+        "dropped": dropped,
         "estimated": s.estimated,
         "exchange": s.exchange_id,
-        "finish": text(s.finish),
+        "finish": finish,
         "first_token_ms": _milliseconds(s.time_to_first_token),
         "garbled": s.garbled,
+        **({"guardrails": [_hit(hit) for hit in s.guardrails]} if s.guardrails else {}),
         "key": s.key_id,
         "lane": s.lane,
-        "method": text(s.method),
-        "model": text(s.model),
+        "method": method,
+        "model": model,
         "ms": _milliseconds(s.duration),
         "operation": s.operation,
         "outcome": s.outcome,
         "overhead_ms": _milliseconds(s.overhead),
-        "path": text(s.path),
+        "path": path,
         "provider": s.provider,
-        "request_id": text(s.request_id),
-        "saved_tokens": None if s.saved is None else number(s.saved.total),
+        "request_id": request_id,
+        "run": run,
+        "run_parent": run_parent,
+        "saved_tokens": saved,
         "saved_usd": None if s.saved_cost is None else plain(s.saved_cost),
+        "search_usd": None if s.search_cost is None else plain(s.search_cost),
+        "searches": searches,
+        **({"similarity": round(s.similarity, 4)} if s.similarity is not None else {}),
         "status": s.status,
         "stream": s.stream,
         "tenant": s.tenant,
         "time": _rfc3339(s.started_at),
-        **{key: None if usage is None else number(getattr(usage, name)) for key, name in _TOKENS},
-        "trace_id": text(s.trace_id),
+        **dict(zip(_TOKENS, counts, strict=True)),
+        "trace_id": trace_id,
         "unpriced": s.unpriced,
-        "upstream_model": text(s.upstream_model),
+        "upstream_model": upstream_model,
     }
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _hit(hit: RuleHit) -> dict[str, object]:
+    """The names are those of the configuration, and labels are checked where they come from."""
+    return {
+        "rule": hit.rule,
+        "label": hit.label,
+        "action": hit.action,
+        "mode": hit.mode,
+        "direction": hit.direction,
+        "count": hit.count,
+    }
 
 
 def check_line(c: AuthzDecision) -> bytes:
@@ -332,7 +371,7 @@ def check_line(c: AuthzDecision) -> bytes:
     texts = (c.method, c.path, c.host, c.code, c.reason, c.user)
     if _are_clean(texts, ids=(c.request_id,)):
         with contextlib.suppress(orjson.JSONEncodeError):
-            return _check_line(c, _cut)
+            return _check_line(c, _shortened)
     return _check_line(c, redacted_and_cut)
 
 
@@ -366,7 +405,7 @@ def plain(amount: Decimal) -> str:
     return format(amount.normalize(), "f")
 
 
-def _cut(text: str | None) -> str | None:
+def _shortened(text: str | None) -> str | None:
     return None if text is None else text[:_LONGEST_FIELD]
 
 
@@ -377,10 +416,6 @@ def redacted_and_cut(text: str | None) -> str | None:
     if len(text) <= _SEARCHED:
         return redact(text)[:_LONGEST_FIELD]
     return redact(text[:_SEARCHED])[:-_DISCARDED][:_LONGEST_FIELD]
-
-
-def _unchanged(number: int) -> int:
-    return number
 
 
 def _milliseconds(seconds: float | None) -> float | None:
@@ -431,8 +466,8 @@ class AccessLog:
         self._on_drop = on_drop
         self._waiting: queue.SimpleQueue[Settlement | AuthzDecision | None] = queue.SimpleQueue()
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
-        self._thread.start()
+        self._writer = threading.Thread(target=self._run, name="access-log", daemon=True)
+        self._writer.start()
 
     def write(self, record: Settlement | AuthzDecision) -> None:
         """Queues one line without waiting."""
@@ -461,7 +496,7 @@ class AccessLog:
         """Writes the waiting lines, for at most `patience` seconds. May be called repeatedly."""
         self._closed.set()
         self._waiting.put(None)
-        self._thread.join(patience)
+        self._writer.join(patience)
 
     def _run(self) -> None:
         while True:

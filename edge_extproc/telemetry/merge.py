@@ -1,15 +1,17 @@
 """Combines the metrics of all workers: what the supervisor serves at /metrics.
 
 Counters and histograms are sums over all workers since the start, including dead ones. Gauges are sums over the workers
-that answer, or the largest or newest value if a sum has no meaning. The totals of a dead worker are kept, so that a
-restart neither counts twice nor decreases a counter. The module knows no metric names except LARGEST and NEWEST.
+that answer, or the largest, smallest or newest value if a sum has no meaning. The totals of a dead worker are kept, so
+that a restart neither counts twice nor decreases a counter. The module knows no metric names except LARGEST, SMALLEST
+and NEWEST.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import add
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -27,6 +29,10 @@ LARGEST = frozenset(
         "edge_build_info",
         "edge_circuits_open",
         "edge_credential_renewed_timestamp_seconds",
+        "edge_limit_workers",
+        "edge_semantic_false_hit_rate",
+        "edge_semantic_false_hit_rate_high",
+        "edge_semantic_false_hit_rate_low",
         "edge_price_table_info",
         "edge_price_table_timestamp_seconds",
         "edge_config_loaded_timestamp_seconds",
@@ -35,6 +41,8 @@ LARGEST = frozenset(
         "process_max_fds",
     }
 )
+# Gauges that show the smallest value of all workers.
+SMALLEST = frozenset({"edge_limit_shares"})
 # Gauges of shared state, of which each worker has the value that it read last. The newest value is shown. Among values
 # without a time, it is the largest (1) or the smallest (-1). Every other gauge is summed.
 NEWEST: Mapping[str, int] = MappingProxyType({"edge_limit_maximum": 1, "edge_limit_used": 1, "edge_limit_left": -1})
@@ -64,10 +72,10 @@ class Totals(Collector):
         for family in families:
             total = self._sums.setdefault(family.name, _Sum(family.documentation, family.type))
             sign = NEWEST.get(family.name)
-            largest = family.name in LARGEST
+            choose = max if family.name in LARGEST else min if family.name in SMALLEST else add
             for sample in family.samples:
                 if sign is None:
-                    _add(total, sample, largest=largest)
+                    _add(total, sample, choose)
                 else:
                     _prefer(total, sample, sign)
 
@@ -104,15 +112,12 @@ class Totals(Collector):
         return text
 
 
-def _add(total: _Sum, sample: Sample, *, largest: bool) -> None:
+def _add(total: _Sum, sample: Sample, choose: Callable[[float, float], float]) -> None:
     key = (sample.name, sample.labels)
     before = total.values.get(key)
-    if before is None:
-        total.values[key] = sample.value
-    else:
-        total.values[key] = max(before, sample.value) if largest else before + sample.value
-    shown = total.exemplars.get(key)
-    if sample.exemplar is not None and (shown is None or shown.timestamp < sample.exemplar.timestamp):
+    total.values[key] = sample.value if before is None else choose(before, sample.value)
+    exemplar = total.exemplars.get(key)
+    if sample.exemplar is not None and (exemplar is None or exemplar.timestamp < sample.exemplar.timestamp):
         total.exemplars[key] = sample.exemplar
 
 

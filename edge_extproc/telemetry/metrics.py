@@ -34,8 +34,12 @@ from ..model.settlement import Settlement
 from ..model.usage import Usage
 from . import plain, snapshot
 from .cache_metrics import CacheCounts, CacheMetrics
+from .conversation_metrics import ConversationMetrics
 from .credential_metrics import CredentialMetrics
+from .guardrail_metrics import GuardrailMetrics
+from .guardrail_service_metrics import GuardrailServiceMetrics
 from .queue_metrics import QueueMetrics
+from .semantic_metrics import SemanticMetrics
 
 OTHER = "other"
 NONE = "none"
@@ -277,6 +281,7 @@ class Metrics:
         )
         self._open = plain.PlainGauge("edge_open_requests", "Requests in progress.", registry)
         self._cache = CacheMetrics(registry)
+        self.semantic = SemanticMetrics(registry, lambda: self.names.models, lambda: self.names.tenants)
         self._lag = histogram("edge_event_loop_lag_seconds", "Delay of timers in a worker's event loop.", LAG_BUCKETS)
         self._config = Gauge(
             "edge_config_info",
@@ -291,6 +296,9 @@ class Metrics:
         )
         self._version: str | None = None
         self.credentials = CredentialMetrics(registry)
+        self.conversations = ConversationMetrics(registry)
+        self._guardrails = GuardrailMetrics(registry)
+        self.guardrail_services = GuardrailServiceMetrics(registry)
         self.queues = QueueMetrics(registry)
         self._prices = Gauge(
             "edge_price_table_info", "1 for the version of genai-prices in use.", ("version",), registry=registry
@@ -349,7 +357,7 @@ class Metrics:
         self._spared_lines.add()
 
     def circuit_opened(self, candidate: Candidate) -> None:
-        provider = _known(candidate.provider, self.names.providers)
+        provider = _label_value(candidate.provider, self.names.providers)
         self._circuits.add(provider)
         self._open_circuits.opened(provider, candidate)
 
@@ -364,9 +372,9 @@ class Metrics:
         if s.booking in ("charge", "credit"):
             return
         names = self.names
-        model = _known(s.model, names.models)
-        provider = _known(s.provider, names.providers)
-        labels = (_known(s.tenant, names.tenants), model, provider)
+        model = _label_value(s.model, names.models)
+        provider = _label_value(s.provider, names.providers)
+        labels = (_label_value(s.tenant, names.tenants), model, provider)
         series = self._series.get(labels) or self._add(labels)
 
         if s.booking is not None:
@@ -381,7 +389,7 @@ class Metrics:
         for phase in s.phases:
             phases[(phase.name,)].observe(phase.seconds)
         status = OTHER if s.status not in STATUSES else str(s.status)
-        self._responses.add(_known(s.dialect, names.dialects), NONE if s.status is None else status)
+        self._responses.add(_label_value(s.dialect, names.dialects), NONE if s.status is None else status)
         self._request_bytes.add(by=s.request_bytes)
         self._response_bytes.add(by=s.response_bytes)
         self._use(s, series, model, provider)
@@ -394,11 +402,11 @@ class Metrics:
         if s.attempts > 1:
             self._failovers.add(provider)
         for attempt in s.attempt_results:
-            self._tries.add(_known(attempt.candidate.provider, names.providers), attempt.verdict)
+            self._tries.add(_label_value(attempt.candidate.provider, names.providers), attempt.verdict)
             if attempt.retry_after is not None:
-                self._retry_after.add(_known(attempt.candidate.provider, names.providers))
+                self._retry_after.add(_label_value(attempt.candidate.provider, names.providers))
             if attempt.account_problem is not None:
-                refusing = _known(attempt.candidate.provider, names.providers)
+                refusing = _label_value(attempt.candidate.provider, names.providers)
                 self.credentials.refused(refusing, attempt.account_problem, attempt.status)
         if s.outcome != "ok":
             self._fail(s)
@@ -406,6 +414,8 @@ class Metrics:
             self._garbled.add(provider, by=s.garbled)
         if s.dropped:
             self._dropped.add(provider, by=len(s.dropped))
+        if s.guardrails:
+            self._guardrails.settle(s.guardrails)
         if s.cache is not None:
             self._cache.settle(s, model)
 
@@ -457,7 +467,7 @@ class Metrics:
         return series
 
     def _fail(self, s: Settlement) -> None:
-        code = _known(s.code, CODES if s.code in CODES else self.names.codes)
+        code = _label_value(s.code, CODES if s.code in CODES else self.names.codes)
         if code == OTHER and s.kind is not None:
             code = s.kind
         self._errors.add(s.outcome, code)
@@ -465,7 +475,7 @@ class Metrics:
             self._auth_failures.add(code)
 
 
-def _known(value: str | None, known: frozenset[str]) -> str:
+def _label_value(value: str | None, known: frozenset[str]) -> str:
     if value is None:
         return NONE
     return value if value in known else OTHER

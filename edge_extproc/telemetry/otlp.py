@@ -136,9 +136,9 @@ class Stamped:
         self._head = _EVENT + _varint(1 + 8 + len(self._middle) + 8) + b"\x09"
         self._pack = struct.Struct(f"<{len(self._head)}sQ{len(self._middle)}sd").pack
 
-    def at(self, when: int, value: float) -> bytes:
-        """The encoded event. `when`: Unix time in nanoseconds. `value`: of the last attribute."""
-        return self._pack(self._head, when, self._middle, value)
+    def at(self, timestamp: int, value: float) -> bytes:
+        """The encoded event. `timestamp`: Unix time in nanoseconds. `value`: of the last attribute."""
+        return self._pack(self._head, timestamp, self._middle, value)
 
 
 def _value(value: Value) -> bytes:

@@ -71,7 +71,9 @@ class Buckets:
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
         counts, traces, total = list(self._counts), dict(self._exemplars), self._sum
-        exemplars = {at: Exemplar({"trace_id": trace}, value, when) for at, (trace, value, when) in traces.items()}
+        exemplars = {
+            at: Exemplar({"trace_id": trace}, value, timestamp) for at, (trace, value, timestamp) in traces.items()
+        }
         names = [floatToGoString(bound) for bound in (*self._bounds, float("inf"))]
         sums = accumulate(counts)
         family.add_metric(

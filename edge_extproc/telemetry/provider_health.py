@@ -31,7 +31,7 @@ class ProviderHealth(Collector):
         """`providers`: the names in the applied configuration."""
         self._providers = providers
         self._clock = clock
-        self._seen: deque[tuple[float, _Tries]] = deque()
+        self._attempts: deque[tuple[float, _Tries]] = deque()
         """The counts at each scrape within the window, and at the last scrape before it."""
         self._open: Mapping[str, float] = {}
 
@@ -46,9 +46,9 @@ class ProviderHealth(Collector):
                     outcomes[labels["provider"]] = (good + count, failed)
                 case "failed":
                     outcomes[labels["provider"]] = (good, failed + count)
-        self._seen.append((now, outcomes))
-        while len(self._seen) > 2 and self._seen[1][0] <= now - WINDOW:
-            self._seen.popleft()
+        self._attempts.append((now, outcomes))
+        while len(self._attempts) > 2 and self._attempts[1][0] <= now - WINDOW:
+            self._attempts.popleft()
         self._open = {each["provider"]: n for each, n in totals.values("edge_circuits_open", "edge_circuits_open")}
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -63,9 +63,9 @@ class ProviderHealth(Collector):
         yield health
 
     def _of(self, provider: str) -> float:
-        if self._seen:
-            good, failed = self._seen[-1][1].get(provider, (0.0, 0.0))
-            before = self._seen[0][1].get(provider, (0.0, 0.0)) if len(self._seen) > 1 else (0.0, 0.0)
+        if self._attempts:
+            good, failed = self._attempts[-1][1].get(provider, (0.0, 0.0))
+            before = self._attempts[0][1].get(provider, (0.0, 0.0)) if len(self._attempts) > 1 else (0.0, 0.0)
             good, failed = good - before[0], failed - before[1]
             if good + failed > 0:
                 return good / (good + failed)

@@ -19,6 +19,8 @@ from typing import TypeAlias
 
 import re2
 
+from ..model.check_digits import is_assigned_ssn, is_card_number
+
 MASK = "***"
 """The replacement for a credential. It does not show the kind of credential."""
 
@@ -160,8 +162,8 @@ def _decoded(data: bytes) -> bytes:
 
 
 def _byte(escape: re.Match[bytes]) -> bytes:
-    whole = escape[0]
-    return b"/" if whole.endswith(b"/") else bytes((int(whole[-2:], 16),))
+    text = escape[0]
+    return b"/" if text.endswith(b"/") else bytes((int(text[-2:], 16),))
 
 
 def _decoded_with_places(data: bytes) -> tuple[bytes, Sequence[int]]:
@@ -201,8 +203,8 @@ def _findings(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     at = 0
     while (match := _FINDER.search(data, at)) is not None:
         start, end = match.span()
-        whole = data[start:end]
-        kind = _KINDS[_KIND.match(whole).lastindex - 1]
+        text = data[start:end]
+        kind = _KINDS[_KIND.match(text).lastindex - 1]
         check, replace = _RULES[kind]
         end = check(data, start, end)
         if end:
@@ -240,8 +242,8 @@ def _is_scheme(data: bytes, start: int, end: int) -> int:
     look random."""
     if not _begins(data, start, _WORD):
         return 0
-    whole = data[start:end]
-    return end if whole[:6].lower() == b"bearer" or _is_random(whole[len(_scheme(whole)) :]) else 0
+    text = data[start:end]
+    return end if text[:6].lower() == b"bearer" or _is_random(text[len(_scheme(text)) :]) else 0
 
 
 def _scheme(finding: bytes) -> bytes:
@@ -289,31 +291,10 @@ def _is_card(data: bytes, start: int, end: int) -> int:
     while end - start >= _SHORTEST_CARD:
         if data[end - 1] in _DIGITS and _ends(data, end, _WORD):
             digits = bytes(b for b in data[start:end] if b in _DIGITS)
-            if _is_of_a_brand(digits) and _has_check_digit(digits) and _is_grouped(data[start:end]):
+            if is_card_number(digits) and _is_grouped(data[start:end]):
                 return end
         end -= 1
     return 0
-
-
-def _is_of_a_brand(digits: bytes) -> bool:
-    """Whether the digits are in an issuer range (ISO/IEC 7812) and have a valid length for it."""
-    length, two, four = len(digits), int(digits[:2]), int(digits[:4])
-    if digits[0] == 52:  # Visa
-        return length in (13, 16, 19)
-    if two in (34, 37):  # American Express
-        return length == 15
-    if two in (30, 36, 38, 39):  # Diners Club
-        return 14 <= length <= 19
-    return length >= 16 and (35 == two or 50 <= two <= 69 or 2221 <= four <= 2720)
-
-
-def _has_check_digit(digits: bytes) -> bool:
-    """Whether the Luhn check digit is correct (ISO/IEC 7812-1, annex B)."""
-    total = 0
-    for place, b in enumerate(reversed(digits)):
-        worth = (b - 48) << (place & 1)
-        total += worth - 9 if worth > 9 else worth
-    return total % 10 == 0
 
 
 def _is_grouped(text: bytes) -> bool:
@@ -322,9 +303,7 @@ def _is_grouped(text: bytes) -> bool:
 
 
 def _is_ssn(data: bytes, start: int, end: int) -> int:
-    area, group, serial = data[start:end].split(b"-")
-    is_assigned = area not in (b"000", b"666") and area < b"900" and group != b"00" and serial != b"0000"
-    return _is_number(data, start, end) if is_assigned else 0
+    return _is_number(data, start, end) if is_assigned_ssn(*data[start:end].split(b"-")) else 0
 
 
 def _is_address(data: bytes, start: int, end: int) -> int:

@@ -73,10 +73,10 @@ class SpanQueue(SpanProcessor):
     def _send(self) -> None:
         """Sends the spans that wait now. Spans that arrive in the meantime are sent next time."""
         self._prepare()
-        left = len(self._queue)
-        while left > 0:
-            spans = self._next(min(left, self._batch))
-            left -= len(spans)
+        remaining = len(self._queue)
+        while remaining > 0:
+            spans = self._next(min(remaining, self._batch))
+            remaining -= len(spans)
             try:
                 done = self._exporter.export(spans) is SpanExportResult.SUCCESS
             except Exception as error:  # noqa: BLE001 - no exception of a library may end this thread

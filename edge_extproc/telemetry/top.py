@@ -22,10 +22,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import StartError
+from ..model.settlement import HITS
+from .rates import FAILED, quantile
 
 ROWS = 8
 """The number of rows in each table, the busiest first."""
-FAILED = frozenset({"upstream_error", "broken_stream", "gateway_error"})
 _TIMEOUT = 5.0
 
 Labels: TypeAlias = frozenset[tuple[str, str]]
@@ -106,8 +107,8 @@ def frame(before: Scrape, now: Scrape) -> TopFrame:
             row(name, having(kind, name), timed=kind != "tenant") for name in moved.names("edge_requests_total", kind)
         ]
         rows[kind] = tuple(sorted(kind_rows, key=lambda each: (-each.requests, each.name))[:ROWS])
-    lookups = moved.sum("edge_cache_requests_total", lambda labels: labels["result"] in ("hit", "miss"))
-    hits = moved.sum("edge_cache_requests_total", lambda labels: labels["result"] == "hit")
+    lookups = moved.sum("edge_cache_requests_total", lambda labels: labels["result"] in (*HITS, "miss"))
+    hits = moved.sum("edge_cache_requests_total", lambda labels: labels["result"] in HITS)
     return TopFrame(
         seconds,
         row("all", lambda _: True),
@@ -144,22 +145,6 @@ class _Growth:
             if where(labels):
                 counts[float(labels["le"])] = counts.get(float(labels["le"]), 0.0) + grown
         return counts
-
-
-def quantile(q: float, buckets: Mapping[float, float]) -> float | None:
-    """A quantile of a histogram's cumulative buckets, computed like Prometheus' histogram_quantile."""
-    bounds = sorted(buckets)
-    total = buckets[bounds[-1]] if bounds else 0.0
-    if not total:
-        return None
-    below, lower = 0.0, 0.0
-    for bound in bounds:
-        if buckets[bound] >= q * total:
-            if bound == float("inf"):
-                return lower
-            return lower + (bound - lower) * (q * total - below) / (buckets[bound] - below)
-        below, lower = buckets[bound], bound
-    return lower
 
 
 def _gauge(scrape: Scrape, name: str) -> float:

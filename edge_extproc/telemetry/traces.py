@@ -28,6 +28,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Status
 
 from ..model.plan import AttemptResult
+from ..model.rule_hit import RuleHit
 from ..model.settlement import Phase, Settlement
 from ..model.trace import Parent, Trace, Transcript
 from ..model.usage import BUCKETS, Usage
@@ -205,15 +206,21 @@ class Traces:
             facts += (_INPUT.integer(_int64(usage.prompt)), _OUTPUT.integer(_int64(usage.completion)))
             if usage.cache_read:
                 facts.append(_CACHE_READ.integer(_int64(usage.cache_read)))
-            if written := usage.cache_write + usage.cache_write_1h:
-                facts += (_CACHE_WRITTEN.integer(_int64(written)), _CACHE_CREATED.integer(_int64(written)))
+            if cache_write := usage.cache_write + usage.cache_write_1h:
+                facts += (_CACHE_WRITTEN.integer(_int64(cache_write)), _CACHE_CREATED.integer(_int64(cache_write)))
             if usage.reasoning:
                 facts.append(_REASONING.integer(_int64(usage.reasoning)))
+        if s.run is not None:
+            facts.append(_RUN.text(s.run))
+            if s.run_parent is not None:
+                facts.append(_RUN_PARENT.text(s.run_parent))
         if s.transcript is not None or self._settings.flavours:
             facts.append(otlp.pairs(otlp.OF_SPAN, self._extra_attributes(s)))
         facts += [_PHASES[phase.name].at(began + int(phase.at * 1e9), phase.seconds) for phase in s.phases]
         if len(s.attempt_results) > 1 or s.outcome != "ok":
             facts += [_attempt(number, attempt, ended) for number, attempt in enumerate(s.attempt_results, 1)]
+        if s.guardrails:
+            facts += [_hit(hit, ended) for hit in s.guardrails]
         if usage is not None:
             facts.append(_bill(s, usage, ended))
         error = None if s.outcome == "ok" else s.outcome
@@ -309,6 +316,8 @@ def _span_id() -> str:
 # --- attributes with a variable value
 
 _EXCHANGE = Slot("edge.exchange")
+_RUN = Slot("edge.run")
+_RUN_PARENT = Slot("edge.run_parent")
 _OVERHEAD = Slot("edge.overhead_seconds")
 _MAX_TOKENS = Slot("gen_ai.request.max_tokens")
 _FIRST_TOKEN = Slot("gen_ai.response.time_to_first_chunk")
@@ -325,11 +334,11 @@ _PHASES = {name: Stamped("edge.phase", {"edge.phase": name}, "edge.seconds") for
 
 
 def _name(s: Settlement) -> bytes:
-    return _named(OPERATIONS.get(s.operation or "request", s.operation or "request"), s.upstream_model or s.model)
+    return _span_name(OPERATIONS.get(s.operation or "request", s.operation or "request"), s.upstream_model or s.model)
 
 
 @lru_cache(maxsize=1024)
-def _named(operation: str, model: str | None) -> bytes:
+def _span_name(operation: str, model: str | None) -> bytes:
     short = _short(model)
     return otlp.named(f"{operation} {short}" if short is not None else operation)
 
@@ -360,6 +369,18 @@ def _attempt(number: int, attempt: AttemptResult, at: int) -> bytes:
     return otlp.event("edge.attempt", at, otlp.pairs(otlp.OF_EVENT, attributes))
 
 
+def _hit(hit: RuleHit, at: int) -> bytes:
+    attributes: Attributes = {
+        "edge.guardrail.rule": hit.rule,
+        "edge.guardrail.label": hit.label,
+        "edge.guardrail.action": hit.action,
+        "edge.guardrail.mode": hit.mode,
+        "edge.guardrail.direction": hit.direction,
+        "edge.guardrail.count": hit.count,
+    }
+    return otlp.event("edge.guardrail", at, otlp.pairs(otlp.OF_EVENT, attributes))
+
+
 def _bill(s: Settlement, usage: Usage, at: int) -> bytes:
     """The event with tokens by kind and the exact cost, as text."""
     parts = [slot.integer(_int64(count)) for count, slot in zip(_counts(usage), _KINDS.values(), strict=True) if count]
@@ -388,7 +409,7 @@ class _Content:
 
     def __init__(self, transcript: Transcript) -> None:
         self.messages = _last(transcript.messages)
-        self.reply = _cut(transcript.reply)
+        self.reply = _shortened(transcript.reply)
 
     def attributes(self, finish: str | None) -> Attributes:
         return {
@@ -400,18 +421,18 @@ class _Content:
 def _last(messages: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The last messages, redacted. A message with the number of omitted ones replaces those before them."""
     last: list[tuple[str, str]] = []
-    left = _LONGEST_TRANSCRIPT
+    remaining = _LONGEST_TRANSCRIPT
     for role, text in reversed(messages):
-        text = _cut(text)
-        left -= len(text)
-        if left < 0 or len(last) == _MOST_MESSAGES:
+        text = _shortened(text)
+        remaining -= len(text)
+        if remaining < 0 or len(last) == _MOST_MESSAGES:
             last.append((role, f"… {len(messages) - len(last)} earlier messages"))
             break
         last.append((role, text))
     return last[::-1]
 
 
-def _cut(text: str) -> str:
+def _shortened(text: str) -> str:
     return redact(text)[:_LONGEST_TEXT]
 
 

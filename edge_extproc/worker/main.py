@@ -15,12 +15,13 @@ from .. import __version__
 from ..config.schema import Config
 from ..errors import EdgeError, PeerError, StartError
 from ..exchange.attempt import AttemptExchange
+from ..exchange.capture import CapturedHandler, Captures
 from ..exchange.consumer import ConsumerExchange
 from ..exchange.consumer_routes import ConsumerRoute
-from ..exchange.guard import GuardExchange
+from ..exchange.first_token import GuardExchange
 from ..exchange.handler import Handler
 from ..exchange.open import OpenExchanges
-from ..exchange.ports import Gateway
+from ..exchange.ports import Gateway, LedgerSink
 from ..exchange.router import RouterExchange
 from ..model.checked import AuthzDecision
 from ..model.envoy_names import ROLE
@@ -45,12 +46,15 @@ from .wiring.traces import unary_interceptors
 
 
 def open_stream(
-    current: Callable[[], Gateway], opened: Callable[[], None], stopping: Callable[[], bool] = lambda: False
+    current: Callable[[], Gateway],
+    opened: Callable[[], None],
+    stopping: Callable[[], bool] = lambda: False,
+    captures: Captures | None = None,
 ) -> OpenStream:
     """Returns the factory of handlers for new ext_proc streams. A handler gets the gateway that is current when its
     stream opens. `opened` is called for each exchange that will be settled. An attempt finds its exchange also if that
     began with an earlier configuration. While the worker is `stopping`, attempts are served but no exchange begins:
-    Envoy sends it to another worker."""
+    Envoy sends it to another worker. `captures`: the debug captures of this worker."""
     open_exchanges = OpenExchanges()
 
     def consumer(local: str | None, traceparent: str | None, gateway: Gateway, route: ConsumerRoute) -> RouterExchange:
@@ -73,7 +77,13 @@ def open_stream(
             case role:
                 raise PeerError(f"{ROLE}: {role!r}; expected router, upstream or guard")
 
-    return choose
+    def choose_captured(metadata: Mapping[str, str], local: str | None) -> Handler:
+        handler = choose(metadata, local)
+        if captures is not None and captures.is_expecting and metadata.get(ROLE) in ("router", "upstream"):
+            return CapturedHandler(handler, captures)
+        return handler
+
+    return choose_captured
 
 
 def open_journal(config: Config, index: int, failed: Callable[[], None]) -> Journal | None:
@@ -126,10 +136,10 @@ async def run_worker(
         if settlement.booking is None:
             metrics.closed()
 
-    # The journal first: what is charged must not be lost if another sink fails.
-    sinks = (*((journal.write,) if journal is not None else ()), count_closed, metrics.settle, access.write)
+    sinks = (count_closed, metrics.settle, access.write)
+    ledger: LedgerSink | None = journal.write if journal is not None else None
     managed = snapshot.read(config.managed_file) if config.has_admin_api else EMPTY
-    worker = WorkerState(config, index, metrics, sinks, managed, versioned_clusters=versioned_clusters)
+    worker = WorkerState(config, index, metrics, sinks, managed, ledger, versioned_clusters=versioned_clusters)
 
     async def reload() -> None:
         try:
@@ -146,7 +156,8 @@ async def run_worker(
     metrics.registry.register(BackgroundMetrics(BACKGROUND))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    service = ExtProcService(open_stream(lambda: worker.gateway, metrics.opened, stop.is_set), logs.report)
+    captures = Captures(time.monotonic)
+    service = ExtProcService(open_stream(lambda: worker.gateway, metrics.opened, stop.is_set, captures), logs.report)
     authz = build_authz(config, lambda: worker.gateway, metrics.registry, access.write)
     address = config.agent.worker_addresses()[index]
     _tune_interpreter()
@@ -163,6 +174,9 @@ async def run_worker(
                     reload,
                     worker.stores,
                     worker.limit_uses,
+                    worker.probe,
+                    worker.provider_prices,
+                    captures,
                 ),
             ),
             stop,

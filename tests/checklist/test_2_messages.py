@@ -839,5 +839,10 @@ def test_the_billing_line_of_claude_code_reaches_no_other_provider(target: str) 
     assert "cch=" not in json.dumps([body, alone])
     assert "You are an agent" in json.dumps(body)
     assert ("system.x-anthropic-billing-header",) == dropped == named
-    more = text(BILLING["text"] + "\nAnd more")
-    assert "cch=" in json.dumps(cross(MESSAGES, target, system=[more])[0])
+    for more in (BILLING["text"] + "\nAnd more", "And more\n" + BILLING["text"]):
+        for system in (more, [text(more)]):
+            shared, also = cross(MESSAGES, target, system=system)
+            assert ("cch=" not in json.dumps(shared), "And more" in json.dumps(shared)) == (True, True)
+            assert ("system.x-anthropic-billing-header",) == also
+    quoted = text("Never write " + BILLING["text"])
+    assert "cch=" in json.dumps(cross(MESSAGES, target, system=[quoted])[0])

@@ -114,12 +114,12 @@ def test_3_4_thinking_of_openai_like_hosts_is_thinking_to_an_anthropic_caller(th
 
 
 def test_3_5_anthropic_gets_thinking_then_text_then_calls() -> None:
-    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{oops"}}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{oops}"}}
 
     told = carried(CHAT, openai({"tool_calls": [call], "content": "a", "reasoning_content": "Hm"}), MESSAGES)
 
     assert ["thinking", "text", "tool_use"] == [block["type"] for block in told["content"]]
-    assert {} == told["content"][2]["input"]
+    assert {"raw_arguments": "{oops}"} == told["content"][2]["input"]
     assert [] == carried(CHAT, {**openai({}), "choices": []}, MESSAGES)["content"]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from gateway import PEPPER, RunningGateway, free_port
+from gateway import PEPPER, RunningGateway
+from ports import free_port
 
 from clients import ring
 from clients.scripted import HOST_PATH, Provider

@@ -1,4 +1,4 @@
-"""One cell of each client that is already installed: what `make test` runs of the ring."""
+"""One cell of each client that is already installed and starts fast: what `make test` runs of the ring."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from clients.table import CLIENTS
 
 pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("one cell of each client")]
 PASSED = results.read()
+# A start of one of these takes ten seconds of a core or more.
+SLOW = {
+    *("aider-chat", "langchain (Python)", "llama-index-core", "openai-agents", "pydantic-ai"),
+    *("@google/gemini-cli", "opencode-ai"),
+}
+FAST = [label for label in dict.fromkeys(client.label for client in CLIENTS) if label not in SLOW]
 
 
 def chosen(label: str) -> ring.Place | None:
@@ -25,7 +31,7 @@ def has_passed(place: ring.Place) -> bool:
     return place.scenario in PASSED.get(place.client.name, {"passed": {}})["passed"].get(place.provider, ())
 
 
-@pytest.mark.parametrize("label", dict.fromkeys(client.label for client in CLIENTS))
+@pytest.mark.parametrize("label", FAST)
 def test_a_cell_of_a_client(label: str, provider: Provider, gateway: RunningGateway, tmp_path: Path) -> None:
     place = chosen(label)
     if place is None or not install.is_installed(place.client.installation):

@@ -42,6 +42,7 @@ EVERYTHING: dict[str, Any] = {
         },
     },
     "postgresql": {"enabled": True, "storageClassName": "fast"},
+    "migrationJob": {"enabled": True},
     "imagePullSecrets": [{"name": "registry"}],
     "priorityClassName": "high",
     "nodeSelector": {"pool": "llm"},
@@ -78,7 +79,7 @@ MATRIX = {"as it is": {}, "everything": EVERYTHING, "nothing": NOTHING, "other n
 
 
 def config_of(found: list[Document]) -> tuple[Config, str]:
-    (text,) = [each["data"]["edge.yaml"] for each in found if "edge.yaml" in each.get("data", {})]
+    (text,) = {each["data"]["edge.yaml"] for each in found if "edge.yaml" in each.get("data", {})}
     variables = set(re.findall(r"env: (\w+)", text))
     urls = {"REDIS_URL": "redis://redis:6379/0", "EDGE_DATABASE_URL": "postgresql://edge@host/edge"}
     environ = {name: urls.get(name, "a-secret-of-the-tests-alone") for name in variables}
@@ -91,11 +92,14 @@ def central_without_files(values: Document) -> Document:
     return merged(values, tls) if values["mode"] == "central" else values
 
 
-@pytest.fixture(params=[(mode, name) for mode in MODES for name in MATRIX], ids="-".join)
-def rendered(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Document, list[Document]]:
+@pytest.fixture(scope="module", params=[(mode, name) for mode in MODES for name in MATRIX], ids="-".join)
+def rendered(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Document, list[Document]]:
+    """Of each mode and each row of the matrix once. No test may change it."""
     mode, name = request.param
     values = central_without_files(merged(example(mode), MATRIX[name]))
-    return values, documents(values, tmp_path)
+    return values, documents(values, tmp_path_factory.mktemp("helm"))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -171,10 +175,8 @@ def test_the_pod_agrees_with_its_configuration(rendered: tuple[Document, list[Do
     assert name == volumes["edge-config"]["configMap"]["name"] == one(found, "ConfigMap", name)["metadata"]["name"]
     assert not pod["automountServiceAccountToken"]
     assert "checksum/config" in deployment["template"]["metadata"]["annotations"]
-    most = values.get("autoscaling", {}).get("maxReplicas", 10)
     scales = values.get("autoscaling", {}).get("enabled", False)
-    if config.limiter.url is not None:
-        assert (most if scales else values.get("replicas", 2)) == config.limiter.replicas
+    assert ("auto" if config.limiter.url is not None else 1) == config.limiter.replicas
     if scales:
         assert "replicas" not in deployment
         assert name == one(found, "HorizontalPodAutoscaler", name)["spec"]["scaleTargetRef"]["name"]
@@ -184,11 +186,11 @@ def test_the_pod_agrees_with_its_configuration(rendered: tuple[Document, list[Do
 
 def test_all_containers_run_without_rights(rendered: tuple[Document, list[Document]]) -> None:
     _, found = rendered
-    for workload in (each for each in found if each["kind"] in ("Deployment", "StatefulSet")):
+    for workload in (each for each in found if each["kind"] in ("Deployment", "StatefulSet", "Job")):
         pod = workload["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"]
         assert {"type": "RuntimeDefault"} == pod["securityContext"]["seccompProfile"]
-        assert (10001 == pod["securityContext"]["runAsUser"]) == (workload["kind"] == "Deployment")
+        assert (10001 == pod["securityContext"]["runAsUser"]) == (workload["kind"] != "StatefulSet")
         for container in (*pod.get("initContainers", ()), *pod["containers"]):
             security = container["securityContext"]
             assert not security["allowPrivilegeEscalation"]
@@ -252,6 +254,34 @@ def test_a_changed_configuration_or_secret_replaces_the_pods(tmp_path: Path) -> 
     assert "2" == annotations[2]["checksum/secret"]
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_migration_runs_before_the_pods_with_their_configuration(own: bool, tmp_path: Path) -> None:
+    database = {"postgresql": {"enabled": True}} if own else {"config": {"store": {"database": {"env": "DATABASE"}}}}
+    values = merged(example("frontdoor"), {**database, "migrationJob": {"enabled": True}})
+    found = documents(values, tmp_path)
+    job, config = (one(found, kind, "gate-edge-extproc-migration") for kind in ("Job", "ConfigMap"))
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    agent = one(found, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+
+    assert one(found, "ConfigMap")["data"] == config["data"]
+    assert "gate-edge-extproc-migration" in [v["configMap"]["name"] for v in pod["volumes"] if "configMap" in v]
+    hooks = {each["metadata"]["annotations"]["helm.sh/hook"] for each in (job, config)}
+    # A database of the chart is not there before the installation.
+    assert {"pre-upgrade" if own else "pre-install,pre-upgrade"} == hooks
+    assert "-1" == config["metadata"]["annotations"]["helm.sh/hook-weight"]
+    assert ["migrate", "--config", "/etc/edge/edge.yaml"] == container["args"]
+    assert [agent[key] for key in ("image", "envFrom", "volumeMounts")] == [
+        container[key] for key in ("image", "envFrom", "volumeMounts")
+    ]
+    # No Service takes its pod for a gateway.
+    labels = job["spec"]["template"]["metadata"]["labels"].items()
+    assert not [s for s in found if s["kind"] == "Service" and s["spec"]["selector"].items() <= labels]
+    policies = [each for each in found if each["kind"] == "NetworkPolicy" and "postgresql" in each["metadata"]["name"]]
+    peers = [peer["podSelector"]["matchLabels"] for each in policies for peer in each["spec"]["ingress"][0]["from"]]
+    assert own == any(peer.items() <= labels for peer in peers)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -270,6 +300,7 @@ def test_a_changed_configuration_or_secret_replaces_the_pods(tmp_path: Path) -> 
         ({"config": None}, "config"),
         ({"postgresql": {"enabled": True}, "secrets": {"existingSecret": ""}}, "needs secrets.existingSecret"),
         ({"httpRoute": {"enabled": True}}, "parentRefs is missing"),
+        ({"migrationJob": {"enabled": True}}, "migrationJob.enabled needs a database"),
         ({"mode": "central"}, "mode central needs central.tls.existingSecret"),
         ({"mode": "central", "central": {"tls": {"existingSecret": "a"}}}, "central.tls.serverName is missing"),
     ],

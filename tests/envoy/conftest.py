@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import gateway as gateways
 import providers
 import pytest
 import replaying
+from ports import free_port
 
 
 @pytest.fixture(scope="session")
 def rehearsal_url() -> Iterator[str]:
     with providers.rehearsal_process("--record") as url:
         yield url
-
-
-def closed_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +32,7 @@ def running(rehearsal_url: str) -> Iterator[gateways.RunningGateway]:
     """
     text = gateways.config(rehearsal_url, more=more, models=models).replace(
         "providers:\n",
-        f"providers:\n  down: {{kind: openai, base_url: 'http://127.0.0.1:{closed_port()}/v1', api_key: x}}\n",
+        f"providers:\n  down: {{kind: openai, base_url: 'http://127.0.0.1:{free_port()}/v1', api_key: x}}\n",
         1,
     )
     with gateways.RunningGateway(text) as found:

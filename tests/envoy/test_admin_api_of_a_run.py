@@ -141,6 +141,40 @@ def test_a_worker_that_is_started_again_knows_what_is_managed(managed: RunningGa
     assert {200} == _statuses(managed, made["key"])
 
 
+def test_a_provider_that_is_taken_out_gets_nothing_from_any_worker_until_it_is_put_back(
+    managed: RunningGateway,
+) -> None:
+    def in_force() -> float:
+        return json.loads(urllib.request.urlopen(f"{managed.admin}/config").read())["in_force_since"]
+
+    assert {200} == _statuses(managed, KEY)
+    status, _ = _admin(managed, "PUT", "/providers/openai/taken-out", {"note": "maintenance"})
+    assert (200, {503}) == (status, _statuses(managed, KEY))
+    assert 200 == _call(managed, KEY, "claude-haiku-4-5")[0]
+    before = in_force()
+    fresh = managed.path.with_suffix(".fresh")
+    fresh.write_text(managed.path.read_text() + "# changed\n")
+    fresh.replace(managed.path)
+    assert managed.process is not None
+    managed.process.send_signal(signal.SIGHUP)
+    until(lambda: in_force() > before)
+    assert {503} == _statuses(managed, KEY)
+    shown = {each["provider"]: each["taken_out"] for each in _admin(managed, "GET", "/providers")[1]}
+    assert ("maintenance", None) == (shown["openai"]["note"], shown["anthropic"])
+    _admin(managed, "DELETE", "/providers/openai/taken-out")
+
+    assert {200} == _statuses(managed, KEY)
+
+
+def test_a_probe_asks_the_provider_and_prices_are_those_of_the_list(managed: RunningGateway) -> None:
+    status, probe = _admin(managed, "POST", "/providers/openai/probe")
+
+    assert (200, "ok") == (status, probe["state"]), probe
+    assert probe["seconds"] > 0
+    (openai,) = [each for each in _admin(managed, "GET", "/providers")[1] if each["provider"] == "openai"]
+    assert probe == openai["last_probe"]
+
+
 def test_usage_can_be_asked_for_by_tenant_and_exported(managed: RunningGateway) -> None:
     _call(managed, KEY)
     until(lambda: any(row["key"] == "acme-1" for row in _admin(managed, "GET", "/usage?by=key&tenant=acme")[1]))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 
-import gateway as gateways
 import grpc
 import httpx2 as httpx
 import pytest
 import running_envoy
-from gateway import KEY, RunningGateway
+from gateway import KEY
 
 from edge_extproc.server.authz import METHOD
 
@@ -74,15 +73,9 @@ def guarded(socket: str) -> dict[str, object]:
     }
 
 
-@pytest.fixture(scope="module")
-def agent(rehearsal_url):
-    with RunningGateway(gateways.config(rehearsal_url)) as found:
-        yield found
-
-
 @pytest.fixture
-async def door(agent, tmp_path) -> AsyncIterator[httpx.AsyncClient]:
-    socket = agent.directory / ".edge" / "run" / "worker-0.sock"
+async def door(running, tmp_path) -> AsyncIterator[httpx.AsyncClient]:
+    socket = running.directory / ".edge" / "run" / "worker-0.sock"
     async with running_envoy.RunningEnvoy(guarded(str(socket)), tmp_path) as envoy:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{envoy.port('door')}") as client:
             yield client
@@ -104,8 +97,8 @@ async def test_who_has_a_key_passes_and_is_named_to_the_service_and_who_has_none
     assert "authentication_error" == json.loads(anthropic.content)["error"]["type"]
 
 
-def test_what_is_no_question_is_told_nothing(agent):
-    socket = agent.directory / ".edge" / "run" / "worker-0.sock"
+def test_what_is_no_question_is_told_nothing(running):
+    socket = running.directory / ".edge" / "run" / "worker-0.sock"
     with grpc.insecure_channel(f"unix:{socket}") as channel, pytest.raises(grpc.RpcError) as refused:
         channel.unary_unary(METHOD)(b"\xff\xff", timeout=10)
 

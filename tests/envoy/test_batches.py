@@ -1,11 +1,10 @@
-"""A batch of a caller with a budget, from its upload to its results, on real Envoy with two workers."""
+"""Work that a provider does after its reply, for a caller with a budget, on real Envoy with two workers: a batch from
+its upload to its results, and a response in the background."""
 
 from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from decimal import Decimal
@@ -14,7 +13,7 @@ from typing import Any
 import gateway as gateways
 import openai
 import pytest
-from gateway import KEY, RunningGateway, until
+from gateway import KEY, OTHER_KEY, RunningGateway, until
 from replaying import Replaying
 
 pytestmark = pytest.mark.envoy
@@ -60,7 +59,7 @@ def running(replay: Replaying) -> Iterator[RunningGateway]:
     text = gateways.config(
         replay.url,
         workers=2,
-        more="endpoints: {/v1/files: openai, /v1/batches: openai}\nstore: {every: 100ms}\n"
+        more="endpoints: {/v1/files: openai, /v1/batches: openai, /v1/responses: openai}\nstore: {every: 100ms}\n"
         "prices: [{provider: openai, model: 'gpt-*', input: 10, output: 20}]\nretries: {attempts: 1}",
     ).replace("{tenant: acme,", "{tenant: acme, limits: {dollars_per_day: 0.05},")
     admin = next(line for line in text.splitlines() if line.startswith("admin: "))
@@ -84,10 +83,8 @@ def used(running: RunningGateway) -> Decimal:
     return Decimal(str(limit["used"]))
 
 
-def usage(running: RunningGateway, *arguments: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "edge_extproc", "usage", "--config", str(running.path), "--format", "json"]
-    found = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True, cwd=running.directory)
-    return [json.loads(line) for line in found.stdout.splitlines()]
+def batch_rows(running: RunningGateway) -> list[dict[str, Any]]:
+    return [row for row in running.usage("--rows") if row["operation"] == "batch"]
 
 
 def upload(sdk: openai.OpenAI, replay: Replaying, lines: int, id: str = "file-in") -> None:
@@ -97,11 +94,12 @@ def upload(sdk: openai.OpenAI, replay: Replaying, lines: int, id: str = "file-in
 
 
 def test_a_batch_is_reserved_charged_and_settled(running: RunningGateway, replay: Replaying) -> None:
+    before = used(running)
     with client(running) as sdk:
         upload(sdk, replay, 2)
         replay.answers(json.dumps(BATCH).encode())
         sdk.batches.create(input_file_id="file-in", endpoint="/v1/chat/completions", completion_window="24h")
-        until(lambda: used(running) > COST)
+        until(lambda: used(running) > before + COST)
 
         # 100 requests of a cent each do not fit.
         upload(sdk, replay, 100, "file-big")
@@ -120,11 +118,65 @@ def test_a_batch_is_reserved_charged_and_settled(running: RunningGateway, replay
             replay.answers(raw, "application/octet-stream")
             assert raw == sdk.files.content("file-out").content
 
-    until(lambda: used(running) == COST)
-    until(lambda: sum(Decimal(row["cost"] or 0) for row in usage(running, "--rows")) == COST)
-    (total,) = [row for row in usage(running, "--by", "operation") if row["operation"] == "batch"]
-    rows = [row for row in usage(running, "--rows") if row["operation"] == "batch"]
+    until(lambda: used(running) == before + COST)
+    until(lambda: sum(Decimal(row["cost"] or 0) for row in batch_rows(running)) == COST)
+    (total,) = [row for row in running.usage("--by", "operation") if row["operation"] == "batch"]
+    rows = batch_rows(running)
 
     assert (0, 600) == (total["requests"], total["tokens"])
     assert 3 == len(rows)
     assert all(row["exchange"].startswith("batch_1.") and row["upstream_model"] == "gpt-4o-mini" for row in rows)
+
+
+QUEUED = {
+    "id": "resp_background",
+    "object": "response",
+    "created_at": 1,
+    "status": "queued",
+    "background": True,
+    "model": "gpt-4o-mini-2024-07-18",
+    "output": [],
+    "usage": None,
+}
+MESSAGE = {
+    "type": "message",
+    "id": "msg_1",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "Yes", "annotations": []}],
+}
+
+
+def test_a_response_in_the_background_is_charged_and_settled(running: RunningGateway, replay: Replaying) -> None:
+    before = used(running)
+    with client(running) as sdk:
+        replay.answers(json.dumps(QUEUED).encode())
+        created = sdk.responses.create(model="gpt-4o-mini", input="Hi", background=True, max_output_tokens=500)
+        assert ("queued", True) == (created.status, replay.asked[-1].json["background"])
+        # Its bound: 500 tokens at 20 dollars for a million.
+        until(lambda: used(running) > before + Decimal("0.01"))
+
+    with openai.OpenAI(base_url=f"{running.url}/v1", api_key=OTHER_KEY, max_retries=0, timeout=30) as stranger:
+        replay.answers(json.dumps(QUEUED).encode())
+        for act in (stranger.responses.retrieve, stranger.responses.cancel, stranger.responses.delete):
+            with pytest.raises(openai.NotFoundError):
+                act(created.id)
+        assert [] == replay.asked
+
+    with client(running) as sdk:  # a new connection, which may reach the other worker
+        replay.answers(json.dumps({**QUEUED, "status": "in_progress"}).encode())
+        assert "in_progress" == sdk.responses.retrieve(created.id).status
+        counts = {"input_tokens": 100, "output_tokens": 200, "total_tokens": 300}
+        ended = {**QUEUED, "status": "completed", "output": [MESSAGE], "usage": counts}
+        for _ in range(3):
+            replay.answers(json.dumps(ended).encode())
+            assert "Yes" == sdk.responses.retrieve(created.id).output_text
+
+    until(lambda: used(running) == before + COST)
+    until(lambda: any(row["exchange"].endswith(".usage0") for row in running.usage("--rows")))
+    rows = [row for row in running.usage("--rows") if row["exchange"].startswith("resp_background.")]
+
+    (total,) = [row for row in running.usage("--by", "operation") if row["operation"] == "background"]
+
+    assert COST == sum(Decimal(row["cost"]) for row in rows)
+    assert (0, 300) == (total["requests"], total["tokens"])

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway import KEY, PEPPER, RunningGateway, free_port
+from gateway import KEY, PEPPER, RunningGateway
+from ports import free_port
 
 pytestmark = pytest.mark.envoy
 Json = dict[str, Any]

@@ -11,7 +11,7 @@ import fault_player
 import gateway as gateways
 import httpx2 as httpx
 import pytest
-from consumer_kit import bootstrap, cluster_of, listener, process, route
+from consumer_kit import bootstrap, cluster_of, in_composite, listener, process, route
 from running_envoy import RunningEnvoy
 
 pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("consumers")]
@@ -83,6 +83,7 @@ def consumer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consumer]:
             ]
             names_route = process("BUFFERED", "STREAMED", attribute="xds.route_name")
             one.append(listener("by route name", names_route, hosts=hosts))
+            one.append(listener("in a composite", in_composite(process("BUFFERED", "STREAMED")), hosts=hosts))
             alone = listener("choice alone", process("BUFFERED", "SKIP", attribute=""), hosts=by_header)
             found = bootstrap([*one, *two, alone], worker, dict.fromkeys(map(cluster_of, names), player.port))
             envoy = RunningEnvoy(found, tmp_path_factory.mktemp("consumer"))
@@ -143,6 +144,14 @@ def test_the_name_of_a_route_is_enough(consumer: Consumer) -> None:
     assert is_whole(ask(consumer, "by route name", "anthropic", "both.good"), stream=False)
     assert [ANTHROPIC] == seen_by(consumer)
     assert 500 == ask(consumer, "by route name", "unknown", "both.good").status_code
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_filter_may_be_within_another_one(consumer: Consumer, stream: bool) -> None:
+    assert is_whole(ask(consumer, "in a composite", "openai", "both.good", stream=stream), stream=stream)
+    assert is_whole(ask(consumer, "in a composite", "anthropic", "both.good", stream=stream), stream=stream)
+    assert [OPENAI, ANTHROPIC] == seen_by(consumer)
+    assert 401 == ask(consumer, "in a composite", "openai", "both.good", key="x").status_code
 
 
 @pytest.mark.parametrize("where", WORKING)
@@ -267,4 +276,6 @@ def test_a_stream_is_not_held_until_its_end(consumer: Consumer, where: str) -> N
         with contextlib.suppress(httpx.RemoteProtocolError):
             for part in came.iter_text():
                 text += part
+                if "Hi" in text:
+                    consumer.player.text_seen["one.reset-midway"].set()
     assert "Hi" in text

@@ -13,6 +13,7 @@ from edge_extproc.cli import app
 from edge_extproc.envoy_config.validate import envoy_path, validate
 from edge_extproc.errors import exit_code
 from edge_extproc.proxy.capabilities import CAPABILITIES
+from edge_extproc.proxy.rendered_extensions import EXTENSION_OF_FIELD, EXTENSION_OF_TYPE
 
 pytestmark = pytest.mark.envoy
 
@@ -24,6 +25,20 @@ models: {m: [{provider: a}, {provider: b}]}
 """
 # The version of the tests' Envoy is 1.40.
 WITHOUT_ISTIOS = CAPABILITIES["istio-1.32"] | {"client_span"}
+
+
+def test_the_extension_of_each_type_is_the_one_that_envoy_says(tmp_path: Path) -> None:
+    envoy = RunningEnvoy({}, tmp_path, log_level="warning")
+    envoy.start()
+    try:
+        said = json.loads(envoy.admin("/server_info"))["node"]["extensions"]
+    finally:
+        envoy.stop()
+    pairs = {(kind, each["name"]) for each in said for kind in each.get("type_urls", ())}
+    names = {each["name"] for each in said}
+
+    assert set() == set(EXTENSION_OF_TYPE.items()) - pairs
+    assert set() == set(EXTENSION_OF_FIELD.values()) - names
 
 
 @pytest.mark.parametrize("path", ["/server_info", "/config_dump"])

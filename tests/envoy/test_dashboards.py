@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 import gateway as gateways
 import httpx2 as httpx
 import pytest
-from gateway import KEY, OTHER_KEY, RunningGateway, free_port, until
+from gateway import KEY, OTHER_KEY, RunningGateway, until
+from ports import free_port
 
 from deploy import alerts, dashboards
 from edge_extproc.telemetry import catalog
@@ -31,11 +32,21 @@ torn: [{provider: openai, model: "rehearsal(drop=3,pace=100ms)"}]
 "down-then-up": [{provider: down, model: gpt-4o-mini}, {provider: openai, model: gpt-4o-mini}]
 """
 NUMBERS = itertools.count()
+# Of the semantic cache: one that is stored, some that mean the same, and one that does not.
+QUESTIONS = (
+    "What is the capital of Samoa?",
+    "What's the capital of Samoa?",
+    "Tell me the capital of Samoa.",
+    "Could you tell me what the capital of Samoa is?",
+    "What is not the capital of Samoa?",
+)
 LIMITED = "edge-test-key-of-the-limited"
 # Needs what a healthy run has not: a cloud's credential, a Redis that fails, a model without a price, a torn stream.
 NOT_HERE = {
     "edge_cache_down",
     "edge_cache_errors_total",
+    "edge_conversation_removals_total",
+    "edge_conversation_unstored_replies_total",
     "edge_credential_renewals_total",
     "edge_credential_renewed_timestamp_seconds",
     "edge_spans_total",
@@ -47,6 +58,9 @@ NOT_HERE = {
     "edge_dropped_fields_total",
     "edge_estimated_requests_total",
     "edge_unreadable_usage_total",
+    "edge_guardrail_service_spared_total",
+    "edge_semantic_errors_total",
+    "edge_semantic_hits_total",
 }
 
 
@@ -120,6 +134,12 @@ def traffic(gateway: RunningGateway) -> None:
         # Each seed is another call: nothing of these comes from the cache.
         assert [ask(model, stream=True, seed=next(NUMBERS)) for model in ("chat", "claude")] == [200] * 2
         assert [ask("down-then-up", seed=next(NUMBERS)) for _ in range(6)] == [200] * 6
+        seed = next(NUMBERS)
+        for question in QUESTIONS:
+            assert 200 == ask("chat", seed=seed, messages=[{"role": "user", "content": question}])
+        stored = client.post("/v1/responses", json={"model": "claude", "input": "Hello"}).json()
+        assert client.get(f"/v1/responses/{stored['id']}").is_success
+        assert client.get("/v1/responses/resp_of_nobody").is_error
         elsewhere = {"authorization": f"Bearer {OTHER_KEY}"}
         assert client.post("/v1/chat/completions", json={"model": "chat", "messages": []}, headers=elsewhere).is_error
         client.get("/v1/models", headers={"authorization": "Bearer wrong"})
@@ -135,9 +155,18 @@ def watched(
 ) -> Iterator[tuple[RunningGateway, Prometheus]]:
     more = """
     retries: {attempts: 3, back_off: {base: 10ms, max: 50ms}}
-    cache: {}
+    cache: {semantic: {budget: 1s, shadow: {share: 1}}}
+    conversations: {}
     store: {every: 200ms}
     prices: [{provider: openai, model: "rehearsal*", input: 1, output: 1}]
+    guardrails:
+      rules:
+        - {name: greetings, detect: {words: {words: [Hello]}}, action: flag}
+        - name: down
+          service: {litellm_webhook: {url: "http://127.0.0.1:1"}}
+          on: [request]
+          action: block
+          fail: open
     """
     text = gateways.config(rehearsal_url, more=more, models=MODELS)
     down = f"  down: {{kind: openai, base_url: 'http://127.0.0.1:{free_port()}/v1', api_key: x}}\n"
@@ -176,8 +205,9 @@ def test_no_alert_fires_on_a_healthy_run_and_all_are_understood(watched: Watched
     rules = httpx.get(f"{found.url}/api/v1/rules").json()["data"]["groups"][0]["rules"]
 
     assert {rule["health"] for rule in rules} == {"ok"}
-    # One provider of this run is down, and one of its callers is over its limit.
-    assert found.active_alerts() <= {"EdgeProviderDown", "EdgeCircuitOpen", "EdgeLimitsReject", "EdgeBudgetNear"}
+    # One provider and one service of guardrails of this run are down, and one of its callers is over its limit.
+    down = {"EdgeProviderDown", "EdgeCircuitOpen", "EdgeGuardrailServiceFails"}
+    assert found.active_alerts() <= {*down, "EdgeLimitsReject", "EdgeBudgetNear"}
 
 
 def test_every_metric_of_the_catalogue_is_scraped(watched: Watched) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import gateway as gateways
 import msgspec
 import pytest
-from gateway import KEY, RunningGateway, free_port
+from gateway import KEY, RunningGateway
 from openai import NotFoundError, OpenAI
+from ports import free_port
 from replaying import Replaying, replaying
 
 from edge_extproc.config.default_models import default_providers

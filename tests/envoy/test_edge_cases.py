@@ -21,9 +21,13 @@ GOOD = {"authorization": f"Bearer {KEY}"}
 
 @pytest.fixture(scope="module")
 def plain(replay: Replaying) -> Iterator[RunningGateway]:
-    # Its provider answers badly again and again.
-    with RunningGateway(gateways.config(replay.url, more="routing: {breaker: {enabled: false}}")) as gateway:
-        yield gateway
+    # Its providers answer badly again and again.
+    with fault_player() as player:
+        models = "reset-after-headers: [{provider: faulty}]"
+        text = gateways.config(replay.url, more="routing: {breaker: {enabled: false}}", models=models)
+        faulty = f"  faulty: {{kind: openai, base_url: 'http://127.0.0.1:{player.port}/v1', api_key: x}}\n"
+        with RunningGateway(text.replace("providers:\n", f"providers:\n{faulty}", 1)) as gateway:
+            yield gateway
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +138,22 @@ def test_a_caller_that_expects_a_100_gets_one_and_its_answer(plain: RunningGatew
     assert "expect" not in replay.asked[0].headers
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_large_body_reaches_the_provider_byte_for_byte(
+    plain: RunningGateway, replay: Replaying, chunked: bool
+) -> None:
+    """Nothing of it changes, so the agent does not send it back to Envoy."""
+    replay.answers(json.dumps(REPLY).encode())
+    sent = json.dumps({"model": "chat", "messages": [{"role": "user", "content": "a long text " * 50_000}]}).encode()
+    content = iter([sent[:1000], sent[1000:]]) if chunked else sent
+    reply = httpx.post(f"{plain.url}/v1/chat/completions", content=content, headers=GOOD)
+
+    assert 200 == reply.status_code
+    (asked,) = replay.asked
+    assert sent == asked.body
+    assert str(len(asked.body)) == asked.headers["content-length"]
+
+
 def test_trailers_of_a_request_are_read_and_go_no_further(plain: RunningGateway, replay: Replaying) -> None:
     replay.answers(json.dumps(REPLY).encode())
     body = json.dumps(ASKED).encode()
@@ -190,11 +210,10 @@ def test_a_request_over_a_small_limit_is_refused(small: RunningGateway, replay: 
     assert [] == replay.asked
 
 
-def test_a_provider_that_resets_after_its_headers_is_unreachable() -> None:
+def test_a_provider_that_resets_after_its_headers_is_unreachable(plain: RunningGateway) -> None:
     """The reply is whole, so nothing guards it, and its headers still wait for the body."""
-    with fault_player() as player, RunningGateway(gateways.config(f"http://127.0.0.1:{player.port}")) as found:
-        asked = {**ASKED, "model": "reset-after-headers"}
-        reply = httpx.post(f"{found.url}/v1/chat/completions", json=asked, headers=GOOD, timeout=60)
+    asked = {**ASKED, "model": "reset-after-headers"}
+    reply = httpx.post(f"{plain.url}/v1/chat/completions", json=asked, headers=GOOD, timeout=60)
 
     assert (502, "provider_unreachable") == (reply.status_code, reply.json()["error"]["code"])
 

@@ -262,19 +262,27 @@ def test_a_conversation_with_claude_is_continued_by_ids(storing: gateways.Runnin
         client.responses.create(model="claude-1", input="last", previous_response_id=final.id)
         sent = [m for m in replay.asked[-1].json["messages"] if m["role"] == "user"]
         read_again = client.responses.retrieve(final.id)
+        streamed_again = list(client.responses.retrieve(final.id, stream=True))
+        rest = list(client.responses.retrieve(final.id, stream=True, starting_after=3))
         items = client.responses.input_items.list(final.id)
         conversation = client.conversations.create(metadata={"topic": "x"})
         client.responses.create(model="claude-1", input="in it", conversation=conversation.id)
         in_it = client.conversations.items.list(conversation.id, order="asc")
+        of_conversation = client.conversations.items.delete(in_it.data[0].id, conversation_id=conversation.id)  # type: ignore[arg-type]
+        left = client.conversations.items.list(conversation.id)
         client.responses.delete(final.id)
         with pytest.raises(openai.NotFoundError):
             client.responses.retrieve(final.id)
 
+    counts = [line for line in storing.metrics().splitlines() if line.startswith("edge_conversation_operations_total")]
+    assert any('operation="write",result="done"' in line for line in counts)
     texts = [m["content"] if isinstance(m["content"], str) else m["content"][0]["text"] for m in sent]
     assert [*(f"turn {n}" for n in range(6)), "streamed", "last"] == texts
     assert final.output_text == read_again.output_text
     assert ["streamed"] == [item.content[0].text for item in items.data]  # type: ignore[union-attr]
     assert ["in it", "Bonjour"] == [item.content[0].text for item in in_it.data]  # type: ignore[union-attr]
+    assert (events, events[4:]) == (streamed_again, rest)
+    assert (conversation, ["Bonjour"]) == (of_conversation, [item.content[0].text for item in left.data])  # type: ignore[union-attr]
 
 
 def test_another_tenant_does_not_continue_it(storing: gateways.RunningGateway, replay: Replaying) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import json
 import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import fault_player
 import gateway as gateways
 import httpx2 as httpx
 import pytest
+from ports import free_port
 
 from edge_extproc.model.plan import Candidate
 from edge_extproc.routing.breaker import Circuit, circuit_name
@@ -115,16 +115,11 @@ class Came:
         return f"{text}, broken connection" if not self.whole else f"{text}, no end"
 
 
-def dead_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 def config(port: int) -> str:
     here = f"http://127.0.0.1:{port}"
     where = {
         "faulty": here,
-        "refused": f"http://127.0.0.1:{dead_port()}",
+        "refused": f"http://127.0.0.1:{free_port()}",
         "tls": f"https://127.0.0.1:{port}",
         "dns": "http://no-such-host.invalid",
     }
@@ -166,7 +161,7 @@ def cells() -> list[Cell]:
     ]
 
 
-async def ask(http: httpx.AsyncClient, cell: Cell) -> Came:
+async def ask(http: httpx.AsyncClient, cell: Cell, player: fault_player.FaultPlayer) -> Came:
     asked = {
         "model": cell.model,
         "messages": [{"role": "user", "content": "Hello"}],
@@ -179,6 +174,8 @@ async def ask(http: httpx.AsyncClient, cell: Cell) -> Came:
         async with http.stream("POST", "/v1/chat/completions", json=asked, headers=traced) as reply:
             async for part in reply.aiter_raw():
                 body += part
+                if cell.fault == "reset-midway" and b"Hi" in body:
+                    player.text_seen[cell.model].set()
     except httpx.RemoteProtocolError:
         return Came(reply.status_code, body, whole=False)
     return Came(reply.status_code, body, whole=True)
@@ -188,12 +185,12 @@ def client(gateway: gateways.RunningGateway) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=gateway.url, headers={"authorization": f"Bearer {gateways.KEY}"}, timeout=30)
 
 
-async def play(gateway: gateways.RunningGateway) -> dict[Cell, Came]:
+async def play(gateway: gateways.RunningGateway, player: fault_player.FaultPlayer) -> dict[Cell, Came]:
     turn = asyncio.Semaphore(PARALLEL)
 
     async def one(http: httpx.AsyncClient, cell: Cell) -> Came:
         async with turn:
-            return await ask(http, cell)
+            return await ask(http, cell, player)
 
     async with client(gateway) as http:
         found = await asyncio.gather(*(one(http, cell) for cell in cells()))
@@ -209,8 +206,8 @@ def billed(line: dict[str, object]) -> str:
 
 
 async def test_the_wall(wall: tuple[gateways.RunningGateway, fault_player.FaultPlayer]) -> None:
-    gateway, _ = wall
-    came = await play(gateway)
+    gateway, player = wall
+    came = await play(gateway, player)
     lines = await asyncio.to_thread(gateway.settled, len(came))
     settled = {line["trace_id"]: line for line in lines}
     slots = SharedCircuitTable(gateway.directory / ".edge" / "run" / "circuits")
@@ -258,9 +255,9 @@ def failures(circuit: Circuit) -> str:
 async def test_a_provider_without_an_address_is_passed_over_from_the_second_call_on(
     wall: tuple[gateways.RunningGateway, fault_player.FaultPlayer],
 ) -> None:
-    gateway, _ = wall
+    gateway, player = wall
     cell = Cell("two", "raw", "dns", "stream.again")
     async with client(gateway) as http:
-        first, second = [(await ask(http, cell)).told("stream") for _ in range(2)]
+        first, second = [(await ask(http, cell, player)).told("stream") for _ in range(2)]
 
     assert ("503 no_provider", "the answer") == (first, second)

@@ -71,7 +71,7 @@ def run():
                     task.get_loop().call_soon_threadsafe(fault, task)
                 except RuntimeError:  # the loop has ended
                     return
-        time.sleep(0.3)
+        time.sleep(0.3)  # a task may wait for something else by then
 
 
 if LEFT:

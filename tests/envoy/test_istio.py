@@ -29,7 +29,8 @@ ROOT = Path(__file__).parents[2]
 ISTIO = ROOT / "istio"
 GENERATE = runpy.run_path(str(ROOT / "envoy" / "generate.py"))
 MESHES = GENERATE["MESHES"]
-VIRTUAL_SERVICES = ("gateway", "sidecar")
+VIRTUAL_SERVICES = ("gateway", "egress", "sidecar")
+WITH_AGENTS = ("gateway", "sidecar")
 
 
 def config_of(name: str) -> Config:
@@ -45,13 +46,19 @@ def of_kind(kind: str, name: str) -> list[dict[str, Any]]:
     return [each for each in documents(name) if each.get("kind") == kind]
 
 
+def virtual_service(name: str) -> dict[str, Any]:
+    """The one whose routes are patched."""
+    (found,) = [each for each in of_kind("VirtualService", name) if "llm" in [r["name"] for r in each["spec"]["http"]]]
+    return found
+
+
 OTHER = {"name": "other", "match": {"prefix": "/o"}, "route": {"cluster": "outbound|2||y"}}
 
 
 def merged(name: str, istio: str | None = None) -> dict[str, Any]:
     target, mesh = MESHES[name]
     found = render_istio.envoy_filter(at_istio(config_of(name), istio), target, mesh)
-    routes = waypoint_routes() if name == "waypoint" else routes_of(*of_kind("VirtualService", name))
+    routes = waypoint_routes() if name == "waypoint" else routes_of(virtual_service(name))
     base = proxy([*routes, OTHER], render_istio.CONTEXT[target])
     return patched(base, found["spec"]["configPatches"], mesh.port)
 
@@ -137,7 +144,7 @@ def test_a_proxy_shows_the_meshs_certificate_and_wants_that_of_the_agents() -> N
 
 @pytest.mark.parametrize("name", VIRTUAL_SERVICES)
 def test_the_manners_of_trying_again_are_routes_of_their_own_before_the_plain_one(name: str) -> None:
-    (service,) = of_kind("VirtualService", name)
+    service = virtual_service(name)
     routes = service["spec"]["http"]
     asked = [(each["name"], each.get("match", [{}])[0].get("headers", {})) for each in routes]
 
@@ -150,7 +157,7 @@ def test_the_manners_of_trying_again_are_routes_of_their_own_before_the_plain_on
 
 @pytest.mark.parametrize("name", VIRTUAL_SERVICES)
 def test_no_route_of_a_manifest_leads_anywhere_without_the_envoyfilter(name: str) -> None:
-    (service,) = of_kind("VirtualService", name)
+    service = virtual_service(name)
 
     assert [503] * 3 == [each["directResponse"]["status"] for each in service["spec"]["http"]]
     assert not any("route" in each for each in service["spec"]["http"])
@@ -193,7 +200,7 @@ def test_three_agents_are_found_one_by_one_on_the_ports_of_their_workers() -> No
     assert [*ports, config.admin.port] == [
         each["containerPort"] for container in containers("gateway") for each in container["ports"]
     ]
-    assert 3 == deployment["spec"]["replicas"] == config.limiter.replicas
+    assert (3, "auto") == (deployment["spec"]["replicas"], config.limiter.replicas)
     assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
     policy = of_kind("NetworkPolicy", "gateway")[0]["spec"]["ingress"][0]
     assert ports == [each["port"] for each in policy["ports"]]
@@ -208,7 +215,7 @@ def test_a_pod_that_goes_has_time_for_its_open_streams() -> None:
     assert pod["terminationGracePeriodSeconds"] > before + config_of("gateway").agent.shutdown_grace.total_seconds() + 2
 
 
-@pytest.mark.parametrize("name", VIRTUAL_SERVICES)
+@pytest.mark.parametrize("name", WITH_AGENTS)
 def test_an_agent_may_nothing_that_it_does_not_need(name: str) -> None:
     (agent,) = containers(name)
     context = agent["securityContext"]
@@ -280,6 +287,30 @@ def test_what_istio_calls_its_gateway_is_what_every_file_calls_it() -> None:
     assert mesh.port in [each["targetPort"] for each in values["service"]["ports"]]
 
 
+def test_the_egress_gateway_and_its_providers_have_the_same_names_in_every_file() -> None:
+    """Of the chart's release `istio-egress`: label istio: egress, service account and Service istio-egress."""
+    _, mesh = MESHES["egress"]
+    (door,), (network,) = of_kind("Gateway", "egress"), of_kind("NetworkPolicy", "egress")
+    (entry,), (rule,) = of_kind("ServiceEntry", "egress"), of_kind("DestinationRule", "egress")
+    capture, served = of_kind("VirtualService", "egress")
+    (values,) = [each for each in documents("egress") if "service" in each]
+    (asking,) = [pod["podSelector"] for pod in network["spec"]["ingress"][0]["from"]]
+    (to,) = capture["spec"]["http"][0]["route"]
+    host = f"istio-egress.{mesh.namespace}.svc.cluster.local"
+    principals = [each["spec"]["rules"][0]["from"][0]["source"] for each in of_kind("AuthorizationPolicy", "egress")]
+
+    assert {"istio": "egress"} == mesh.workload == door["spec"]["selector"] == asking["matchLabels"]
+    assert {"principals": [f"cluster.local/ns/{mesh.namespace}/sa/istio-egress"]} in principals
+    assert (host, host) == (rule["spec"]["host"], to["destination"]["host"])
+    assert mesh.port == door["spec"]["servers"][0]["port"]["number"] == to["destination"]["port"]["number"]
+    assert mesh.port in [each["targetPort"] for each in values["service"]["ports"]]
+    assert entry["spec"]["hosts"] == capture["spec"]["hosts"] == served["spec"]["hosts"]
+    assert ["mesh"] == capture["spec"]["gateways"]
+    assert "endpoints" not in entry["spec"]
+    # Its agents are those of the gateway.
+    assert config_of("gateway").agent == config_of("egress").agent
+
+
 def test_the_sidecar_answers_for_a_name_that_no_dns_has() -> None:
     (deployment,) = of_kind("Deployment", "sidecar")
     said = yaml.safe_load(deployment["spec"]["template"]["metadata"]["annotations"]["proxy.istio.io/config"])
@@ -305,7 +336,7 @@ def test_a_rendering_for_istio_wants_to_know_which() -> None:
 
 
 def test_the_mesh_asks_the_agents_who_calls_and_may_ask_nothing_else() -> None:
-    service, allowed, _, asking, _ = documents("authz")[1:]
+    service, allowed, _, asking, *_ = documents("authz")[1:]
     (provider,) = documents("authz")[0]["extensionProviders"]
     asked = provider["envoyExtAuthzGrpc"]
     where = service["metadata"]

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from istio_kit import HOST, LISTENER, lacking, patched, proxy, routes_of
 from mesh_calls import KEY, CallsThroughAMesh, Proxy, config, serving
+from ports import free_port
 from running_envoy import RunningEnvoy
 from running_valkey import RunningValkey
 
@@ -43,7 +44,7 @@ def mesh(request: pytest.FixtureRequest) -> Iterator[Proxy]:
     target: render_istio.Target = request.param
     store = RunningValkey()
     with fault_player.fault_player() as player, tempfile.TemporaryDirectory(prefix="edge-") as short:
-        directory, admin = Path(short), gateways.free_port()
+        directory, admin = Path(short), free_port()
         store.start()
         text = config(target, f"http://127.0.0.1:{player.port}", admin, store.url)
         path = directory / "edge.yaml"
@@ -125,7 +126,7 @@ def test_an_identity_that_a_caller_forged_does_not_pass_a_path_that_is_not_check
     filtered: bool, tmp_path: Path
 ) -> None:
     policy = yaml.safe_load_all((ISTIO / "authz" / "policy.yaml").read_text())
-    (found,) = [each for each in policy if each["kind"] == "EnvoyFilter"]
+    (found,) = [each for each in policy if each["metadata"]["name"] == "llm-edge-identity"]
     with fault_player.fault_player() as application:
         patches = found["spec"]["configPatches"] if filtered else []
         envoy = RunningEnvoy(patched(inbound(application.port), patches, None), tmp_path, without=lacking())

@@ -128,8 +128,9 @@ def test_no_other_token_passes_and_none_is_written_down(
     presented = bearer()
 
     # At a signature that does not fit, the keys are fetched once: until then the answer is 503.
-    gateways.until(lambda: ask(gateway, presented)[0] != 503)
-    assert (401, code) == ask(gateway, presented)
+    answers = [ask(gateway, presented)]
+    gateways.until(lambda: answers[-1][0] != 503 or answers.append(ask(gateway, presented)))
+    assert (401, code) == answers[-1]
     gateways.until(lambda: any(line["code"] == code for line in gateway.access_lines()))
     assert not any(presented.rpartition(".")[2] in line for line in gateway.lines if len(presented) > 300)
 

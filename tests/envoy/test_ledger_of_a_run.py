@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import urllib.request
 
 import pytest
@@ -23,26 +21,20 @@ def _ask(gateway: RunningGateway) -> None:
         answer.read()
 
 
-def _usage(gateway: RunningGateway, *arguments: str) -> list[dict[str, object]]:
-    command = [sys.executable, "-m", "edge_extproc", "usage", "--config", str(gateway.path), "--format", "json"]
-    found = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True, cwd=gateway.directory)
-    return [json.loads(line) for line in found.stdout.splitlines()]
-
-
 def test_what_was_used_is_in_the_ledger_even_if_the_worker_is_killed(rehearsal_url: str) -> None:
     with RunningGateway(config(rehearsal_url, more="store: {every: 100ms}")) as gateway:
         for _ in range(3):
             _ask(gateway)
         gateway.all_settled()
         os.kill(gateway.processes()["worker 0"], signal.SIGKILL)
-        until(lambda: _usage(gateway, "--by", "tenant") != [])
-        (kept,) = _usage(gateway, "--by", "tenant,key,outcome")
+        until(lambda: gateway.usage("--by", "tenant") != [])
+        (kept,) = gateway.usage("--by", "tenant,key,outcome")
 
         assert ("acme", "acme-1", "ok", 3) == (kept["tenant"], kept["key"], kept["outcome"], kept["requests"])
         assert float(str(kept["cost"])) > 0
 
     # The stop itself brings the rest in.
-    rows = _usage(gateway, "--rows")
+    rows = gateway.usage("--rows")
     assert 3 == len(rows) == len({row["exchange"] for row in rows})
 
 
@@ -57,8 +49,8 @@ def test_team_user_and_the_model_that_answered_are_in_every_report(rehearsal_url
         _ask(gateway)
         gateway.all_settled()
         by = "team,user,upstream_model,response_model"
-        until(lambda: _usage(gateway, "--by", by) != [])
-        (kept,) = _usage(gateway, "--by", by)
+        until(lambda: gateway.usage("--by", by) != [])
+        (kept,) = gateway.usage("--by", by)
         query = "by=team&by=user&by=response_model"
         request = urllib.request.Request(
             f"{gateway.admin}/admin/v1/usage?{query}", headers={"authorization": f"Bearer {token}"}

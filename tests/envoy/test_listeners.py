@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import gateway as gateways
 import httpx2 as httpx
 import pytest
-from gateway import KEY, PATIENCE, RunningGateway, free_port, until
+from gateway import KEY, PATIENCE, RunningGateway, until
+from ports import free_port
 from replaying import Replaying, replaying
 
 from edge_extproc.envoy_config import certificate

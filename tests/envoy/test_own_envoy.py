@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 from config_kit import read
-from gateway import free_port
+from ports import free_port
 from providers import until
 from running_envoy import ask_admin, envoy_binary
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from gateway import free_port, until
+import thoroughness
+from gateway import until
+from ports import free_port
 
 pytestmark = pytest.mark.envoy
 
@@ -87,7 +88,7 @@ class Reader:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)
+    process.terminate()  # where SIGINT is ignored, as in a background job, some programs ignore it
     process.wait(30)
 
 
@@ -100,6 +101,7 @@ def reading(name: str) -> Iterator[Reader]:
         yield Reader(name, directory, stack)
 
 
+@thoroughness.long_only("test_failover_under_load.py has failover")
 def test_two_providers_with_a_fallback() -> None:
     with reading("fallback") as reader:
         assert "valid, and Envoy accepts" in reader.do(2)
@@ -121,6 +123,7 @@ def test_two_providers_with_a_fallback() -> None:
         assert 'edge_circuits_open{provider="first"} 1.0' in found
 
 
+@thoroughness.long_only("test_jwt.py has tokens")
 def test_company_tokens() -> None:
     with reading("company-tokens") as reader:
         assert 2 == reader.do(1).strip().count(".")
@@ -141,6 +144,7 @@ def test_company_tokens() -> None:
         assert "this caller has no configured role" in reader.run(f"TOKEN=$(python idp.py bob)\n{again}")
 
 
+@thoroughness.long_only("test_limits.py has budgets")
 def test_budgets_for_teams() -> None:
     with reading("team-budgets") as reader:
         assert "valid, and Envoy accepts" in reader.do(2)

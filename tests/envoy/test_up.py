@@ -23,11 +23,14 @@ import openai
 import pydantic
 import pytest
 import yaml
-from gateway import KEY, RunningGateway, free_port, until
+from gateway import KEY, RunningGateway, until
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from ports import free_port
 from running_envoy import ask_admin
 
+from edge_extproc.cli import app
 from edge_extproc.config.default_models import default_providers, local_hosts
+from edge_extproc.errors import exit_code
 
 pytestmark = pytest.mark.envoy
 
@@ -42,7 +45,7 @@ class Up(RunningGateway):
     """Without a config file: the embedded defaults, in an empty directory."""
 
     def __init__(self) -> None:
-        super().__init__("", environment=NO_KEYS)
+        super().__init__("", environment=NO_KEYS, forked=False)
         self.ports = (free_port(), free_port())
         self.path.unlink()
 
@@ -60,10 +63,50 @@ class Up(RunningGateway):
 
 
 @pytest.fixture(scope="module")
-def up():
+def started_up():
     with Up() as found:
         yield found
-        shutil.rmtree(found.directory, ignore_errors=True)
+    shutil.rmtree(found.directory, ignore_errors=True)
+
+
+@pytest.fixture
+def up(started_up):
+    """Running: a test may stop or kill it."""
+    if started_up.process.poll() is not None:
+        again(started_up)
+    return started_up
+
+
+def again(running: RunningGateway) -> None:
+    running.stop()
+    running.lines.clear()
+    running._ready.clear()
+    running.start()
+
+
+class Configured(RunningGateway):
+    """With a configuration file and one worker."""
+
+    def __init__(self, rehearsal_url: str) -> None:
+        super().__init__(gateways.config(rehearsal_url))
+        made = edge("key", str(self.path), cwd=self.directory)
+        self.new_key = made.stdout.splitlines()[0].rpartition(" ")[2]
+        row = made.stdout.splitlines()[1].partition(": ")[2].replace("NAME", "new")
+        self.path.write_text(self.path.read_text().replace("keys: [{id: acme-1", f"keys: [{row}, {{id: acme-1"))
+
+
+@pytest.fixture(scope="module")
+def configured(rehearsal_url):
+    with Configured(rehearsal_url) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def secure(rehearsal_url):
+    """With a certificate of its own, and two workers."""
+    text = gateways.config(rehearsal_url, workers=2).replace("listen: {", "listen: {tls: {generate: true}, ")
+    with RunningGateway(text) as found:
+        yield found
 
 
 @pytest.fixture
@@ -80,9 +123,24 @@ def edge(*arguments: str, cwd: Path, **environment: str) -> subprocess.Completed
         env={**os.environ, **NO_KEYS, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=gateways.START_SECONDS,
         check=False,
     )
+
+
+@pytest.fixture
+def command(directory, monkeypatch, capsys):
+    """Runs a command that ends by itself, in `directory` and in this process, which loads the modules once."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(directory)
+        for name, value in NO_KEYS.items():
+            monkeypatch.setenv(name, value)
+        code = exit_code(lambda: app(arguments, result_action="return_value"))
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
+
+    return run
 
 
 def one_line(run: subprocess.CompletedProcess[str]) -> str:
@@ -212,19 +270,20 @@ class Weather(pydantic.BaseModel):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_it_and_nothing_is_left(number):
-    with Up() as running:
-        processes = running.processes()
-        running.process.send_signal(number)
+def test_a_signal_stops_it_and_nothing_is_left_but_what_it_starts_again_with(up, number):
+    processes = up.processes()
+    key = (up.directory / ".edge" / "dev-key").read_text()
+    up.process.send_signal(number)
 
-        assert 0 == running.process.wait(30)
+    assert 0 == up.process.wait(30)
     for pid in processes.values():
         until(lambda pid=pid: not Path(f"/proc/{pid}").exists())
-    assert [] == list((running.directory / ".edge").rglob("*.sock"))
-    for port in running.ports:
+    assert [] == list((up.directory / ".edge").rglob("*.sock"))
+    for port in up.ports:
         with socket.socket() as sock:
             assert 0 != sock.connect_ex(("127.0.0.1", port))
-    shutil.rmtree(running.directory, ignore_errors=True)
+    again(up)
+    assert key == (up.directory / ".edge" / "dev-key").read_text()
 
 
 @pytest.mark.parametrize(("grace", "whole"), [("20s", True), ("1s", False)])
@@ -253,24 +312,15 @@ def test_what_is_under_way_at_a_stop_has_the_grace_to_end(rehearsal_url, grace, 
     assert whole == said.endswith(b"data: [DONE]\n\n")
 
 
-def test_killed_without_mercy_it_takes_its_parts_along():
-    with Up() as running:
-        processes = running.processes()
-        running.process.kill()
-        running.process.wait(10)
-        for pid in processes.values():
-            until(lambda pid=pid: not Path(f"/proc/{pid}").exists())
-    shutil.rmtree(running.directory, ignore_errors=True)
+def test_killed_without_mercy_it_takes_its_parts_along_and_leaves_no_lock(up):
+    processes = up.processes()
+    up.process.kill()
+    up.process.wait(10)
+    for pid in processes.values():
+        until(lambda pid=pid: not Path(f"/proc/{pid}").exists())
+    again(up)
 
-
-def test_it_starts_again_with_the_same_key(up):
-    before = (up.directory / ".edge" / "dev-key").read_text()
-    up.stop()
-    up.lines.clear()
-    up._ready.clear()
-    up.start()
-
-    assert before == (up.directory / ".edge" / "dev-key").read_text()
+    assert 200 == httpx.get(f"{up.admin}/readyz").status_code
 
 
 def test_a_signal_during_the_start_stops_it_too(directory):
@@ -293,44 +343,45 @@ def _ok_requests(running: RunningGateway) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if '"ok"' in line)
 
 
-def test_a_worker_that_dies_is_replaced_and_nothing_is_counted_twice(rehearsal_url):
-    with RunningGateway(gateways.config(rehearsal_url)) as running:
-        asked = {"model": "rehearsal", "messages": [{"role": "user", "content": "Hello"}]}
-        with httpx.Client(headers={"authorization": f"Bearer {KEY}"}, base_url=running.url) as client:
-            client.post("/v1/chat/completions", json=asked).raise_for_status()
-            assert "edge_open_requests 0.0" in running.metrics()
-            running.settled(1)
-            # What the supervisor has not read of a killed worker is not counted (docs/adr/194).
-            until(lambda: 1 == _ok_requests(running))
-            os.kill(running.processes()["worker 0"], signal.SIGKILL)
-            told = client.post("/v1/chat/completions", json=asked)
-            assert told.status_code in {200, 503}
-            if told.status_code == 503:
-                assert told.json()["error"]["message"]
+def test_a_worker_that_dies_is_replaced_and_nothing_is_counted_twice(configured):
+    def lines() -> int:
+        return len([line for line in configured.access_lines() if line["outcome"] == "ok"])
 
-            def answers() -> bool:
-                return client.post("/v1/chat/completions", json=asked).status_code == 200
+    asked = {"model": "rehearsal", "messages": [{"role": "user", "content": "Hello"}]}
+    printed = len(configured.lines)
+    with httpx.Client(headers={"authorization": f"Bearer {KEY}"}, base_url=configured.url) as client:
+        before = lines()
+        client.post("/v1/chat/completions", json=asked).raise_for_status()
+        assert "edge_open_requests 0.0" in configured.metrics()
+        # What the supervisor has not read of a killed worker is not counted (docs/adr/194).
+        until(lambda: before + 1 == lines() == _ok_requests(configured))
+        worker = configured.child("worker", "--index", "0")
+        assert worker is not None
+        os.kill(worker, signal.SIGKILL)
+        told = client.post("/v1/chat/completions", json=asked)
+        assert told.status_code in {200, 503}
+        if told.status_code == 503:
+            assert told.json()["error"]["message"]
 
-            until(answers)
+        def answers() -> bool:
+            return client.post("/v1/chat/completions", json=asked).status_code == 200
 
-        def lines() -> int:
-            return len([line for line in running.access_lines() if line["outcome"] == "ok"])
+        until(answers)
 
-        until(lambda: 2 <= lines() == _ok_requests(running))
-        (died,) = [json.loads(line) for line in running.lines if '"process_died"' in line]
-        assert ("worker 0", "SIGKILL") == (died["process"], died["by"])
+    until(lambda: before + 2 <= lines() == _ok_requests(configured))
+    (died,) = [json.loads(line) for line in configured.lines[printed:] if '"process_died"' in line]
+    assert ("worker 0", "SIGKILL") == (died["process"], died["by"])
 
 
-def test_a_worker_that_hangs_is_not_counted_as_one(rehearsal_url):
-    with RunningGateway(gateways.config(rehearsal_url, workers=2)) as running:
-        assert "edge_workers 2.0" in running.metrics()
-        hanging = running.processes()["worker 1"]
-        os.kill(hanging, signal.SIGSTOP)
-        try:
-            assert "edge_workers 1.0" in running.metrics()
-        finally:
-            os.kill(hanging, signal.SIGCONT)
-        until(lambda: "edge_workers 2.0" in running.metrics())
+def test_a_worker_that_hangs_is_not_counted_as_one(secure):
+    assert "edge_workers 2.0" in secure.metrics()
+    hanging = secure.processes()["worker 1"]
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        assert "edge_workers 1.0" in secure.metrics()
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+    until(lambda: "edge_workers 2.0" in secure.metrics())
 
 
 def status_of_a_call(running: RunningGateway) -> int | None:
@@ -343,7 +394,7 @@ def status_of_a_call(running: RunningGateway) -> int | None:
         return None
 
 
-def test_an_envoy_that_dies_is_restarted(rehearsal_url):
+def test_an_envoy_that_dies_is_restarted_and_without_one_it_ends_and_says_so(rehearsal_url):
     with RunningGateway(gateways.config(rehearsal_url)) as running:
         first = running.processes()["envoy"]
         assert 200 == status_of_a_call(running)
@@ -353,10 +404,7 @@ def test_an_envoy_that_dies_is_restarted(rehearsal_url):
         assert "edge_worker_restarts_total 0.0" in running.metrics()
         (died,) = [json.loads(line) for line in running.lines if '"process_died"' in line]
         assert ("envoy", "SIGKILL") == (died["process"], died["by"])
-
-
-def test_without_envoy_it_ends_and_says_so(rehearsal_url):
-    with RunningGateway(gateways.config(rehearsal_url)) as running:
+        assert running.process.poll() is None
 
         def has_ended() -> bool:
             envoy = running.child("--disable-hot-restart")
@@ -412,10 +460,10 @@ def test_a_taken_port_of_a_file_is_changed_in_that_file(section, directory):
         ("--state-dir", "x", "agent.state_dir"),
     ],
 )
-@pytest.mark.parametrize("command", ["up", "serve", "render"])
-def test_what_a_file_says_is_not_said_beside_it(command, option, value, key, directory):
+@pytest.mark.parametrize("verb", ["up", "serve", "render"])
+def test_what_a_file_says_is_not_said_beside_it(verb, option, value, key, directory, command):
     path = config_in(directory)
-    run = edge(command, "--config", str(path), option, value, cwd=directory)
+    run = command(verb, "--config", str(path), option, value)
 
     told = f"{option} {value} cannot be used with --config; set {key} in {path} instead"
     assert told in one_line(run)
@@ -434,25 +482,24 @@ def test_a_workers_port_that_is_taken(directory):
     )
 
 
-def test_a_state_directory_that_cannot_be_made(directory):
+def test_a_state_directory_that_cannot_be_made(directory, command):
     (directory / "file").touch()
-    run = edge("up", "--state-dir", "file/below", cwd=directory)
+    run = command("up", "--state-dir", "file/below")
 
     assert "cannot store state in file/below: Not a directory; choose another --state-dir" in one_line(run)
 
 
-def test_a_bootstrap_that_cannot_be_written(directory):
-    run = edge("render", "--config", str(config_in(directory)), "--output", "nowhere/envoy.json", cwd=directory)
+def test_a_bootstrap_that_cannot_be_written(directory, command):
+    run = command("render", "--config", str(config_in(directory)), "--output", "nowhere/envoy.json")
 
     assert "cannot write nowhere/envoy.json: No such file or directory" in one_line(run)
 
 
-def test_an_envoyfilter_is_written_for_istio(directory):
+def test_an_envoyfilter_is_written_for_istio(directory, command):
     path = config_in(directory, **{"agent: {": "agent: {tcp: {hosts: [agents.example], allow_plaintext: true}, "})
-    run = edge(
+    run = command(
         *("render", "--config", str(path), "--target", "istio-gateway", "--namespace", "edge"),
         *("--workload", "app=gateway", "--listener-port", "443", "--route", "models", "--istio", "1.30"),
-        cwd=directory,
     )
 
     assert 0 == run.returncode, run.stderr
@@ -472,29 +519,29 @@ def test_an_envoyfilter_is_written_for_istio(directory):
         (("--envoy-version", "1.38"), "--envoy-version: the Envoy of an Istio is Istio's own; give --istio"),
     ],
 )
-def test_an_istio_that_is_not_known_is_not_rendered_for(directory, arguments, told):
+def test_an_istio_that_is_not_known_is_not_rendered_for(directory, arguments, told, command):
     path = config_in(directory)
-    run = edge("render", "--config", str(path), "--target", "istio-sidecar", *arguments, cwd=directory)
+    run = command("render", "--config", str(path), "--target", "istio-sidecar", *arguments)
 
     assert told in one_line(run)
 
 
-def test_a_workload_is_a_label(directory):
+def test_a_workload_is_a_label(directory, command):
     path = config_in(directory)
-    run = edge("render", "--config", str(path), "--target", "istio-sidecar", "--workload", "gateway", cwd=directory)
+    run = command("render", "--config", str(path), "--target", "istio-sidecar", "--workload", "gateway")
 
     assert "--workload: 'gateway' is not a label; write NAME=VALUE" in one_line(run)
 
 
-def test_a_bad_config(directory):
+def test_a_bad_config(directory, command):
     path = config_in(directory, **{"kind: openai": "kind: opnai"})
 
-    assert f"{path}:10:" in one_line(edge("up", "--config", str(path), cwd=directory))
-    assert "opnai" in one_line(edge("check", str(path), cwd=directory))
+    assert f"{path}:10:" in one_line(command("up", "--config", str(path)))
+    assert "opnai" in one_line(command("check", str(path)))
 
 
-def test_a_config_that_is_not_there(directory):
-    assert "nowhere.yaml: cannot be read: No such file" in one_line(edge("serve", "-c", "nowhere.yaml", cwd=directory))
+def test_a_config_that_is_not_there(command):
+    assert "nowhere.yaml: cannot be read: No such file" in one_line(command("serve", "-c", "nowhere.yaml"))
 
 
 def test_an_envoy_that_dies_at_once(directory):
@@ -520,37 +567,28 @@ def test_check_asks_envoy_too(directory):
     assert (0, True) == (run.returncode, "valid, and Envoy accepts the configuration" in run.stdout)
 
 
-def test_render_writes_what_envoy_takes(directory):
+def test_render_writes_what_envoy_takes(directory, command):
     path = directory / "envoy.json"
-    run = edge("render", "--config", str(config_in(directory)), "--output", str(path), cwd=directory)
+    run = command("render", "--config", str(config_in(directory)), "--output", str(path))
 
     assert 0 == run.returncode, run.stderr
     assert '"static_resources"' in path.read_text()
     assert "sk-provider" not in path.read_text()
 
 
-def test_a_new_key_opens_the_door(directory, rehearsal_url):
-    path = directory / "edge.yaml"
-    path.write_text(gateways.config(rehearsal_url))
-    made = edge("key", str(path), cwd=directory)
-    key = made.stdout.splitlines()[0].rpartition(" ")[2]
-    row = made.stdout.splitlines()[1].partition(": ")[2].replace("NAME", "new")
-    text = path.read_text().replace("keys: [{id: acme-1", f"keys: [{row}, {{id: acme-1")
-    with RunningGateway(text) as running:
-        reply = httpx.get(f"{running.url}/v1/models", headers={"authorization": f"Bearer {key}"})
+def test_a_new_key_opens_the_door(configured):
+    reply = httpx.get(f"{configured.url}/v1/models", headers={"authorization": f"Bearer {configured.new_key}"})
 
     assert 200 == reply.status_code
 
 
-def test_tls_with_a_certificate_of_our_own(rehearsal_url):
-    text = gateways.config(rehearsal_url).replace("listen: {", "listen: {tls: {generate: true}, ")
-    with RunningGateway(text) as running:
-        (ca,) = running.directory.glob(".edge/tls/ca.pem")
-        trust = ssl.create_default_context(cafile=str(ca))
-        for http2 in (False, True):
-            with httpx.Client(verify=trust, http2=http2, base_url=running.url.replace("http:", "https:")) as client:
-                reply = client.get("/v1/models", headers={"authorization": f"Bearer {KEY}"})
-                assert (200, "HTTP/2" if http2 else "HTTP/1.1") == (reply.status_code, reply.http_version)
+def test_tls_with_a_certificate_of_our_own(secure):
+    (ca,) = secure.directory.glob(".edge/tls/ca.pem")
+    trust = ssl.create_default_context(cafile=str(ca))
+    for http2 in (False, True):
+        with httpx.Client(verify=trust, http2=http2, base_url=secure.url.replace("http:", "https:")) as client:
+            reply = client.get("/v1/models", headers={"authorization": f"Bearer {KEY}"})
+            assert (200, "HTTP/2" if http2 else "HTTP/1.1") == (reply.status_code, reply.http_version)
 
 
 def test_workers_over_a_network_serve_envoy_and_nobody_without_a_certificate(directory, rehearsal_url):
@@ -596,26 +634,11 @@ def test_a_second_gateway_in_one_directory_is_refused_and_the_first_serves_on(up
     assert 200 == httpx.get(f"{up.admin}/readyz").status_code
 
 
-def test_two_configurations_with_one_directory_for_sockets_are_two_gateways_in_one_place(rehearsal_url, directory):
-    with RunningGateway(gateways.config(rehearsal_url)) as first:
-        sockets = first.directory / ".edge" / "run"
-        path = config_in(directory, **{"agent: {": f"agent: {{sockets: {sockets}, "})
-        run = edge("up", "--config", str(path), cwd=directory)
+def test_two_configurations_with_one_directory_for_sockets_are_two_gateways_in_one_place(configured, directory):
+    sockets = configured.directory / ".edge" / "run"
+    path = config_in(directory, **{"agent: {": f"agent: {{sockets: {sockets}, "})
+    run = edge("up", "--config", str(path), cwd=directory)
 
-        assert f"{sockets.resolve()} is in use by another gateway: process {first.process.pid}, " in one_line(run)
-        assert f"as `up --config {first.path}`, listening on " in one_line(run)
-        assert 200 == httpx.get(f"{first.admin}/readyz").status_code
-
-
-def test_a_killed_gateway_leaves_no_lock(rehearsal_url):
-    with RunningGateway(gateways.config(rehearsal_url)) as running:
-        processes = running.processes()
-        running.process.kill()
-        for pid in processes.values():
-            until(lambda pid=pid: not Path(f"/proc/{pid}").exists())
-        running.stop()
-        running.lines.clear()
-        running._ready.clear()
-        running.start()
-
-        assert 200 == httpx.get(f"{running.admin}/readyz").status_code
+    assert f"{sockets.resolve()} is in use by another gateway: process {configured.process.pid}, " in one_line(run)
+    assert f"as `up --config {configured.path}`, listening on " in one_line(run)
+    assert 200 == httpx.get(f"{configured.admin}/readyz").status_code

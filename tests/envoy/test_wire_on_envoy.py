@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from ports import free_port
 from two_levels import (
     JSON,
     PATIENCE,
@@ -29,7 +29,7 @@ from two_levels import (
     streams,
 )
 
-from edge_extproc.exchange.commands import CONTINUE, Command, Continue, ImmediateResponse, Replace
+from edge_extproc.exchange.commands import CONTINUE, Command, Continue, ImmediateResponse, Pass, Replace
 from edge_extproc.exchange.events import (
     Event,
     RequestBody,
@@ -37,6 +37,7 @@ from edge_extproc.exchange.events import (
     ResponseBody,
     ResponseHeaders,
 )
+from edge_extproc.exchange.full_duplex import passed
 
 pytestmark = pytest.mark.envoy
 
@@ -50,11 +51,6 @@ async def over(stage: Stage) -> None:
     async with asyncio.timeout(PATIENCE):
         for talk in stage.talks:
             await talk.over.wait()
-
-
-def dead_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 def order(*names: str) -> Mapping[str, Mapping[str, object]]:
@@ -373,7 +369,7 @@ LOCAL_REPLIES = {
 @pytest.mark.parametrize("name", LOCAL_REPLIES)
 async def test_a_reply_of_envoys_own_comes_as_a_response(tmp_path: Path, name: str) -> None:
     providers, status, details, body, attempts = LOCAL_REPLIES[name]
-    providers = {key: dead_port() if value == 0 else value for key, value in providers.items()}
+    providers = {key: free_port() if value == 0 else value for key, value in providers.items()}
     response, talk = await seen_of_a_local_reply(tmp_path, on({}), **providers)
 
     headers = talk.only(ResponseHeaders)
@@ -578,6 +574,132 @@ async def test_a_reply_in_a_stream_only_cuts_it(tmp_path: Path) -> None:
         access = await stage.access()
 
     assert access.startswith("200 edge_cut ")
+
+
+# --- a body in full duplex mode
+
+FULL_DUPLEX = Continue(response_body="full_duplex")
+
+
+async def test_a_body_in_full_duplex_is_sent_as_we_say(tmp_path: Path) -> None:
+    play = on(
+        {
+            ResponseHeaders: FULL_DUPLEX,
+            ResponseBody: lambda event: passed(event, Continue(body=event.body.upper()), trailers=False),
+        }
+    )
+    async with staged(tmp_path, play, prov_a=TWO_CHUNKS) as stage:
+        response = await stage.post()
+        await over(stage)
+
+    assert response.content == b"DATA: 1\n\nDATA: 2\n\n"
+    assert [chunk.end for chunk in stage.talk().all(ResponseBody)][-1]
+
+
+class Endless:
+    """A provider whose stream ends only with its connection."""
+
+    def __init__(self) -> None:
+        self.cut_off = asyncio.Event()
+
+    async def __call__(self, request: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(SSE_HEAD)
+        try:
+            while True:
+                writer.write(chunk(b"data: more\n\n"))
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            self.cut_off.set()
+            raise
+
+
+def from_the_third(then: Callable[[ResponseBody], Command]) -> Callable[[ResponseBody], Command]:
+    """Two chunks pass. `then` answers the others."""
+    seen = 0
+
+    def answered(event: ResponseBody) -> Command:
+        nonlocal seen
+        seen += 1
+        return then(event) if seen >= 3 else CONTINUE
+
+    return answered
+
+
+LAST_EVENT = b"data: [DONE]\n\n"
+
+
+async def test_a_body_in_full_duplex_may_end_before_the_providers(tmp_path: Path) -> None:
+    """The caller's response ends as usual, and its connection stays. The upstream request is reset."""
+    endless = Endless()
+    ends = from_the_third(lambda event: Pass(LAST_EVENT, end=True))
+    play = on({ResponseHeaders: FULL_DUPLEX, ResponseBody: lambda event: passed(event, ends(event), trailers=False)})
+    async with staged(tmp_path, play, prov_a=endless) as stage:
+        response = await stage.post()
+        access = await stage.access()
+        async with asyncio.timeout(PATIENCE):
+            await endless.cut_off.wait()
+            await over(stage)
+
+    assert response.content.endswith(b"data: more\n\ndata: [DONE]\n\n")
+    assert access.startswith("200 via_upstream -")
+    assert stage.talk().closing == "cancelled"
+    assert stage.errors == []
+
+
+async def test_a_streamed_body_that_we_reply_to_is_cut_and_its_upstream_request_is_reset(tmp_path: Path) -> None:
+    endless = Endless()
+    play = on(
+        {
+            ResponseHeaders: STREAMED,
+            ResponseBody: from_the_third(lambda event: ImmediateResponse(502, (JSON,), MADE, "edge_cut")),
+        }
+    )
+    async with staged(tmp_path, play, prov_a=endless) as stage:
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await stage.post()
+        async with asyncio.timeout(PATIENCE):
+            await endless.cut_off.wait()
+
+
+async def test_a_streamed_body_cannot_end_before_the_providers(tmp_path: Path) -> None:
+    """Envoy takes no `end_of_stream` in this mode."""
+    endless = Endless()
+    play = on(
+        {ResponseHeaders: STREAMED, ResponseBody: from_the_third(lambda event: Pass(LAST_EVENT, end=True))},
+    )
+    async with staged(tmp_path, play, prov_a=endless) as stage:
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await stage.post()
+        access = await stage.access()
+        async with asyncio.timeout(PATIENCE):
+            await endless.cut_off.wait()
+
+    assert "spurious_message" in access
+
+
+async def test_a_streamed_body_that_we_empty_ends_with_the_providers(tmp_path: Path) -> None:
+    """The response ends after the provider's last chunk: an empty answer does not reset the upstream request."""
+    emptied, at_end = asyncio.Event(), asyncio.Event()
+
+    async def waits(request: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(SSE_HEAD + chunk(b"data: 1\n\n"))
+        await emptied.wait()
+        writer.write(chunk(b"data: 2\n\n") + b"0\r\n\r\n")
+        await writer.drain()
+        at_end.set()
+
+    def empty(event: ResponseBody) -> Command:
+        emptied.set()
+        return Continue(body=LAST_EVENT if event.end else b"")
+
+    async with staged(tmp_path, on({ResponseHeaders: STREAMED, ResponseBody: empty}), prov_a=waits) as stage:
+        response = await stage.post()
+        access = await stage.access()
+
+    assert response.content == LAST_EVENT
+    assert at_end.is_set()
+    assert access.startswith("200 via_upstream -")
 
 
 # --- what breaks

@@ -2,6 +2,9 @@
 
 `TARGET,TARGET` runs several, one after another, each in a process of its own that has the modules of this one: to
 instrument them takes longer than a short run. It says on stderr with which status each of them ended.
+
+`--blind` before the targets instruments these alone, and no module of the package: libFuzzer changes the seeds without
+knowing which changes lead somewhere new. That is enough for some hundreds of runs, and it begins at once.
 """
 
 from __future__ import annotations
@@ -15,13 +18,15 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), 
 
 import atheris  # noqa: E402 - where its targets are must be said first
 
+BLIND = "--blind"
+
 # What is instrumented tells the fuzzer which bytes lead somewhere new: our own code, not that of libraries.
-with atheris.instrument_imports(include=["edge_extproc"]):
+with atheris.instrument_imports(include=["fuzz_targets" if BLIND in sys.argv else "edge_extproc"]):
     from fuzz_targets import TARGETS
 
 
 def main() -> None:
-    names, *arguments = sys.argv[1:]
+    names, *arguments = [each for each in sys.argv[1:] if each != BLIND]
     if "," not in names:
         fuzz(names, arguments)
         return

@@ -11,7 +11,7 @@ import pytest
 from fuzz_targets import TARGETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from thoroughness import examples
+from thoroughness import examples, is_long
 
 RUN = Path(__file__).with_name("run.py")
 
@@ -43,7 +43,8 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> str:
     pytest.importorskip("atheris", reason="atheris is not installed: it has wheels for some versions of CPython alone")
     artifacts = f"-artifact_prefix={tmp_path_factory.mktemp('fuzz')}/"
     bounds = (f"-runs={examples(3000)}", "-max_total_time=4", "-max_len=4096", "-timeout=5", artifacts)
-    command = [sys.executable, str(RUN), ",".join(TARGETS), *bounds]
+    guidance = () if is_long() else ("--blind",)
+    command = [sys.executable, str(RUN), *guidance, ",".join(TARGETS), *bounds]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False).stderr
 
 

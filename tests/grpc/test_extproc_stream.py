@@ -16,7 +16,7 @@ from grpc import aio
 from edge_extproc.errors import PeerError
 from edge_extproc.exchange.commands import CONTINUE, Command, Continue, ImmediateResponse
 from edge_extproc.exchange.events import Event, RequestBody, RequestHeaders, ResponseBody
-from edge_extproc.exchange.handler import Closing, MoreTime, no_more_time
+from edge_extproc.exchange.handler import Closing, Interrupt, MoreTime, no_interrupt, no_more_time
 from edge_extproc.pb.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from edge_extproc.server.extproc import METHOD, ExtProcService
 from edge_extproc.server.grpcio_transport import OPTIONS
@@ -40,6 +40,7 @@ class Script:
     fail_on_close: bool = False
     began_to_end: bool = False
     more_time: MoreTime = no_more_time
+    interrupt: Interrupt = no_interrupt
 
     async def handle(self, event: Event) -> Command:
         self.events.append(event)
@@ -465,6 +466,21 @@ async def test_an_answer_that_comes_too_late_is_no_bug(socket: Socket) -> None:
         script = await stage.last()
 
     assert script.closings == ["cancelled"]
+    assert stage.errors == []
+
+
+async def test_a_stream_can_be_answered_while_no_message_waits(socket: Socket) -> None:
+    async with staged(socket, go_on) as stage:
+        call = stage.call()
+        await call.write(headers())
+        await call.read()
+        await stage.scripts[0].interrupt(ImmediateResponse(400, (), b"no", "edge_guardrail_blocked"))
+        message = ProcessingResponse.FromString(await call.read())
+        call.cancel()
+        script = await stage.last()
+        await script.interrupt(ImmediateResponse(400, (), b"no", "edge_guardrail_blocked"))  # nobody gets it
+
+    assert (400, b"no") == (message.immediate_response.status.code, message.immediate_response.body)
     assert stage.errors == []
 
 

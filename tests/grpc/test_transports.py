@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +19,7 @@ from grpc import aio
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from ports import free_port
 
 from edge_extproc.server.grpcio_transport import OPTIONS
 from edge_extproc.server.http2 import frames as http2
@@ -155,8 +155,7 @@ async def test_a_call_knows_the_address_at_which_the_peer_has_reached_it(host: s
     async def run(call: RpcCall) -> None:
         await call.write((call.local or "unknown").encode())
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     async with serving(f"{host}:{port}", streaming(run), transport):
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             told = await channel.stream_stream("/t.T/Stream")().read()
@@ -292,8 +291,7 @@ async def test_a_peer_that_says_nothing_is_hung_up_on(tmp_path: Path, monkeypatc
 
 @pytest.fixture
 def secured(tmp_path: Path) -> tuple[str, MutualTls, certificates.Pems]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     pems = certificates.mutual(tmp_path, "agents.example")
     tls = MutualTls(
         pems.ca.read_bytes(), pems.certificate.read_bytes(), pems.private_key.read_bytes(), "agents.example"
@@ -310,7 +308,9 @@ async def test_over_tcp_both_show_their_certificates(
 ) -> None:
     address, tls, _ = secured
     async with serving(address, {"/t.T/Echo": Unary(echo)}, transport, tls=tls):
-        async with tls.channel(address, OPTIONS) as channel:
+        credentials = grpc.ssl_channel_credentials(tls.ca, tls.private_key, tls.certificate)
+        options = (*OPTIONS, ("grpc.ssl_target_name_override", tls.server_name))
+        async with aio.secure_channel(address, credentials, options=options) as channel:
             large = b"x" * 3_000_000
             assert await channel.unary_unary("/t.T/Echo")(large) == large
 

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from ports import free_port
 
 from edge_extproc.errors import StartError
 from edge_extproc.server.grpcio_transport import OPTIONS
@@ -137,8 +138,7 @@ async def test_a_taken_port_is_told(served: Serve) -> None:
 
 
 async def test_a_worker_may_listen_at_a_port(served: Serve) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     async with served(address):
         assert await health(address) == SERVING
 
@@ -146,7 +146,7 @@ async def test_a_worker_may_listen_at_a_port(served: Serve) -> None:
 async def test_health_tells_that_the_worker_stops_while_streams_end(tmp_path: Path, served: Serve) -> None:
     address = f"unix:{tmp_path / 'worker.sock'}"
     async with served(address) as stop, aio.insecure_channel(address, options=OPTIONS) as channel:
-        watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
         first = await watching.read()
         stop.set()
         second = await watching.read()

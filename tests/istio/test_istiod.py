@@ -1,10 +1,9 @@
 """The manifests of istio/ through Istio's own code, and Envoys that istiod configures by them: a gateway, a sidecar and
 a waypoint. The agents have a sidecar of their own that istiod configures too, so policies and certificates are those
-of the mesh. What stands in for a cluster is at the end of this page."""
+of the mesh."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import json
@@ -20,11 +19,23 @@ import gateway as gateways
 import httpx2 as httpx
 import istiod_kit
 import pytest
-import yaml
-from cryptography import x509
 from istio_kit import HOST, lacking
 from istiod_kit import Manifest
-from mesh_calls import KEY, CallsThroughAMesh, Proxy, config, free_ports, serving
+from mesh_calls import KEY, CallsThroughAMesh, Proxy, config, serving
+from mesh_cluster import (
+    AGENTS,
+    HEALTHY,
+    PROXY,
+    around,
+    around_a_pod,
+    around_the_manifests,
+    at_ports,
+    shipped,
+    sidecar,
+    subdirectory,
+    ztunnel,
+)
+from ports import free_port, free_ports
 from replaying import Replaying
 from running_envoy import RunningEnvoy
 from running_valkey import RunningValkey
@@ -34,33 +45,19 @@ from edge_extproc.envoy_config import istio as render_istio
 
 pytestmark = pytest.mark.istio
 
-ISTIO = Path(__file__).parents[2] / "istio"
 DIRECTORIES: dict[render_istio.Target, tuple[str, ...]] = {
     "istio-gateway": ("gateway",),
     "istio-sidecar": ("sidecar",),
     "istio-waypoint": ("gateway", "waypoint"),
 }
 AGENT = "spiffe://cluster.local/ns/llm/sa/llm-edge-agent"
-# Addresses of pods.
-PROXY, AGENTS = "127.0.0.1", "127.0.0.2"
 SERVICE = "llm.llm.svc.cluster.local"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _built() -> None:
-    istiod_kit.build()
-
-
-def shipped(*directories: str) -> list[Manifest]:
-    paths = [path for directory in directories for path in sorted((ISTIO / directory).glob("*.yaml"))]
-    found = [each for path in paths for each in yaml.safe_load_all(path.read_text())]
-    return [each for each in found if each and "kind" in each]
 
 
 # --- admission
 
 
-EVERYTHING = ("gateway", "sidecar", "waypoint", "authz")
+EVERYTHING = ("gateway", "sidecar", "waypoint", "egress", "authz")
 
 
 def test_istiod_admits_each_manifest_and_drops_no_field(tmp_path: Path) -> None:
@@ -160,7 +157,7 @@ def contains(whole: Any, part: Any) -> bool:
     return bool(whole == part)
 
 
-# --- the admin port and identity headers
+# --- the admin port
 
 
 ADMITTED = [("monitoring", "/metrics", 200), ("monitoring", "/config", 403), ("istio-ingress", "/metrics", 403)]
@@ -188,24 +185,6 @@ def test_the_sidecar_of_an_application_with_an_agent_admits_the_same(
 def test_the_sidecar_of_an_application_with_an_agent_refuses_who_has_no_certificate(application: Pod) -> None:
     with httpx.Client() as http:
         assert 403 == http.get(f"http://{AGENTS}:{application.port}/metrics").status_code
-
-
-def test_identity_headers_are_removed_where_ext_authz_is_not_asked(api: Pod) -> None:
-    forged = {f"x-edge-{each}": "forged" for each in ("tenant", "team", "user", "key")}
-    status = api.get("/healthz", "monitoring", {**forged, "x-other": "kept"})
-    headers = api.server.asked[-1].headers
-
-    assert 200 == status
-    assert "kept" == headers["x-other"]
-    assert not forged.keys() & headers.keys()
-
-
-def test_where_ext_authz_cannot_be_asked_the_application_gets_nothing(api: Pod) -> None:
-    """The mesh configuration here has no provider, which istiod turns into a refusal."""
-    before = len(api.server.asked)
-
-    assert 403 == api.get("/", "monitoring")
-    assert before == len(api.server.asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,13 +235,7 @@ def application() -> Iterator[Pod]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def api() -> Iterator[Pod]:
-    with pod("authz", "internal", "default", "internal-api") as found:
-        yield found
-
-
-# --- what stands in for a cluster
+# --- a proxy with agents and a provider
 
 
 @contextlib.contextmanager
@@ -274,7 +247,7 @@ def running(target: render_istio.Target, *, filtered: bool) -> Iterator[IstioPro
         tempfile.TemporaryDirectory(prefix="edge-") as short,
         contextlib.ExitStack() as stack,
     ):
-        directory, admin, first = Path(short), gateways.free_port(), free_ports(3)
+        directory, admin, first = Path(short), free_port(), free_ports(3)
         port = first + 2
         authority = istiod_kit.MeshAuthority(directory)
         store.start()
@@ -331,256 +304,3 @@ def running(target: render_istio.Target, *, filtered: bool) -> Iterator[IstioPro
             tunnel = stack.enter_context(ztunnel(ports, directory, port))
             url, host = f"http://127.0.0.1:{tunnel.port('tunnel')}", SERVICE
         yield IstioProxy(url, admin, player, target, host, trust, admitted["patches"], envoy)
-
-
-HEALTHY = "cluster.agent.membership_healthy"
-
-
-def subdirectory(directory: Path, name: str) -> Path:
-    found = directory / name
-    found.mkdir()
-    return found
-
-
-@contextlib.contextmanager
-def sidecar(ports: Any, directory: Path, namespace: str, account: str, app: str) -> Iterator[None]:
-    bootstrap = istiod_kit.bootstrap(ports, "sidecar", namespace, account, {"app": app}, ip=AGENTS)
-    envoy = RunningEnvoy(bootstrap, subdirectory(directory, "pod"), log_level="warning", without=lacking())
-    envoy.start()
-    try:
-        yield
-    finally:
-        envoy.stop()
-
-
-@contextlib.contextmanager
-def ztunnel(ports: Any, directory: Path, waypoint: int) -> Iterator[RunningEnvoy]:
-    """In place of ztunnel: sends connections to the service's address through the waypoint, by HBONE."""
-    bootstrap = istiod_kit.bootstrap(ports, "sidecar", "apps", "app", {}, ip="127.0.0.4")
-    del bootstrap["dynamic_resources"]
-    proxy = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-        "stat_prefix": "tunnel",
-        "cluster": "waypoint",
-        "tunneling_config": {"hostname": f"{VIP}:80"},
-    }
-    bootstrap["static_resources"] = {
-        "listeners": [
-            {
-                "name": "tunnel",
-                "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-                "filter_chains": [{"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}]}],
-            }
-        ],
-        "clusters": [
-            {**istiod_kit.cluster("waypoint", waypoint), "transport_socket": istiod_kit.mesh_tls()},
-            istiod_kit.cluster("sds-grpc", ports["sds"]),
-        ],
-    }
-    envoy = RunningEnvoy(bootstrap, subdirectory(directory, "ztunnel"), log_level="warning")
-    envoy.start()
-    try:
-        yield envoy
-    finally:
-        envoy.stop()
-
-
-VIP, WAYPOINT_VIP = "10.96.0.20", "10.96.0.21"
-
-
-def at_ports(manifests: list[Manifest], first: int, admin: int, port: int | None = None) -> list[Manifest]:
-    """The manifests with ports that are free here: those of two workers, of the admin interface, and of the proxy."""
-    changed = {9000: first, 9001: first + 1, 10001: admin}
-    if port is not None:
-        changed |= {8443: port, 10000: port}
-    words = {str(old): str(new) for old, new in changed.items()}
-
-    def at(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: at(each) for key, each in value.items()}
-        if isinstance(value, list):
-            return [at(each) for each in value]
-        if isinstance(value, str):
-            return words.get(value, value)
-        return changed.get(value, value) if type(value) is int else value
-
-    kept = [each for each in manifests if each["kind"] != "EnvoyFilter"]
-    found: list[Manifest] = at(kept) + [each for each in manifests if each["kind"] == "EnvoyFilter"]
-    for each in found:
-        if each["kind"] == "Gateway" and each["apiVersion"].startswith("networking.istio.io"):
-            each["spec"]["servers"][0]["bind"] = PROXY
-    for each in found:
-        if (each["kind"], each["metadata"]["name"]) == ("Service", "llm"):
-            each["spec"] |= {"clusterIP": VIP, "clusterIPs": [VIP]}
-        if (each["kind"], each["metadata"]["name"]) == ("Gateway", "llm-edge") and "k8s" in each["apiVersion"]:
-            each["status"] = {"addresses": [{"type": "Hostname", "value": "llm-edge.llm.svc.cluster.local"}]}
-    return [each for each in found if each["kind"] not in _OF_KUBERNETES]
-
-
-# istiod does not read them.
-_OF_KUBERNETES = frozenset({"ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget"})
-
-
-def around_a_pod(namespace: str, app: str, first: int, admin: int) -> list[Manifest]:
-    """The pods of a Deployment are one, at an address of this machine. Without iptables, their sidecar listens at that
-    address, and what is behind it at another."""
-    ports = [
-        ("grpc-worker-0", first, "GRPC"),
-        ("grpc-worker-1", first + 1, "GRPC"),
-        ("http-admin", admin, "HTTP"),
-    ]
-    ingress = [
-        {
-            "port": {"number": number, "name": name, "protocol": protocol},
-            "bind": AGENTS,
-            "captureMode": "NONE",
-            "defaultEndpoint": f"127.0.0.1:{number}",
-        }
-        for name, number, protocol in ports
-    ]
-    spec = {"workloadSelector": {"labels": {"app": app}}, "ingress": ingress}
-    return [
-        {
-            "apiVersion": "networking.istio.io/v1",
-            "kind": "Sidecar",
-            "metadata": {"name": app, "namespace": namespace},
-            "spec": spec,
-        },
-        *(
-            endpoints("llm", service, AGENTS, [ports[n] for n in chosen])
-            for service, chosen in (("llm-edge-agents", (0, 1)), ("llm-edge-admin", (2,)))
-        ),
-    ]
-
-
-def endpoints(namespace: str, service: str, ip: str, ports: list[tuple[str, int, str]]) -> Manifest:
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {"name": service, "namespace": namespace, "labels": {"kubernetes.io/service-name": service}},
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": [ip], "conditions": {"ready": True}}],
-        "ports": [{"name": name, "port": number, "protocol": "TCP"} for name, number, _ in ports],
-    }
-
-
-def around(target: render_istio.Target, authority: istiod_kit.MeshAuthority, port: int) -> list[Manifest]:
-    if target == "istio-gateway":
-        values = yaml.safe_load((ISTIO / "gateway" / "gateway-values.yaml").read_text())
-        return [
-            tls_secret(authority),
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": {"name": "istio-ingress", "namespace": "istio-ingress"},
-                "spec": {"selector": {"istio": "ingress"}, "clusterIP": "10.96.0.10", **values["service"]},
-            },
-            endpoints("istio-ingress", "istio-ingress", PROXY, [("https-llm", port, "HTTPS")]),
-        ]
-    if target == "istio-sidecar":
-        return [
-            {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"name": "default", "namespace": "search", "labels": {"app": "search"}},
-                "spec": {"serviceAccountName": "default", "containers": [{"name": "search", "image": "search"}]},
-                "status": {"phase": "Running", "podIP": PROXY, "podIPs": [{"ip": PROXY}]},
-            }
-        ]
-    return [*around_a_waypoint(port), left_out_of_a_waypoint(port)]
-
-
-def tls_secret(authority: istiod_kit.MeshAuthority) -> Manifest:
-    certificate, key = authority.issue(x509.DNSName(HOST))
-    data = {"tls.crt": base64.b64encode(certificate).decode(), "tls.key": base64.b64encode(key).decode()}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "llm-edge-tls", "namespace": "istio-ingress"},
-        "type": "kubernetes.io/tls",
-        "data": data,
-    }
-
-
-def around_a_waypoint(port: int) -> list[Manifest]:
-    """What Istio's controllers and Kubernetes add to the manifests."""
-    name = {"gateway.networking.k8s.io/gateway-name": "llm-edge"}
-    return [
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "GatewayClass",
-            "metadata": {"name": "istio-waypoint"},
-            "spec": {"controllerName": "istio.io/mesh-controller"},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "llm-edge", "namespace": "llm", "labels": name},
-            "spec": {
-                "selector": name,
-                "clusterIP": WAYPOINT_VIP,
-                "clusterIPs": [WAYPOINT_VIP],
-                "ports": [{"name": "mesh", "port": 15008, "appProtocol": "all"}],
-            },
-        },
-        endpoints("llm", "llm-edge", PROXY, [("mesh", port, "HBONE")]),
-    ]
-
-
-def left_out_of_a_waypoint(port: int) -> Manifest:
-    """Filters of Istio's build alone, and a port of this machine instead of 15008."""
-    manager = "envoy.filters.network.http_connection_manager"
-    telemetry = [
-        {
-            "applyTo": "HTTP_FILTER",
-            "match": {
-                "context": "SIDECAR_INBOUND",
-                "listener": {"filterChain": {"filter": {"name": manager, "subFilter": {"name": name}}}},
-            },
-            "patch": {"operation": "REMOVE"},
-        }
-        for name in ("waypoint_downstream_peer_metadata", "waypoint_upstream_peer_metadata")
-    ]
-    address = {"address": {"socket_address": {"address": PROXY, "port_value": port}}}
-    moved = {
-        "applyTo": "LISTENER",
-        "match": {"context": "SIDECAR_INBOUND", "listener": {"name": "connect_terminate"}},
-        "patch": {"operation": "MERGE", "value": address},
-    }
-    return {
-        "apiVersion": "networking.istio.io/v1alpha3",
-        "kind": "EnvoyFilter",
-        "metadata": {"name": "of-these-tests", "namespace": "llm"},
-        "spec": {
-            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "llm-edge"}],
-            "configPatches": [*telemetry, moved],
-        },
-    }
-
-
-def around_the_manifests() -> list[Manifest]:
-    """Namespaces and pods that the manifests name and do not make."""
-    return [
-        *(
-            {
-                "apiVersion": "v1",
-                "kind": "Namespace",
-                "metadata": {"name": name, "labels": {"istio-injection": "enabled"}},
-            }
-            for name in ("monitoring", "internal", "search", "istio-ingress")
-        ),
-        *(
-            {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"name": f"{value}-1", "namespace": namespace, "labels": {key: value}},
-                "spec": {"containers": [{"name": "istio-proxy", "image": "proxy"}]},
-            }
-            for namespace, key, value in (
-                ("internal", "app", "internal-api"),
-                ("search", "app", "search"),
-                ("llm", "app", "llm-edge-agent"),
-                ("istio-ingress", "istio", "ingress"),
-            )
-        ),
-    ]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import shutil
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from typing import Any
 
 import httpx2 as httpx
-from gateway import RunningGateway, free_port, until
+from gateway import RunningGateway, until
+from ports import free_port
 
 # Each is searched for in logs, metrics, errors and replies.
 KEYS = {"acme": "edge-canary-key-of-acme-0123456789", "umbrella": "edge-canary-key-of-umbrella-0123456789"}
@@ -176,11 +179,34 @@ def chat(text: str = PROMPT, **fields: Any) -> dict[str, Any]:
 
 @contextmanager
 def attacked() -> Iterator[Target]:
-    provider, good = HostileProvider(), HostileProvider()
-    with RunningGateway(config(provider.port, good.port)) as gateway:
+    provider = HostileProvider()
+    with good_provider() as good, RunningGateway(config(provider.port, good)) as gateway:
         target = Target(gateway, provider)
         until(target.serves)
         yield target
     shutil.rmtree(gateway.directory, ignore_errors=True)
     provider.close()
-    good.close()
+
+
+@contextmanager
+def good_provider() -> Iterator[int]:
+    """The port of a provider in a process of its own. In that of the attackers, it would wait while one of them makes a
+    large body, and the gateway would report it as slow."""
+    processes = multiprocessing.get_context("spawn")
+    ours, its = processes.Pipe()
+    process = processes.Process(target=_serve_until_closed, args=(its,), daemon=True)
+    process.start()
+    its.close()
+    try:
+        yield ours.recv()
+    finally:
+        ours.close()
+        process.join(10)
+
+
+def _serve_until_closed(other: Connection) -> None:
+    provider = HostileProvider()
+    other.send(provider.port)
+    with contextlib.suppress(EOFError):
+        other.recv()
+    provider.close()

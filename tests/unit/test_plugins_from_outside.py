@@ -1,4 +1,5 @@
-"""A dialect, kinds of provider and credential, and a strategy of another distribution, found by their entry points.
+"""A dialect, kinds of provider and credential, a strategy, a detector and a service of another distribution, found by
+their entry points.
 
 The distribution is tests/data/plugin. It is found on PYTHONPATH by a process of its own, as an installed one is, and no
 file of the package names it.
@@ -56,8 +57,27 @@ def test_exchanges_use_all_of_them(outside: Path) -> None:
     assert " passed" in done.stdout
 
 
+RULES = """
+guardrails:
+  rules:
+    - {name: signs, detect: {example_marks: {sign: "##"}}, action: mask}
+    - {name: words, service: {example_judge: {word: dragon}}, action: block}
+"""
+
+
+def test_rules_use_its_detector_and_its_service(outside: Path, tmp_path: Path) -> None:
+    config, text = tmp_path / "edge.yaml", tmp_path / "text"
+    config.write_text(CONFIG.read_text("utf-8") + RULES)
+    text.write_text("a ## and a dragon")
+    done = run(plugin_kit.environment(outside), "edge_extproc", "guard", "test", "--config", str(config), str(text))
+
+    assert (3, "") == (done.returncode, done.stderr)
+    assert "mask signs: mark at the text: a [mark] and a dragon" in done.stdout
+    assert "block words: word (service)" in done.stdout
+
+
 def test_no_file_of_the_package_names_them() -> None:
-    names = ("example_talk", "last_first", "edge_example", "example_ticket")
+    names = ("example_talk", "last_first", "edge_example", "example_ticket", "example_marks", "example_judge")
     naming = [
         str(path.relative_to(ROOT))
         for path in (ROOT / "edge_extproc").rglob("*.py")

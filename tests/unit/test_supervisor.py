@@ -184,13 +184,13 @@ async def test_a_part_that_serves_again_is_told_what_it_has_missed() -> None:
 
 
 async def test_parts_that_were_started_together_are_stopped_together(tmp_path: Path) -> None:
-    """Each ends only after the other was told to end."""
+    """Each ends only after both were told to end."""
     program = """
 import pathlib, signal, sys, time
 mine, other = map(pathlib.Path, sys.argv[1:])
 signal.signal(signal.SIGTERM, lambda *_: mine.with_suffix(".told").touch())
 mine.touch()
-while not other.with_suffix(".told").exists():
+while not all(path.with_suffix(".told").exists() for path in (mine, other)):
     time.sleep(0.01)
 """
     a, b = tmp_path / "a", tmp_path / "b"

@@ -19,6 +19,17 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "envoy: as the project's")
     xdist_groups.register(config)
 
+def pytest_collectstart(collector):
+    if isinstance(collector, pytest.Module):
+        with open(f"collected-{collector.config.workerinput['workerid']}.txt", "a") as file:
+            file.write(collector.path.stem + "\\n")
+
+@pytest.fixture(scope="session")
+def running(): pass
+
+@pytest.fixture(scope="session")
+def cheap(): pass
+
 @pytest.fixture
 def seen(request):
     name = request.node.name
@@ -42,6 +53,12 @@ def server(request): return request.param
 
 @pytest.mark.parametrize("n", range(6))
 def test_sharing(n, server, seen): pass
+"""
+COSTLY = """
+import pytest
+
+@pytest.mark.parametrize("n", range(6))
+def test_costly(n, running, cheap, seen): pass
 """
 PLAIN = """
 import pytest
@@ -72,11 +89,16 @@ def run(directory: Path, **modules: str) -> dict[str, set[str]]:
 
 
 def test_what_shares_something_runs_in_one_process(tmp_path: Path) -> None:
-    found = run(tmp_path, marked=MARKED, sharing=SHARING, plain=PLAIN)
+    found = run(tmp_path, marked=MARKED, sharing=SHARING, costly=COSTLY, first=COSTLY, plain=PLAIN)
     tests = {name: found[name] for name in ("test_marked", "test_sharing a", "test_sharing b")}
 
-    assert {*tests, "test_plain"} == found.keys()
+    assert {*tests, "test_costly", "test_first", "test_plain"} == found.keys()
     assert dict.fromkeys(tests, 1) == {name: len(workers) for name, workers in tests.items()}
+    # Two modules share a fixture of the session.
+    assert 1 == len(found["test_costly"] | found["test_first"])
+    # What one process has compiled, the other reads.
+    one, other = ((tmp_path / f"collected-gw{n}.txt").read_text().split() for n in range(2))
+    assert ["test_costly", "test_first", "test_marked", "test_plain", "test_sharing"] == one == other[::-1]
 
 
 class Process:

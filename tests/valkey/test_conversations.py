@@ -10,9 +10,9 @@ import pytest
 from redis.asyncio import Redis
 from valkeys import Valkey, until
 
-from edge_extproc.conversations.base import Bounds
+from edge_extproc.codecs.sealing import BlockCipher
+from edge_extproc.conversations.base import Bounds, RemovalListener, ignore_removal
 from edge_extproc.conversations.redis import RedisConversations
-from edge_extproc.conversations.sealing import BlockCipher
 from edge_extproc.errors import PolicyUnavailable, TooLarge
 
 T = TypeVar("T")
@@ -25,10 +25,12 @@ def valkey() -> Iterator[Valkey]:
         yield running
 
 
-def stored(valkey: Valkey, cipher: BlockCipher = CIPHER, **bounds: float) -> RedisConversations:
+def stored(
+    valkey: Valkey, cipher: BlockCipher = CIPHER, removed: RemovalListener = ignore_removal, **bounds: float
+) -> RedisConversations:
     settings = {"entries": 10, "size": 100_000, "ttl": 60.0, **bounds}
     return RedisConversations(
-        valkey.url, 5.0, Bounds(int(settings["entries"]), int(settings["size"]), settings["ttl"]), cipher
+        valkey.url, 5.0, Bounds(int(settings["entries"]), int(settings["size"]), settings["ttl"]), cipher, removed
     )
 
 
@@ -58,6 +60,43 @@ def test_processes_share_the_records_of_a_tenant(valkey: Valkey) -> None:
         return [added, missing, read, foreign, not_deleted, deleted, after]
 
     assert [True, False, [(b"1", b"2"), None], [None], False, True, [None]] == run(valkey, work)
+
+
+def test_a_block_is_replaced_if_it_is_the_expected_one(valkey: Valkey) -> None:
+    async def work(store: RedisConversations) -> list[object]:
+        await store.write("acme", "old", b"x")
+        await store.write("acme", "a", b"1")
+        await store.append("acme", "a", b"2" * 500)
+        replaced = await store.replace("acme", "a", 1, b"2" * 500, b"3")
+        refused = [
+            await store.replace("acme", "a", 1, b"2" * 500, b"4"),
+            await store.replace("acme", "a", 7, b"2", b"4"),
+            await store.replace("acme", "b", 0, b"1", b"4"),
+            await store.replace("umbrella", "a", 0, b"1", b"4"),
+        ]
+        with pytest.raises(TooLarge):
+            await store.replace("acme", "a", 0, b"1", b"x" * 1_000)
+        # Its bytes were counted: there is room again, and a block that grows takes that of an old record.
+        await store.write("acme", "c", b"5" * 500)
+        before = [*await store.read("acme", ["old"]), *await store.read("acme", ["a", "c"])]
+        grown = await store.replace("acme", "a", 0, b"1", b"6" * 380)
+        after = await store.read("acme", ["a", "c", "old"])
+        return [replaced, refused, before, grown, after]
+
+    replaced, refused, before, grown, after = run(valkey, work, size=1_000)
+
+    assert (True, [False] * 4, True) == (replaced, refused, grown)
+    assert [(b"x",), (b"1", b"3"), (b"5" * 500,)] == before
+    assert [(b"6" * 380, b"3"), (b"5" * 500,), None] == after
+
+
+def test_two_replacements_of_one_block_at_once_do_not_both_happen(valkey: Valkey) -> None:
+    async def work(store: RedisConversations) -> list[bool]:
+        await store.write("acme", "a", b"1")
+        changes = [store.replace("acme", "a", 0, b"1", b"new %d" % n) for n in range(5)]
+        return list(await asyncio.gather(*changes))
+
+    assert [False, False, False, False, True] == sorted(run(valkey, work))
 
 
 def test_records_and_bytes_of_a_tenant_are_bounded(valkey: Valkey) -> None:
@@ -108,6 +147,34 @@ def test_what_is_not_used_expires_and_its_size_no_longer_counts(valkey: Valkey) 
         assert (await store.read("acme", ["b"])) != [None]
 
     run(valkey, work, size=1_000, ttl=0.3)
+
+
+def test_what_the_store_removes_is_counted(valkey: Valkey) -> None:
+    removals: list[tuple[str, int]] = []
+
+    async def work(_: RedisConversations) -> None:
+        def removed(why: str, records: int) -> None:
+            removals.append((why, records))
+
+        small = stored(valkey, removed=removed, entries=1)
+        brief = stored(valkey, removed=removed, ttl=0.3)
+
+        async def expired() -> bool:
+            await brief.write("umbrella", "in use", b"x")
+            return ("expired", 1) in removals
+
+        try:
+            await small.write("acme", "a", b"x")
+            await small.write("acme", "b", b"x")
+            await brief.write("umbrella", "not used", b"x")
+            await until(expired)
+        finally:
+            await small.close()
+            await brief.close()
+
+    run(valkey, work)
+
+    assert [("room", 1), ("expired", 1)] == removals
 
 
 def test_the_server_sees_neither_text_nor_tenant(valkey: Valkey) -> None:

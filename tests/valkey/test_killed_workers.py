@@ -57,6 +57,7 @@ WORKER = textwrap.dedent(
         except LimitReached:
             return
         say("sent", exchange, worst)
+        # The calls of all workers overlap in another order each time.
         await asyncio.sleep(chance.uniform(0, 0.3))
         say("billed", exchange, cost)
         by.settle(Settlement(exchange, "ok", 200, None, 0.0, 0.0, 0.0, provider="p", lane="raw", usage=Usage(output=1),

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from valkeys import Valkey, free_port
+from ports import free_port
+from valkeys import Valkey
 
 from edge_extproc.cache.l2 import CacheStoreError
 from edge_extproc.cache.redis import RedisCacheSettings
@@ -86,14 +87,15 @@ STATES = [
 
 @pytest.mark.parametrize(("state", "reason"), STATES)
 async def test_limits_and_cache_say_why(state, reason) -> None:
+    timeout = 0.5 if state is frozen else 20.0
     with state() as url:
         for way in (transport_of, lambda _: None):
-            limits = LimitStore(StoreConnection(url, 0.5, way))
+            limits = LimitStore(StoreConnection(url, timeout, way))
             with pytest.raises(LimitStoreDown) as found:
                 await limits.check_writable()
             assert reason == str(found.value)
             await limits.close()
-        cache = CacheStore(RedisCacheSettings(url=url, timeout=0.5))
+        cache = CacheStore(RedisCacheSettings(url=url, timeout=timeout))
         with pytest.raises(CacheStoreError) as told:
             await cache.check_writable()
         assert reason == told.value.reason

@@ -52,6 +52,7 @@ WORKER = textwrap.dedent(
                 assert dict(error.headers)["x-should-retry"] == "false"
                 spent["refused"] += 1
                 continue
+            # The calls of all agents overlap in another order each time.
             await asyncio.sleep(chance.uniform(0, 0.02))
             spent["micro"] += cost
             spent["calls"] += 1

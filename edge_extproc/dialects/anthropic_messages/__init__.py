@@ -21,8 +21,10 @@ from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route, StreamWriter, output_limit
 from ..crossing import asking_for_json, portable, wants_json
+from ..cut_calls import has_object
 from ..hosted_tools import for_messages, is_offered
 from ..pictures import shown_by_user
+from ..turns import thinking_beyond_limit
 from .errors import error_body, read_error
 from .fields import NAME, SPELLING, TITLE, WIRE, Block
 from .history import mend
@@ -46,6 +48,8 @@ class AnthropicMessages:
     routes: tuple[Route, ...] = (Route("POST", "/v1/messages", "chat"),)
     stream_type = "text/event-stream; charset=utf-8"
     client_headers: tuple[str, ...] = ("anthropic-version",)
+    cites = False
+    signs_thinking = True
     error_headers: tuple[str, ...] = ()
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
@@ -95,6 +99,9 @@ class AnthropicMessages:
         body = encode({**crossing.body(), "model": model})
         return Written(body, tuple(sorted(crossing.dropped)), wants_json(chat))
 
+    def added_output(self, chat: Chat, model: str) -> int:
+        return thinking_beyond_limit(chat, model)
+
     def read_reply(self, body: bytes) -> Reply:
         return read_reply(body)
 
@@ -105,7 +112,7 @@ class AnthropicMessages:
         return write_reply(reply)
 
     def can_contain(self, part: Part) -> bool:
-        return not isinstance(part, Opaque | Image | Audio)
+        return not isinstance(part, Opaque | Image | Audio) and has_object(part)
 
     def reader(self, content_type: str) -> ReplyReader:
         del content_type

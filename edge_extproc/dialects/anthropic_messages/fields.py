@@ -88,6 +88,7 @@ WIRE = WireNames(
     labels=frozenset({"type", "role", "id", "tool_use_id"}),
     seals=frozenset({"signature"}),
     cache_marks=frozenset({"cache_control"}),
+    required_marks=frozenset({"cache_control"}),
     reasoning=frozenset({"thinking"}),
     # The effort is one of answers, too: only with thinking does it say how much is thought.
     reasoning_beside=MappingProxyType({"thinking": "output_config"}),

@@ -37,6 +37,11 @@ class _Message(msgspec.Struct):
     content: str | list[_Block] | None = None
 
     @property
+    def is_empty(self) -> bool:
+        has_content = self.content.strip() if isinstance(self.content, str) else self.content
+        return self.role == "assistant" and not has_content
+
+    @property
     def blocks(self) -> list[_Block]:
         return self.content if isinstance(self.content, list) else []
 
@@ -71,7 +76,8 @@ _KINDS: Mapping[str, BlockKind] = MappingProxyType(
     {"thinking": "thinking", "redacted_thinking": "thinking", "tool_use": "call", "tool_result": "result"}
 )
 _WORTH_A_LOOK = re.compile(
-    rb'"(?:thinking|redacted_thinking|tool_use|server_tool_use)"|"text"\s*:\s*"(?:\s|\\[nrt])*"'
+    rb'"(?:thinking|redacted_thinking|tool_use|server_tool_use)"|"(?:text|content)"\s*:\s*"(?:\s|\\[nrt])*"'
+    rb'|"content"\s*:\s*\[\s*\]'
     rb'|"type"\s*:\s*"(?:web_search|web_fetch|code_execution)_'
 )
 # The tools that Anthropic itself executes, and the blocks of their results.
@@ -91,10 +97,13 @@ def mend(raw: bytes, model: str, *, server_tools: bool = True) -> tuple[dict[str
         return {}, ()
     claude = is_claude(model)
     edits = dict(_edits(body.messages, claude=claude, server_tools=server_tools))
+    # A reply without content comes back as an empty message. A Claude accepts only the last one.
+    empty = {i for i, message in enumerate(body.messages[:-1]) if message.is_empty} if claude else set()
+    edits.update(((i, 0), None) for i in empty)
     if claude:
         edits.update(dict.fromkeys(_last_thinking(body.messages, edits)))
-        gone = {place for place, change in edits.items() if change is None}
-        off = _rests(body, gone)
+        removed = {place for place, change in edits.items() if change is None}
+        off = _rests(body, removed)
     else:
         off = False
     offered = [] if server_tools else [i for i, tool in enumerate(body.tools) if _SERVER_TOOL.fullmatch(tool.type)]
@@ -102,7 +111,9 @@ def mend(raw: bytes, model: str, *, server_tools: bool = True) -> tuple[dict[str
         return {}, ()
     members = _members.decode(raw)
     changes: dict[str, json_splice.Change] = {}
-    dropped = [f"messages[{i}].content[{j}]{suffix}" for (i, j), suffix in named(edits)]
+    dropped = [
+        f"messages[{i}]" if i in empty else f"messages[{i}].content[{j}]{suffix}" for (i, j), suffix in named(edits)
+    ]
     if edits:
         changes["messages"] = edited(bytes(members["messages"]), edits)
     if offered:
@@ -123,7 +134,9 @@ def _edits(
 ) -> Iterator[tuple[Place, json_splice.Change]]:
     ids = UniqueIds(within_turn=True)  # recorded: a Claude takes an id of an earlier turn
     for i, message in enumerate(messages):
-        is_blank = claude and message.role == "assistant" and all(map(_is_blank_or_thinking, message.blocks))
+        # Not counted: what is removed below.
+        remaining = [block for block in message.blocks if server_tools or not _OF_SERVER_TOOL.fullmatch(block.type)]
+        is_blank = claude and message.role == "assistant" and all(map(_is_blank_or_thinking, remaining))
         for j, block in enumerate(message.blocks):
             if block.type == "thinking" and message.role == "assistant":
                 signature = block.signature or ""
@@ -181,7 +194,7 @@ def _without_server_tools(
         yield "tool_choice", None
 
 
-def _rests(body: _Body, gone: set[Place]) -> bool:
+def _rests(body: _Body, removed: set[Place]) -> bool:
     """Whether thinking with a budget must be disabled: the caller answers a tool call, and the turn of that call does
     not begin with thinking. Claude refuses this. The turn begins after the last user message without a tool result."""
     if body.thinking is None or body.thinking.type != "enabled":
@@ -189,12 +202,15 @@ def _rests(body: _Body, gone: set[Place]) -> bool:
     messages = [
         (
             message.role,
-            [_KINDS.get(block.type, "media") for j, block in enumerate(message.blocks) if (i, j) not in gone],
+            [_KINDS.get(block.type, "media") for j, block in enumerate(message.blocks) if (i, j) not in removed],
         )
         for i, message in enumerate(body.messages)
     ]
-    is_left = [not message.blocks or bool(kinds) for message, (_, kinds) in zip(body.messages, messages, strict=True)]
-    return goes_on_without_thinking(_joined(messages, is_left)) or lost_thinking(messages, gone)
+    is_left = [
+        not message.is_empty and (not message.blocks or bool(kinds))
+        for message, (_, kinds) in zip(body.messages, messages, strict=True)
+    ]
+    return goes_on_without_thinking(_joined(messages, is_left)) or lost_thinking(messages, removed)
 
 
 def _joined(
@@ -202,19 +218,19 @@ def _joined(
 ) -> list[tuple[str, list[BlockKind]]]:
     """The messages that are left. Those of one role that follow each other are one for Claude."""
     joined: list[tuple[str, list[BlockKind]]] = []
-    for (role, kinds), left in zip(messages, is_left, strict=True):
-        if left and joined and joined[-1][0] == role:
+    for (role, kinds), has_content in zip(messages, is_left, strict=True):
+        if has_content and joined and joined[-1][0] == role:
             joined[-1] = (role, [*joined[-1][1], *kinds])
-        elif left:
+        elif has_content:
             joined.append((role, kinds))
     return joined
 
 
 def _without_clearing(edits: Sequence[msgspec.Raw]) -> tuple[dict[str, json_splice.Change], list[str]]:
     """Anthropic's page on context editing: clear_thinking requires thinking to be enabled."""
-    gone = [i for i, edit in enumerate(edits) if _typed.decode(edit).type.startswith("clear_thinking")]
-    if not gone:
+    clearing = [i for i, edit in enumerate(edits) if _typed.decode(edit).type.startswith("clear_thinking")]
+    if not clearing:
         return {}, []
-    others = [bytes(edit) for i, edit in enumerate(edits) if i not in gone]
-    names = [f"context_management.edits[{i}]" for i in gone]
-    return {"context_management": {"edits": array(others)} if others else None}, names
+    kept_edits = [bytes(edit) for i, edit in enumerate(edits) if i not in clearing]
+    names = [f"context_management.edits[{i}]" for i in clearing]
+    return {"context_management": {"edits": array(kept_edits)} if kept_edits else None}, names

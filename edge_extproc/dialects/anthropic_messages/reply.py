@@ -13,9 +13,10 @@ from ...model.reply import Choice, Finish, FinishReason, Reply
 from ...model.usage import Usage
 from ..base import ModelCard, made_id
 from ..carried import UNSIGNED, tool_id
+from ..cut_calls import input_of_call, without_cut_calls
 from ..dropping import omission
 from ..failed_finish import failed_finish, reason_of
-from ..turns import CUT_OFF, answer_order, arguments_of, is_cut_call
+from ..turns import CUT_OFF, answer_order
 from .content import own_block, read_block
 from .errors import read_fault
 from .fields import NAME, TITLE, Block
@@ -85,24 +86,26 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
     split = object_in(usage, "cache_creation")
     hour, short = counts.at(split, "ephemeral_1h_input_tokens"), counts.at(split, "ephemeral_5m_input_tokens")
     total = usage.get("cache_creation_input_tokens")
-    written = hour + short if total is None else counts.at(usage, "cache_creation_input_tokens")
-    hour = min(hour, written)
-    given, read = counts.of(usage.get("input_tokens")), counts.at(usage, "cache_read_input_tokens")
+    cache_write = hour + short if total is None else counts.at(usage, "cache_creation_input_tokens")
+    hour = min(hour, cache_write)
+    prompt, read = counts.of(usage.get("input_tokens")), counts.at(usage, "cache_read_input_tokens")
     # The prompt is the sum of these. If one of them cannot be read, the prompt count is unknown.
-    unknown = given is None or counts.unreadable > 0
-    answered = counts.of(usage.get("output_tokens"))
-    output = answered or 0
+    unknown = prompt is None or counts.unreadable > 0
+    completion = counts.of(usage.get("output_tokens"))
+    output = completion or 0
     thinking = min(counts.at(object_in(usage, "output_tokens_details"), "thinking_tokens"), output)
+    searches = counts.searches_at(object_in(usage, "server_tool_use"), "web_search_requests")
     return Usage(
-        input=given or 0,
+        input=prompt or 0,
         cache_read=read,
-        cache_write=written - hour,
+        cache_write=cache_write - hour,
         cache_write_1h=hour,
         output=output - thinking,
         reasoning=thinking,
         prompt_unknown=unknown,
-        completion_unknown=answered is None,
+        completion_unknown=completion is None,
         unreadable=counts.unreadable,
+        searches=searches,
     )
 
 
@@ -120,6 +123,8 @@ def write_usage(usage: Usage | None, rest: Json) -> Block:
             "ephemeral_5m_input_tokens": usage.cache_write,
             "ephemeral_1h_input_tokens": usage.cache_write_1h,
         }
+    if usage.searches:
+        body["server_tool_use"] = {"web_fetch_requests": 0, "web_search_requests": usage.searches}
     if usage.reasoning:
         body["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
     if isinstance(rest, Mapping):
@@ -177,7 +182,8 @@ def write_reply(reply: Reply) -> bytes:
     if is_own:
         content = [own_block(part, f"content[{i}]") for i, part in enumerate(choice.parts)]
     else:
-        content = list(_answer_blocks([p for p in choice.parts if not is_cut_call(p, choice.finish)], id))
+        choice = without_cut_calls(choice)
+        content = list(_answer_blocks(choice.parts, id))
     finish = choice.finish
     if finish is None and reply.choices and not is_own:
         finish = Finish("stop")  # a complete reply is finished, with or without a stop reason
@@ -216,7 +222,7 @@ def _answer_blocks(parts: Iterable[Part], id: str) -> Iterator[Block]:
                     "type": "tool_use",
                     "id": tool_id(part.id or call_id_of("toolu_", id, calls)),
                     "name": part.name,
-                    "input": arguments_of(part.arguments) or {},
+                    "input": input_of_call(part),
                 }
                 calls += 1
             case Image() | Audio():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -19,10 +20,10 @@ from ...codecs.json_values import (
     maybe_text,
     rest_of,
 )
-from ...codecs.request_lines import is_line
+from ...codecs.request_lines import without_line
 from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
-from ...model.content import NO_EXTRAS, Extras, Json, Message, Text
+from ...model.content import NO_EXTRAS, Extras, Json, Message, Part, Text
 from .. import reading
 from ..base import Headers
 from ..hosted_tools import of_messages
@@ -140,21 +141,28 @@ def _read_output(body: Block) -> tuple[ResponseFormat | None, Json, Extras]:
     legacy = body.get("output_format")
     if legacy is not None:
         config.setdefault("format", legacy)
-    chosen = _read_format(config.get("format"))
-    if chosen is not None:
+    response_format = _read_format(config.get("format"))
+    if response_format is not None:
         del config["format"]
     effort = config.pop("effort", None)
     rest = rest_of(config, frozenset())
-    return chosen, effort, {"output_config": rest} if rest else NO_EXTRAS
+    return response_format, effort, {"output_config": rest} if rest else NO_EXTRAS
 
 
 def _read_system(value: Json) -> tuple[Message, ...]:
     if value is None:
         return ()
     parts = read_content(value, "system")
-    prompt = tuple(part for part in parts if not (isinstance(part, Text) and is_line(part.text, WIRE.request_lines)))
-    extras = NO_EXTRAS if len(prompt) == len(parts) else {BILLING.rstrip(":"): True}
+    prompt = tuple(kept for part in parts if (kept := _without_billing(part)) is not None)
+    extras = NO_EXTRAS if prompt == parts else {BILLING.rstrip(":"): True}
     return (Message("system", prompt, extras=extras, path="system"),)
+
+
+def _without_billing(part: Part) -> Part | None:
+    """None: nothing else is in the part."""
+    if not isinstance(part, Text) or (left := without_line(part.text, WIRE.request_lines)) == part.text:
+        return part
+    return replace(part, text=left) if left.strip() else None
 
 
 def _read_stop(value: Json) -> tuple[str, ...]:
@@ -194,7 +202,7 @@ def read_chat(call: Call) -> Chat:
         model=call.model,
         messages=(
             *_read_system(body.get("system")),
-            *read_messages(as_list(body.get("messages"), "messages"), read_content),
+            *read_messages(as_list(body.get("messages"), "messages"), read_content, "text"),
         ),
         stream=call.stream,
         include_usage=call.stream,
@@ -220,5 +228,5 @@ def read_chat(call: Call) -> Chat:
 
 def betas(headers: Headers) -> tuple[str, ...]:
     """The values of all lines of the header, without duplicates."""
-    named = (flag.strip() for name, value in headers if name == "anthropic-beta" for flag in value.split(","))
-    return tuple(dict.fromkeys(flag for flag in named if flag))
+    flags = (flag.strip() for name, value in headers if name == "anthropic-beta" for flag in value.split(","))
+    return tuple(dict.fromkeys(flag for flag in flags if flag))

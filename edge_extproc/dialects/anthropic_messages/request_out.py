@@ -197,8 +197,8 @@ class RequestWriter(Translation[Block]):
 
     # the conversation
 
-    def _plain(self, text: str, path: str) -> Block | None:
-        return self._said(text, path)
+    def _plain(self, text: str) -> Block:
+        return {"type": "text", "text": text}
 
     def _kind(self, block: Block) -> BlockKind:
         return _KINDS.get(block["type"], "media")
@@ -210,9 +210,9 @@ class RequestWriter(Translation[Block]):
         """None: the part is dropped."""
         match part:
             case Text():
-                return self._marked(self._said(part.text, path), part.cache, part.extras, path)
+                return self._marked(self._text_block(part.text, path), part.cache, part.extras, path)
             case Refusal():
-                return self._marked(self._said(part.text, path), None, part.extras, path)
+                return self._marked(self._text_block(part.text, path), None, part.extras, path)
             case Image():
                 self._drop_member(path, "detail", part.detail not in (None, "auto"))
                 return self._marked(self._image(part.source, path), part.cache, part.extras, path)
@@ -243,7 +243,7 @@ class RequestWriter(Translation[Block]):
             block["cache_control"] = cache_control(cache)
         return block
 
-    def _said(self, text: str, path: str) -> Block | None:
+    def _text_block(self, text: str, path: str) -> Block | None:
         """Drops empty text and text of only white space, which Anthropic refuses."""
         if text and not text.isspace():
             return {"type": "text", "text": text}

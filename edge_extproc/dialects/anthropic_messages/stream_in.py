@@ -257,12 +257,12 @@ class ReplyReader:
         if block.kind == "opaque":
             if (grown := arguments_of("".join(block.json))) and block.json:
                 block.value["input"] = grown
-            whole = Opaque(NAME, str(block.value["type"]), block.value)
-            return [PartStarted(part, "opaque", opaque=whole), PartEnded(part)]
-        given = block.value.get("input")
-        if block.kind == "tool_use" and not block.has_delta and isinstance(given, dict):
+            opaque = Opaque(NAME, str(block.value["type"]), block.value)
+            return [PartStarted(part, "opaque", opaque=opaque), PartEnded(part)]
+        tool_input = block.value.get("input")
+        if block.kind == "tool_use" and not block.has_delta and isinstance(tool_input, dict):
             # No delta: the start event had the whole input, or there is none.
-            return [PartDelta(part, encode(given).decode()), PartEnded(part)]
+            return [PartDelta(part, encode(tool_input).decode()), PartEnded(part)]
         return [PartEnded(part)]
 
     def _message_delta(self, event: Block) -> list[ReplyEvent]:

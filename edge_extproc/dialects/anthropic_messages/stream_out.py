@@ -65,7 +65,7 @@ class ReplyWriter:
         """Whether the block of the current part is open."""
         self._signed = False
         """Whether that block has a signature."""
-        self._waiting: dict[int, list[ReplyEvent]] = {}
+        self._deferred: dict[int, list[ReplyEvent]] = {}
         self._waiting_size = 0
         self.closed_schema: dict[int, PartStarted] = {}
         self._calls = 0
@@ -140,7 +140,7 @@ class ReplyWriter:
         self._start(ReplyStarted(None, None))
         if self._current is not None:
             if self._current.kind not in _TALK:
-                self._waiting[event.part] = [event]
+                self._deferred[event.part] = [event]
                 return
             self.closed_schema[self._current.part] = self._current
             self._close()
@@ -182,25 +182,25 @@ class ReplyWriter:
         dialect is dropped."""
         if opaque is None or opaque.dialect != NAME or not isinstance(opaque.value, dict):
             return
-        given = opaque.value.get("input")
-        self._open({**opaque.value, "input": {}} if given else dict(opaque.value))
-        if given:
-            self._delta({"type": "input_json_delta", "partial_json": encode(given).decode()})
+        tool_input = opaque.value.get("input")
+        self._open({**opaque.value, "input": {}} if tool_input else dict(opaque.value))
+        if tool_input:
+            self._delta({"type": "input_json_delta", "partial_json": encode(tool_input).decode()})
 
     def _delta(self, delta: Block) -> None:
         self._out.append(_event("content_block_delta", {"index": self._index, "delta": delta}))
 
     def _grow(self, event: PartDelta | PartSigned | PartNoted) -> None:
         if self._current is None or event.part != self._current.part:
-            waiting = self._waiting.get(event.part)
-            if waiting is None:
+            deferred = self._deferred.get(event.part)
+            if deferred is None:
                 closed = self.closed_schema.pop(event.part, None)
                 if closed is None or not isinstance(event, PartDelta):
                     return  # a late signature or note has no block
                 self._begin(PartStarted(closed.part, closed.kind))
                 self._grow(event)
                 return
-            self._wait(waiting, event)
+            self._wait(deferred, event)
             return
         kind = self._current.kind
         match event:
@@ -221,8 +221,8 @@ class ReplyWriter:
             case _:
                 assert_never(event)
 
-    def _wait(self, waiting: list[ReplyEvent], event: PartDelta | PartSigned | PartNoted) -> None:
-        waiting.append(event)
+    def _wait(self, deferred: list[ReplyEvent], event: PartDelta | PartSigned | PartNoted) -> None:
+        deferred.append(event)
         if isinstance(event, PartDelta):
             self._waiting_size += len(event.text)
             if self._waiting_size > _WAITING_LIMIT:
@@ -253,8 +253,8 @@ class ReplyWriter:
         if self._current is not None and event.part == self._current.part:
             self._close()
             self._next()
-        elif event.part in self._waiting:
-            self._waiting[event.part].append(event)
+        elif event.part in self._deferred:
+            self._deferred[event.part].append(event)
 
     def _close(self) -> None:
         kind = self._current.kind if self._current is not None else None
@@ -268,8 +268,8 @@ class ReplyWriter:
 
     def _next(self) -> None:
         """Writes the waiting parts in order, up to the first incomplete one."""
-        while self._current is None and self._waiting:
-            events = self._waiting.pop(next(iter(self._waiting)))
+        while self._current is None and self._deferred:
+            events = self._deferred.pop(next(iter(self._deferred)))
             for event in events:
                 self._take(event)
 
@@ -277,7 +277,7 @@ class ReplyWriter:
 
     def _finish_reply(self) -> None:
         self._start(ReplyStarted(None, None))
-        while self._current is not None or self._waiting:
+        while self._current is not None or self._deferred:
             self._close()
             self._next()
         finish = self._finish or Finish("stop")

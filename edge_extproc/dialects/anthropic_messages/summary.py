@@ -48,10 +48,10 @@ class _Message(Shape):
 
 
 def read_summary(body: bytes) -> ReplySummary | None:
-    found = usual(body, _Message)
-    if found is None or found[0].get("error"):
+    summary = usual(body, _Message)
+    if summary is None or summary[0].get("error"):
         return None
-    message = found[0]
+    message = summary[0]
     usage, finish = message.get("usage"), read_finish(message.get("stop_reason"), None)
     if finish is not None and failed_finish(finish.raw) is not None:
         return None

@@ -24,7 +24,9 @@ from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
 from ..base import Dialect, Headers, ModelCard, Route, output_limit
 from ..crossing import asking_for_json, portable, wants_json
+from ..cut_calls import has_object
 from ..pictures import shown_by_user
+from ..turns import thinking_beyond_limit
 from .errors import read_error, write_error
 from .fields import NAME, SPELLING, TITLE, WIRE, Block
 from .history import mend
@@ -52,6 +54,8 @@ class BedrockConverse:
     )
     stream_type = aws_eventstream.MEDIA_TYPE
     client_headers: tuple[str, ...] = ()
+    cites = False
+    signs_thinking = True
     error_headers: tuple[str, ...] = ("x-amzn-errortype",)
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
@@ -92,6 +96,9 @@ class BedrockConverse:
         body = encode(crossing.body())
         return Written(body, tuple(sorted(crossing.dropped)), wants_json(chat))
 
+    def added_output(self, chat: Chat, model: str) -> int:
+        return thinking_beyond_limit(chat, model) if family_of(model).reasoning == "claude" else 0
+
     def read_reply(self, body: bytes) -> Reply:
         return read_reply(body)
 
@@ -104,7 +111,7 @@ class BedrockConverse:
     def can_contain(self, part: Part) -> bool:
         if isinstance(part, Image | Audio):
             return "text" not in answered_media(part)
-        return not isinstance(part, Opaque)
+        return not isinstance(part, Opaque) and has_object(part)
 
     def reader(self, content_type: str) -> ReplyReader:
         del content_type

@@ -86,6 +86,7 @@ WIRE = WireNames(
     labels=frozenset({"type", "role", "toolUseId", "status"}),
     seals=frozenset({"signature"}),
     cache_marks=frozenset({"cachePoint"}),
+    required_marks=frozenset({"cachePoint"}),
     settings=frozenset({"additionalModelRequestFields"}),
     reasoning=frozenset({"thinking", "reasoning_config", "reasoningConfig"}),
     reasoning_beside=MappingProxyType({"thinking": "output_config"}),

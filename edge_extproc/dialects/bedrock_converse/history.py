@@ -80,6 +80,7 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
 _WORTH_A_LOOK = re.compile(
     rb'"(?:reasoningText|redactedContent|toolUse|image|cachePoint)"|"text"\s*:\s*"(?:\s|\\[nrt])*"'
+    rb'|"content"\s*:\s*\[\s*\]'
 )
 _PICTURE = b'{"text":"[The picture that you made is not shown.]"}'
 _NOTHING = b'{"text":"[no content]"}'
@@ -103,12 +104,14 @@ def mend(
     if claude:
         edits.update(dict.fromkeys(_last_thinking(body.messages, edits)))
     names = [f"messages[{i}].content[{j}]{suffix}" for (i, j), suffix in named(edits)]
-    edits.update((place, _NOTHING) for place in _emptied(body.messages, edits))
+    emptied = dict(_emptied(body.messages, edits))
+    names += [f"messages[{i}]" for i, change in emptied.items() if change is None and not body.messages[i].content]
+    edits.update({(i, 0): change for i, change in emptied.items()})
     off = claude and _rests(body, {place for place, change in edits.items() if change is None})
-    changes, lost = _unmarked(raw, body) if refuses_marks else ({}, [])
+    changes, omitted = _unmarked(raw, body) if refuses_marks else ({}, [])
     if not edits and not off and not changes:
         return raw, ()
-    dropped = [*names, *lost]
+    dropped = [*names, *omitted]
     if edits:
         changes["messages"] = edited(bytes(_members.decode(raw)["messages"]), edits)
     if off:
@@ -132,15 +135,15 @@ def _unmarked(raw: bytes, body: _Body) -> tuple[dict[str, json_splice.Change], l
     system = body.system or []
     tools = (body.tool_config.tools or []) if body.tool_config is not None else []
     if any(map(_is_mark, system)):
-        changes["system"] = _kept(_members.decode(raw)["system"], system)
+        changes["system"] = _remaining_rows(_members.decode(raw)["system"], system)
     if any(map(_is_mark, tools)):
         config = _members.decode(_members.decode(raw)["toolConfig"])
-        changes["toolConfig"] = {"tools": _kept(config["tools"], tools)}
-    lost = [f"system[{i}]" for i, block in enumerate(system) if _is_mark(block)]
-    return changes, lost + [f"toolConfig.tools[{i}]" for i, tool in enumerate(tools) if _is_mark(tool)]
+        changes["toolConfig"] = {"tools": _remaining_rows(config["tools"], tools)}
+    omitted = [f"system[{i}]" for i, block in enumerate(system) if _is_mark(block)]
+    return changes, omitted + [f"toolConfig.tools[{i}]" for i, tool in enumerate(tools) if _is_mark(tool)]
 
 
-def _kept(rows: msgspec.Raw, blocks: Sequence[_Marked]) -> bytes:
+def _remaining_rows(rows: msgspec.Raw, blocks: Sequence[_Marked]) -> bytes:
     return array([bytes(row) for row, block in zip(_rows.decode(rows), blocks, strict=True) if not _is_mark(block)])
 
 
@@ -191,19 +194,39 @@ def _last_thinking(messages: Sequence[_Message], edits: Mapping[Place, json_spli
             yield i, j
 
 
-def _emptied(messages: Sequence[_Message], edits: Mapping[Place, json_splice.Change]) -> Iterator[Place]:
-    """The first block of each message of which nothing is left. The roles must alternate, so the message stays."""
+def _emptied(
+    messages: Sequence[_Message], edits: Mapping[Place, json_splice.Change]
+) -> Iterator[tuple[int, json_splice.Change]]:
+    """Each message without content, or of which nothing is left, and the change of its first block. The roles must
+    alternate, so a text replaces an empty message between two of the user. Others of the assistant are removed: the
+    model would continue such a text, and a conversation begins with the user."""
+    is_emptied = [
+        all(edits.get((i, j), {}) is None for j in range(len(message.content)))
+        and bool(message.content or message.role == "assistant")
+        for i, message in enumerate(messages)
+    ]
+    if not any(is_emptied):
+        return
+    role_after, after = "", [""] * len(messages)
+    for i in reversed(range(len(messages))):
+        after[i] = role_after
+        role_after = role_after if is_emptied[i] else messages[i].role
+    before = ""
     for i, message in enumerate(messages):
-        if message.content and all(edits.get((i, j), {}) is None for j in range(len(message.content))):
-            yield i, 0
+        if is_emptied[i]:
+            is_needed = message.role != "assistant" or before == after[i] == "user"
+            yield i, _NOTHING if is_needed else None
+            if not is_needed:
+                continue
+        before = message.role
 
 
-def _rests(body: _Body, gone: set[Place]) -> bool:
+def _rests(body: _Body, removed: set[Place]) -> bool:
     more = body.additional_model_request_fields
     if more is None or more.thinking is None or more.thinking.type != "enabled":
         return False
     messages = [
-        (message.role, [block.kind for j, block in enumerate(message.content) if (i, j) not in gone])
+        (message.role, [block.kind for j, block in enumerate(message.content) if (i, j) not in removed])
         for i, message in enumerate(body.messages)
     ]
-    return goes_on_without_thinking(messages) or lost_thinking(messages, gone)
+    return goes_on_without_thinking(messages) or lost_thinking(messages, removed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -25,6 +25,9 @@ class Family:
     """Whether the model's id names its family."""
     refuses_reasoning: bool = False
     """Whether it refuses reasoning in the history, its own too."""
+    takes_status: bool = False
+    """Whether a toolResult may have a status. The API reference on ToolResultBlock allows it for Amazon Nova and Claude
+    only."""
 
     @property
     def refuses_marks(self) -> bool:
@@ -37,23 +40,21 @@ class Family:
         """Whether the history may have reasoning."""
         return self.reasoning != "none" and not self.refuses_reasoning
 
-    @property
-    def takes_status(self) -> bool:
-        """Whether a toolResult may have a status. The API reference on ToolResultBlock allows it for Amazon Nova and
-        Claude only."""
-        return self.reasoning in ("claude", "nova")
-
 
 # By a word in the model's id or ARN. The fields are from memory of the parameter pages in the Bedrock user guide. The
 # page on prompt caching names Claude 3.5 Haiku, 3.7 Sonnet and Nova, and 3.5 Sonnet v2 for preview accounts only.
 # Caching of newer Claudes: NousResearch/hermes-agent#11970. That Nova does not cache tools is an assumption; it only
 # costs a saving.
+_OLD_CLAUDE = Family(reasoning="claude", takes_status=True)
+_NOVA = Family(("inferenceConfig", "topK"), "none", frozenset({"system", "messages"}), takes_status=True)
 _FAMILIES: tuple[tuple[str, Family], ...] = (
-    ("claude-3-5-sonnet", Family(reasoning="claude")),
-    *((f"claude-3-{name}", Family(reasoning="claude")) for name in ("haiku", "sonnet", "opus")),
-    *((f"claude-{name}", Family(reasoning="claude")) for name in ("v2", "instant")),
-    ("claude", Family(reasoning="claude", caches=frozenset({"system", "messages", "tools"}))),
-    ("nova", Family(("inferenceConfig", "topK"), "nova", frozenset({"system", "messages"}))),
+    ("claude-3-5-sonnet", _OLD_CLAUDE),
+    *((f"claude-3-{name}", _OLD_CLAUDE) for name in ("haiku", "sonnet", "opus")),
+    *((f"claude-{name}", _OLD_CLAUDE) for name in ("v2", "instant")),
+    ("claude", replace(_OLD_CLAUDE, caches=frozenset({"system", "messages", "tools"}))),
+    # Only the second generation reasons; the first one refuses its settings (UKGovernmentBEIS/inspect_ai#5301).
+    ("nova-2", replace(_NOVA, reasoning="nova")),
+    ("nova", _NOVA),
     ("titan", Family((), "none")),
     ("llama", Family((), "none")),
     ("jamba", Family((), "none")),

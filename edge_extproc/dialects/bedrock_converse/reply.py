@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-from ...codecs.json_values import UNREADABLE, TokenCounts, decode_reply, encode, rest_of, text_of
+from ...codecs.json_values import UNREADABLE, TokenCounts, as_object, decode_reply, encode, rest_of, text_of
 from ...errors import BadRequest, ErrorReply, UpstreamError
 from ...model.content import (
     NO_EXTRAS,
     Audio,
+    Document,
     Image,
     Inline,
     Json,
@@ -24,10 +25,11 @@ from ...model.reply import Choice, Finish, FinishReason, Reply
 from ...model.usage import Usage
 from ..base import made_id
 from ..carried import UNSIGNED, tool_id
+from ..cut_calls import input_of_call, without_cut_calls
 from ..dropping import omission
 from ..failed_finish import failed_finish, reason_of
-from ..turns import CUT_OFF, answer_order, arguments_of, is_cut_call
-from .content import IMAGE_TYPES, format_of, own_blocks, read_blocks, sourced, thinking_block, write_redacted
+from ..turns import CUT_OFF, answer_order
+from .content import IMAGE_TYPES, format_of, opaque_of, own_blocks, read_blocks, sourced, thinking_block, write_redacted
 from .fields import NAME, TITLE, Block
 
 # --- replies
@@ -109,17 +111,17 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
         for each in (details if isinstance(details, list) else ())
         if isinstance(each, dict) and each.get("ttl") == "1h"
     )
-    written = counts.of(usage.get("cacheWriteInputTokens", usage.get("cacheWriteInputTokenCount"))) or 0
+    cache_write = counts.of(usage.get("cacheWriteInputTokens", usage.get("cacheWriteInputTokenCount"))) or 0
     read = counts.of(usage.get("cacheReadInputTokens", usage.get("cacheReadInputTokenCount"))) or 0
-    given = counts.of(usage.get("inputTokens"))
+    prompt = counts.of(usage.get("inputTokens"))
     # The prompt is the sum of these. If one of them cannot be read, the prompt count is unknown.
-    unknown = given is None or counts.unreadable > 0
+    unknown = prompt is None or counts.unreadable > 0
     output = counts.of(usage.get("outputTokens"))
-    hour = min(hour, written)
+    hour = min(hour, cache_write)
     return Usage(
-        input=given or 0,
+        input=prompt or 0,
         cache_read=read,
-        cache_write=written - hour,
+        cache_write=cache_write - hour,
         cache_write_1h=hour,
         output=output or 0,
         prompt_unknown=unknown,
@@ -169,7 +171,15 @@ def read_reply(body: bytes) -> Reply:
     if failed is not None:
         raise ErrorReply(failed)
     usage = None if reported is None else read_usage(reported)
+    blocks = message.get("content")
+    if isinstance(blocks, list) and any(isinstance(part, Document) for part in parts):
+        parts = tuple(map(_answered, parts, blocks))
     return Reply(NAME, None, None, (Choice(parts, finish),), usage, extras=extras or NO_EXTRAS)
+
+
+def _answered(part: Part, block: Json) -> Part:
+    """A document of a reply has no place in other formats."""
+    return opaque_of(as_object(block, "content"), part.path) if isinstance(part, Document) else part
 
 
 def _coral(reply: Json) -> str:
@@ -185,7 +195,8 @@ def write_reply(reply: Reply) -> bytes:
     if is_own:
         content = own_blocks(choice.parts, "content")
     else:
-        content = list(_answer_blocks([p for p in choice.parts if not is_cut_call(p, choice.finish)], reply))
+        choice = without_cut_calls(choice)
+        content = list(_answer_blocks(choice.parts, reply))
     has_calls = any("toolUse" in block for block in content)
     finish = choice.finish
     extras: Mapping[str, Json] = reply.extras if is_own else NO_EXTRAS
@@ -220,7 +231,7 @@ def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
                     "toolUse": {
                         "toolUseId": tool_id(part.id or call_id_of(reply.id, calls)),
                         "name": part.name,
-                        "input": arguments_of(part.arguments) or {},
+                        "input": input_of_call(part),
                     }
                 }
                 calls += 1

@@ -229,9 +229,9 @@ def _spelled(more: Block, effort: str | None) -> Mapping[str, str]:
             level = f"{MORE}.reasoning_effort"
         case {"output_config": {"effort": str()}}:
             level = f"{MORE}.output_config.effort"
-    whole = f"{MORE}.{switch}" if switch is not None else level
-    if whole is not None:
-        fields |= {"reasoning": whole, "reasoning.effort": level or whole}
+    path = f"{MORE}.{switch}" if switch is not None else level
+    if path is not None:
+        fields |= {"reasoning": path, "reasoning.effort": level or path}
     return fields
 
 
@@ -270,7 +270,7 @@ def read_chat(call: Call) -> Chat:
         model=call.model,
         messages=(
             *((Message("system", system, path="system"),) if system else ()),
-            *read_messages(as_list(body.get("messages"), "messages"), read_blocks),
+            *read_messages(as_list(body.get("messages"), "messages"), read_blocks, None),
         ),
         stream=call.stream,
         include_usage=call.stream,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import assert_never
+
+import msgspec
 
 from ...codecs.json_values import as_object, encode
 from ...errors import BadRequest, Unsupported
@@ -65,10 +66,10 @@ def _tool_spec(tool: FunctionTool, schema: Json) -> Block:
 
 
 def _json_schema(response_format: ResponseFormat, schema: Json) -> Block:
-    named = {"name": response_format.name, "description": response_format.description}
+    labels = {"name": response_format.name, "description": response_format.description}
     structure = {
         "schema": encode(schema).decode(),
-        **{key: value for key, value in named.items() if value is not None},
+        **{key: value for key, value in labels.items() if value is not None},
     }
     return {"type": "json_schema", "structure": {"jsonSchema": structure}}
 
@@ -103,8 +104,7 @@ _MOST_METADATA = 16
 _PDF = "application/pdf"
 
 
-@dataclass(slots=True)
-class _Piece:
+class _Piece(msgspec.Struct):
     """A block, and the cachePoint after it."""
 
     block: Block
@@ -259,6 +259,12 @@ class RequestWriter(Translation[_Piece]):
         self._drop_field("reasoning.budget_tokens", has_budget)
         match self.family.reasoning:
             case "nova":
+                # AWS's guide on extended thinking: at high effort, none of these settings may be there. A limit of the
+                # caller is more important than the level.
+                if level == "high" and "maxTokens" in inference:
+                    level = LEVELS["medium"]
+                for name, field in (("temperature", "temperature"), ("topP", "top_p")) if level == "high" else ():
+                    self._drop_field(field, inference.pop(name, None) is not None)
                 self.more["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": level}
             case "effort":
                 self.more["reasoning_effort"] = level
@@ -306,8 +312,8 @@ class RequestWriter(Translation[_Piece]):
             self.more["tool_choice"] = _claude_choice(choice or ToolChoice("auto"))
             return {"tools": tools}
         self._drop_field("parallel_tool_calls", single)
-        written = None if choice is None else _choice(choice)
-        return {"tools": tools} if written is None else {"tools": tools, "toolChoice": written}
+        choice_block = None if choice is None else _choice(choice)
+        return {"tools": tools} if choice_block is None else {"tools": tools, "toolChoice": choice_block}
 
     def _tools(self) -> list[Block]:
         tools: list[Block] = []
@@ -333,8 +339,8 @@ class RequestWriter(Translation[_Piece]):
 
     # the conversation
 
-    def _plain(self, text: str, path: str) -> _Piece | None:
-        return self._text_piece(text, None, path)
+    def _plain(self, text: str) -> _Piece:
+        return _Piece({"text": text})
 
     def _kind(self, block: _Piece) -> BlockKind:
         return _KINDS.get(next(iter(block.block)), "media")
@@ -429,8 +435,8 @@ class RequestWriter(Translation[_Piece]):
         """Gives each document a unique name."""
         self._documents += 1
         clean = " ".join(_NOT_IN_DOCUMENT_NAME.sub("-", name or "").split())[: _LONGEST_DOCUMENT_NAME - 8].strip()
-        named = f"{clean} {self._documents}" if clean and self._documents > 1 else clean
-        name = named or f"document {self._documents}"
+        unique = f"{clean} {self._documents}" if clean and self._documents > 1 else clean
+        name = unique or f"document {self._documents}"
         return {"document": {"format": format, "name": name, "source": {"bytes": data}}}
 
     def _audio(self, source: Source, path: str) -> Block:

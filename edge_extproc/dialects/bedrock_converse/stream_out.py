@@ -49,10 +49,10 @@ def whole_part(value: Block, part: int) -> PartStarted:
         image = read_image(value, "image")
         if isinstance(image, Image):
             return PartStarted(part, "media", media=image)
-    return PartStarted(part, "opaque", opaque=_whole(value))
+    return PartStarted(part, "opaque", opaque=_opaque(value))
 
 
-def _whole(value: Block) -> Opaque:
+def _opaque(value: Block) -> Opaque:
     """A tool's input is written in pieces of JSON text."""
     use = value.get("toolUse")
     if isinstance(use, dict) and isinstance(text := use.get("input"), str):

@@ -43,10 +43,10 @@ class _Reply(Shape):
 
 def read_summary(body: bytes) -> ReplySummary | None:
     """The format does not name the model."""
-    found = usual(body, _Reply)
-    if found is None:
+    summary = usual(body, _Reply)
+    if summary is None:
         return None
-    reply = found[0]
+    reply = summary[0]
     usage, finish = reply.get("usage"), read_finish(reply.get("stopReason"), None)
     if finish is not None and failed_finish(finish.raw) is not None:
         return None

@@ -24,9 +24,9 @@ from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route
 from ..crossing import portable
+from ..cut_calls import has_object
 from ..hosted_tools import for_gemini, is_offered
 from ..reading import is_unsafe
-from .content import MARKED
 from .errors import error_of, read_error
 from .fields import ABSENT, NAME, SPELLING, TITLE, WIRE
 from .history import mended_history
@@ -72,6 +72,8 @@ class GeminiGenerate:
     )
     stream_type = "text/event-stream"
     client_headers: tuple[str, ...] = ("x-goog-api-client", "x-goog-api-key")
+    cites = True
+    signs_thinking = True
     error_headers: tuple[str, ...] = ()
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
@@ -107,10 +109,8 @@ class GeminiGenerate:
             for request in ("generateContentRequest", "generate_content_request"):
                 if request in keys:
                     changes[request] = {"model": name}
-            dropped: tuple[str, ...] = ()
-            if MARKED.encode() in call.raw:
-                contents, dropped = mended_history(call.raw)
-                changes.update(contents)
+            contents, dropped = mended_history(call.raw)
+            changes.update(contents)
             return Written(json_splice.splice(call.raw, changes) if changes else call.raw, dropped)
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
@@ -159,7 +159,7 @@ class GeminiGenerate:
         return write_reply(reply)
 
     def can_contain(self, part: Part) -> bool:
-        return not isinstance(part, Opaque | RedactedThinking)
+        return not isinstance(part, Opaque | RedactedThinking) and has_object(part)
 
     def reader(self, content_type: str) -> ReplyReader:
         is_array = content_type.partition(";")[0].strip().lower() == ARRAY_TYPE

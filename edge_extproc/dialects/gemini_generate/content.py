@@ -13,6 +13,7 @@ from typing import Literal
 from ...codecs.json_values import UNREADABLE, as_list, as_object, as_text, decode, encode, maybe_text, text_of
 from ...errors import BadRequest
 from ...model.content import (
+    NO_EXTRAS,
     Audio,
     Document,
     Extras,
@@ -31,6 +32,7 @@ from ...model.content import (
     Url,
 )
 from ..carried import MARK, UNSIGNED, original_id, seal, unseal
+from ..places import places
 from .fields import NAME, SCALARS, Block, extras_of, names_of, split
 
 CONTENT = names_of("role", "parts")
@@ -106,8 +108,9 @@ def one_or_many(value: Json, path: str) -> list[Json]:
     return [value] if isinstance(value, dict | str) else as_list(value, path)
 
 
-def _read_plain(value: Json, path: str) -> Message | None:
-    """A content with a role and one text, as most of a long history are. None: it has something else."""
+def _read_plain(value: Json, path: str, where: str) -> Message | None:
+    """A content with a role and one text, as most of a long history are. `where`: the path of its first part. None: it
+    has something else."""
     if not isinstance(value, dict) or len(value) != 2:
         return None
     role, parts = value.get("role"), value.get("parts")
@@ -117,20 +120,23 @@ def _read_plain(value: Json, path: str) -> Message | None:
     text = part.get("text") if isinstance(part, dict) and len(part) == 1 else None
     if not isinstance(text, str):
         return None
-    return Message("user" if role == "user" else "assistant", (Text(text, path=f"{path}.parts[0]"),), path=path)
+    plain = Text(text, None, NO_EXTRAS, where)
+    return Message("user" if role == "user" else "assistant", (plain,), None, NO_EXTRAS, path)
 
 
 class ContentsReader:
     """Parses one request. Calls without an id get one, and results without an id are matched by name."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[str, str]] = []
+        self._open_calls: list[tuple[str, str]] = []
         """The id and name of each call without a result."""
         self._calls = 0
 
+    def messages(self, values: list[Json]) -> list[Message]:
+        located = zip(values, places("contents", "parts[0]", len(values)), strict=False)
+        return [_read_plain(value, path, where) or self.message(value, path) for value, (path, where) in located]
+
     def message(self, value: Json, path: str) -> Message:
-        if (plain := _read_plain(value, path)) is not None:
-            return plain
         content, rest = split(as_object(value, path), CONTENT)
         role = content.get("role", "user")
         parts = tuple(
@@ -180,7 +186,7 @@ class ContentsReader:
         id = maybe_text(known.get("id"), f"{inner}.id") or made_id(self._calls, name, arguments)
         id = original_id(id)
         self._calls += 1
-        self._waiting.append((id, name))
+        self._open_calls.append((id, name))
         extras = extras_of(rest, {"functionCall": others} if others else {})
         return ToolCall(id, name, arguments, None, signature, extras, path)
 
@@ -190,7 +196,7 @@ class ContentsReader:
         name = as_text(known.get("name"), f"{inner}.name")
         id = maybe_text(known.get("id"), f"{inner}.id")
         id = None if id is None else original_id(id)
-        call_id, called = self._answered(id, name)
+        call_id, called = self._call_of_result(id, name)
         text, is_error = _read_response(as_object(known.get("response", {}), f"{inner}.response"))
         parts: list[Part] = [Text(text, path=f"{inner}.response")]
         for i, part in enumerate(one_or_many(known.get("parts", []), f"{inner}.parts")):
@@ -200,12 +206,12 @@ class ContentsReader:
         extras = extras_of(rest, {"functionResponse": others} if others else {})
         return ToolResult(call_id, tuple(parts), is_error, None, extras, path)
 
-    def _answered(self, id: str | None, name: str) -> tuple[str, str | None]:
+    def _call_of_result(self, id: str | None, name: str) -> tuple[str, str | None]:
         """The id of the call that a result answers: by its id, otherwise the first call of this name without a
         result."""
-        for number, (call_id, called) in enumerate(self._waiting):
+        for number, (call_id, called) in enumerate(self._open_calls):
             if call_id == id or (id is None and called == name):
-                del self._waiting[number]
+                del self._open_calls[number]
                 return call_id, called
         return id or made_id(self._calls, name), None
 

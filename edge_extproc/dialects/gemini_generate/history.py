@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from ...codecs import json_splice
@@ -16,6 +18,7 @@ class _Signed(msgspec.Struct):
 
 
 class _Content(msgspec.Struct):
+    role: str = ""
     parts: list[_Signed] = []
 
 
@@ -24,11 +27,15 @@ class _Contents(msgspec.Struct):
 
 
 _contents = msgspec.json.Decoder(_Contents)
+_WORTH_A_LOOK = re.compile(rb'"parts"\s*:\s*\[\s*\]|\{\s*"role"\s*:\s*"model"\s*\}|' + MARKED.encode())
 
 
 def mended_history(raw: bytes) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
-    """The contents without the thinking that Claude signed, which Google refuses (`Corrupted thought signature`), and
-    the names of what was removed. An unreadable body is returned unchanged: its host reports the error."""
+    """The contents without the thinking that Claude signed and without empty replies, which Google refuses
+    (`Corrupted thought signature`, `must include at least one parts field`), and the names of what was removed. An
+    unreadable body is returned unchanged: its host reports the error."""
+    if _WORTH_A_LOOK.search(raw) is None:
+        return {}, ()
     try:
         contents = _contents.decode(raw).contents
     except UNREADABLE:
@@ -39,7 +46,10 @@ def mended_history(raw: bytes) -> tuple[dict[str, json_splice.Change], tuple[str
         for j, part in enumerate(content.parts)
         if (part.camel or part.snake or "").startswith(MARKED)
     }
+    empty = {i for i, content in enumerate(contents) if content.role == "model" and not content.parts}
+    edits.update(((i, 0), None) for i in empty)
     if not edits:
         return {}, ()
     changed = edited(bytes(json_splice.members_of(raw)["contents"]), edits, "parts")
-    return {"contents": changed}, tuple(sorted(f"contents[{i}].parts[{j}]" for i, j in edits))
+    names = (f"contents[{i}]" if i in empty else f"contents[{i}].parts[{j}]" for i, j in edits)
+    return {"contents": changed}, tuple(sorted(names))

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-from ...codecs.json_values import TokenCounts, as_object, encode, text_of
+from ...codecs.json_values import TokenCounts, as_object, encode, object_in, text_of
 from ...errors import BadRequest
 from ...model.content import Audio, FileRef, Image, Inline, Json, Opaque, Part, Refusal, Text, Thinking, ToolCall, Url
 from ...model.reply import Choice, Finish, FinishReason, Reply
 from ...model.usage import Usage
 from ..base import ModelCard
 from ..citations import citations_in, grounding
+from ..cut_calls import input_of_call, without_cut_calls
 from ..failed_finish import reason_of
-from ..turns import is_cut_call
 from .content import (
     CALL,
     MADE_ID,
     PART,
     URL_SAFE,
-    as_one_object,
     file_of,
     inline,
     made_id,
@@ -143,7 +143,20 @@ def _audio(details: Json, counts: TokenCounts) -> int:
     )
 
 
-def read_usage(value: Json) -> Usage | None:
+# Google's page on grounding: models before Gemini 3 are charged for a prompt with searches, later ones for each search.
+_CHARGED_BY_PROMPT = re.compile(r"gemini-[12]\b")
+
+
+def searches_in(body: Mapping[str, Json]) -> int:
+    """The web searches of a reply or a chunk, as Google charges for them."""
+    candidates = body.get("candidates")
+    listed = candidates if isinstance(candidates, list) else ()
+    asked = (object_in(each, "groundingMetadata").get("webSearchQueries") for each in listed if isinstance(each, dict))
+    count = sum(len(queries) for queries in asked if isinstance(queries, list))
+    return min(count, 1) if _CHARGED_BY_PROMPT.search(text_of(body.get("modelVersion")) or "") else count
+
+
+def read_usage(value: Json, searches: int = 0) -> Usage | None:
     """The usage. None: nothing was counted yet (Vertex sends chunks with only the traffic type)."""
     if not isinstance(value, dict):
         return None
@@ -151,27 +164,28 @@ def read_usage(value: Json) -> Usage | None:
     if not stated:
         return None
     counts = TokenCounts()
-    sent, tools = counts.of(stated.get("promptTokenCount")), counts.at(stated, "toolUsePromptTokenCount")
-    prompt_unknown = sent is None or counts.unreadable > 0
-    prompt = (sent or 0) + tools
+    prompt_tokens, tools = counts.of(stated.get("promptTokenCount")), counts.at(stated, "toolUsePromptTokenCount")
+    prompt_unknown = prompt_tokens is None or counts.unreadable > 0
+    prompt = (prompt_tokens or 0) + tools
     cached = min(counts.at(stated, "cachedContentTokenCount"), prompt)
     prompt_audio = _audio(stated.get("promptTokensDetails"), counts)
     prompt_audio += _audio(stated.get("toolUsePromptTokensDetails"), counts)
     audio = min(max(prompt_audio - _audio(stated.get("cacheTokensDetails"), counts), 0), prompt - cached)
     # Protobuf omits a 0. So a missing count is 0, and a count that cannot be read is unknown.
     answer, thoughts = stated.get("candidatesTokenCount", 0), stated.get("thoughtsTokenCount", 0)
-    answered, thought = counts.of(answer), counts.of(thoughts)
-    spoken = min(_audio(stated.get("candidatesTokensDetails"), counts), answered or 0)
+    completion, thought = counts.of(answer), counts.of(thoughts)
+    audio_output = min(_audio(stated.get("candidatesTokensDetails"), counts), completion or 0)
     return Usage(
         input=prompt - cached - audio,
         cache_read=cached,
-        output=(answered or 0) - spoken,
+        output=(completion or 0) - audio_output,
         reasoning=thought or 0,
         input_audio=audio,
-        output_audio=spoken,
+        output_audio=audio_output,
         prompt_unknown=prompt_unknown,
-        completion_unknown=answered is None or thought is None,
+        completion_unknown=completion is None or thought is None,
         unreadable=counts.unreadable,
+        searches=searches,
     )
 
 
@@ -243,14 +257,14 @@ class ReplyAssembly:
     def _call(self, call: Block, signature: str | None, rest: Block) -> Part | None:
         """The call. None: its arguments come in pieces, which only a caller that requested this can join."""
         known, others = split(call, CALL)
-        name, id, given = known.get("name"), known.get("id"), known.get("args")
-        if others or not isinstance(name, str) or not isinstance(given, dict | None):
+        name, id, arguments_value = known.get("name"), known.get("id"), known.get("args")
+        if others or not isinstance(name, str) or not isinstance(arguments_value, dict | None):
             return None
-        arguments = "" if given is None else encode(given).decode()
-        made = made_id(self._calls, self.id or "", name, arguments)
+        arguments = "" if arguments_value is None else encode(arguments_value).decode()
+        call_id = made_id(self._calls, self.id or "", name, arguments)
         self._calls += 1
         return ToolCall(
-            id if isinstance(id, str) and id else made, name, arguments, signature=signature, extras=extras_of(rest)
+            id if isinstance(id, str) and id else call_id, name, arguments, signature=signature, extras=extras_of(rest)
         )
 
 
@@ -337,7 +351,7 @@ class Candidates:
         if part.id and not MADE_ID.fullmatch(part.id):
             call["id"] = part.id
         if part.arguments or not self._own:
-            call["args"] = as_one_object(part.arguments) or {}
+            call["args"] = input_of_call(part)
         signature = part.signature
         if not self._own and choice not in self._called and signature is None:
             signature = _FOREIGN_SIGNATURE
@@ -409,16 +423,11 @@ def write_reply(reply: Reply) -> bytes:
         body["candidates"] = [
             candidate_of(
                 None if own else index,
-                (
-                    block
-                    for part in choice.parts
-                    if (own or not is_cut_call(part, choice.finish))
-                    and (block := writing.part(part, index)) is not None
-                ),
+                (block for part in choice.parts if (block := writing.part(part, index)) is not None),
                 write_finish(choice.finish, own=own),
                 choice.extras if own else _sources(choice),
             )
-            for index, choice in enumerate(reply.choices)
+            for index, choice in enumerate(reply.choices if own else map(without_cut_calls, reply.choices))
         ]
     if reply.usage is not None:
         body["usageMetadata"] = write_usage(reply.usage)

@@ -213,10 +213,10 @@ def _read_system(value: Json, reading: ContentsReader) -> Message:
 
 def read_chat(call: Call) -> Chat:
     try:
-        whole = as_object(decode(call.raw), "the body")
+        document = as_object(decode(call.raw), "the body")
     except UNREADABLE:
         raise why_no_call(call.raw) from None
-    body, extras = split(whole, _CHAT)
+    body, extras = split(document, _CHAT)
     config, config_rest = split(as_object(body.get("generationConfig", {}), "generationConfig"), CONFIG_NAMES)
     extras.update({f"generationConfig.{key}": value for key, value in config_rest.items()})
     response_format, format_rest = _read_format(config)
@@ -230,7 +230,7 @@ def read_chat(call: Call) -> Chat:
     if "systemInstruction" in body:
         messages.append(_read_system(body["systemInstruction"], reading))
     contents = one_or_many(body.get("contents"), "contents")
-    messages += [reading.message(value, f"contents[{i}]") for i, value in enumerate(contents)]
+    messages += reading.messages(contents)
     stops = one_or_many(config.get("stopSequences", []), "generationConfig.stopSequences")
     return Chat(
         dialect=NAME,

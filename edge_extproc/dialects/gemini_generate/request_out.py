@@ -95,7 +95,7 @@ class RequestWriter(DropList):
     def _conversation(self) -> Block:
         body: Block = {}
         system: list[Block] = []
-        turns: list[tuple[str, list[Block]]] = []
+        contents: list[tuple[str, list[Block]]] = []
         for path, message in messages_of(self._chat):
             if (text := plain_text(message)) is not None:
                 parts: list[Block] = [{"text": text}] if text else []
@@ -107,26 +107,26 @@ class RequestWriter(DropList):
                 case "system" | "developer":
                     system += parts
                 case "assistant":
-                    self._append(turns, "model", parts)
+                    self._append(contents, "model", parts)
                 case "user" | "tool":
-                    self._append(turns, "user", parts)
+                    self._append(contents, "user", parts)
                 case _:
                     assert_never(message.role)
-        if not turns:
+        if not contents:
             path = self.spelling.field("messages")
             raise BadRequest(f"{path} has no user message; {TITLE} requires one", param=path)
-        for role, parts in turns:
+        for role, parts in contents:
             self._settle(role, parts)
-        body["contents"] = [{"role": role, "parts": parts} for role, parts in turns]
+        body["contents"] = [{"role": role, "parts": parts} for role, parts in contents]
         if system:
             body["systemInstruction"] = {"parts": system}
         return body
 
-    def _append(self, turns: list[tuple[str, list[Block]]], role: str, parts: list[Block]) -> None:
-        if turns and turns[-1][0] == role:
-            turns[-1][1].extend(parts)
+    def _append(self, contents: list[tuple[str, list[Block]]], role: str, parts: list[Block]) -> None:
+        if contents and contents[-1][0] == role:
+            contents[-1][1].extend(parts)
         elif parts:
-            turns.append((role, parts))
+            contents.append((role, parts))
 
     def _settle(self, role: str, parts: list[Block]) -> None:
         """A turn in Google's order: results first, and a signature on the first call."""
@@ -157,10 +157,10 @@ class RequestWriter(DropList):
                     return []
                 block = {"text": part.text}
             case Image():
-                written = self._image(part, path)
-                if written is None:
+                image = self._image(part, path)
+                if image is None:
                     return []
-                block = written
+                block = image
             case Document():
                 block = self._source(part.source, "application/pdf", path)
                 self._drop_name(part, path, part.name is not None)
@@ -366,10 +366,10 @@ class RequestWriter(DropList):
         if level is None:
             where = self.spelling.field("reasoning.effort") if reasoning.effort else path
             raise BadRequest(f"{where} is {effort!r}; this model accepts {', '.join(generation.efforts)}", param=where)
-        shown = effort != "none" and not hidden
+        visible = effort != "none" and not hidden
         if isinstance(level, int):
-            return _thoughts({"thinkingBudget": level}, shown=shown)
-        return _thoughts({"thinkingLevel": level.upper()}, shown=shown)
+            return _thoughts({"thinkingBudget": level}, shown=visible)
+        return _thoughts({"thinkingLevel": level.upper()}, shown=visible)
 
 
 def _thoughts(thinking: Block, *, shown: bool) -> Block:

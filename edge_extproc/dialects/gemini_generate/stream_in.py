@@ -44,28 +44,29 @@ from .reply import (
     parts_of,
     read_finish,
     read_usage,
+    searches_in,
 )
 
 
 def read_reply(body: bytes) -> Reply:
     try:
-        whole = decode_reply(body)
+        reply = decode_reply(body)
     except UNREADABLE:
         raise UpstreamError("the provider's reply is not valid JSON") from None
-    if isinstance(whole, list):  # a stream that was read as a whole
+    if isinstance(reply, list):  # a stream that was read as a whole
         reader = ReplyReader(json_array.JsonArrayDecoder())
-        events = [event for chunk in whole for event in reader.chunk(chunk)]
+        events = [event for chunk in reply for event in reader.chunk(chunk)]
         events += reader.finish()
         broken = next((event.fault for event in events if isinstance(event, Failed)), None)
         if broken is not None:
             raise ErrorReply(broken)
         return fold(NAME, events)
-    if not isinstance(whole, dict) or not whole.keys() & {"candidates", "promptFeedback", "usageMetadata"}:
-        error = error_in(whole)
+    if not isinstance(reply, dict) or not reply.keys() & {"candidates", "promptFeedback", "usageMetadata"}:
+        error = error_in(reply)
         if error is not None:
             raise ErrorReply(error)
         raise UpstreamError("the provider's reply has no candidates")
-    known, extras = split(whole, REPLY)
+    known, extras = split(reply, REPLY)
     answer = ReplyAssembly()
     answer.id = text_of(known.get("responseId")) or None
     choices = []
@@ -85,7 +86,7 @@ def read_reply(body: bytes) -> Reply:
         answer.id,
         text_of(known.get("modelVersion")) or None,
         tuple(choices),
-        read_usage(extras.get("usageMetadata")),
+        read_usage(extras.get("usageMetadata"), searches_in(reply)),
         created_at(extras.get("createTime")),
         extras_of(extras),
     )
@@ -118,6 +119,7 @@ class ReplyReader:
         self._answer = ReplyAssembly()
         self._candidates: dict[int, _OpenCandidate] = {}
         self._blocked: Finish | None = None
+        self._searches = 0
         self._started = False
         self._over = False
 
@@ -161,7 +163,8 @@ class ReplyReader:
         for number, candidate, extras in candidates_of(known):
             events += self._candidate(number, candidate, extras)
         self._blocked = blocked_by(rest) or self._blocked
-        usage = read_usage(rest.get("usageMetadata"))
+        self._searches = max(self._searches, searches_in(chunk))
+        usage = read_usage(rest.get("usageMetadata"), self._searches)
         if usage is not None:
             events.append(UsageSeen(usage))
         return events
@@ -214,7 +217,7 @@ def _part_events(state: _OpenCandidate, part: Part, number: int) -> Iterator[Rep
             kind, noted = "thinking", dict(part.extras)
         case _:
             yield from _close(state, number)
-            yield from _whole(part, state.parts, number)
+            yield from _complete_part(part, state.parts, number)
             state.parts += 1
             return
     if not part.text and not noted:
@@ -239,7 +242,7 @@ def _close(state: _OpenCandidate, number: int) -> Iterator[ReplyEvent]:
         yield PartEnded(state.parts - 1, number)
 
 
-def _whole(part: Part, index: int, number: int) -> Iterator[ReplyEvent]:
+def _complete_part(part: Part, index: int, number: int) -> Iterator[ReplyEvent]:
     """A part that arrives in one piece."""
     if isinstance(part, ToolCall):
         yield PartStarted(index, "tool_call", part.id, part.name, choice=number, extras=part.extras)

@@ -26,7 +26,8 @@ from ...model.reply import (
     UsageSeen,
 )
 from ..citations import Citation, citations_in, grounding
-from ..turns import arguments_of, is_cut_call
+from ..cut_calls import has_object
+from ..turns import CUT_OFF
 from .content import sealed
 from .errors import error_of
 from .fields import Block
@@ -53,7 +54,7 @@ _CANDIDATE_EXTRAS = frozenset(
 
 
 @dataclass(slots=True)
-class _Held:
+class _BufferedPart:
     """A part between its start and its end. A call is buffered, because this format sends it complete. Of other parts
     only the signature is buffered."""
 
@@ -70,7 +71,7 @@ class ReplyWriter:
 
     def __init__(self, *, array: bool) -> None:
         self._array = array
-        self._written = 0
+        self._frames = 0
         self._envelope: Block = {}
         self._usage: Block = {}
         self._own_usage: Block = {}
@@ -79,7 +80,7 @@ class ReplyWriter:
         """The sources that the texts of another format cite."""
         self._choices: set[int] = set()
         """The candidates with content."""
-        self._held: dict[tuple[int, int], _Held] = {}
+        self._buffered: dict[tuple[int, int], _BufferedPart] = {}
         self._unparsed: dict[int, list[ToolCall]] = {}
         """Calls whose arguments are not an object, by choice. The finish reason shows whether they were cut off."""
         self._own = False
@@ -111,6 +112,9 @@ class ReplyWriter:
             case UsageSeen():
                 self._usage = write_usage(event.usage)
             case Noted(extras=extras, choice=choice):
+                cited = citations_in(extras)
+                if cited:
+                    self._cited[choice or 0] = (*self._cited.get(choice or 0, ()), *cited)
                 return self._note(extras) if choice is None else self._note_candidate(choice, extras)
             case Finished():
                 self._finishes[event.choice] = event
@@ -132,19 +136,19 @@ class ReplyWriter:
             return self._part(event.choice, block)
         if event.kind == "media":
             return self._part(event.choice, self._candidates.part(event.media, event.choice) if event.media else None)
-        held = self._held[event.choice, event.part] = _Held(event)
+        part = self._buffered[event.choice, event.part] = _BufferedPart(event)
         match event.extras:
             case {"thoughtSignature": str(signature)}:
-                held.signature = signature
+                part.signature = signature
         return b""
 
     def _delta(self, event: PartDelta) -> bytes:
-        held = self._held[event.choice, event.part]
-        match held.start.kind:
+        part = self._buffered[event.choice, event.part]
+        match part.start.kind:
             case "tool_call":
-                held.texts.append(event.text)
-                held.size += len(event.text)
-                if held.size > _HELD_LIMIT:
+                part.texts.append(event.text)
+                part.size += len(event.text)
+                if part.size > _HELD_LIMIT:
                     raise UpstreamError(f"the provider sent one call of more than {_HELD_LIMIT} characters")
                 return b""
             case "thinking":
@@ -154,28 +158,28 @@ class ReplyWriter:
 
     def _sign(self, choice: int, part: int, signature: str, *, foreign: bool = False) -> None:
         """A signature may arrive in pieces. A signature of thinking is Claude's unless a note says otherwise."""
-        held = self._held[choice, part]
-        held.signature = (held.signature or "") + signature
-        held.foreign = foreign
+        buffered = self._buffered[choice, part]
+        buffered.signature = (buffered.signature or "") + signature
+        buffered.foreign = foreign
 
     def _end(self, event: PartEnded) -> bytes:
-        held = self._held.pop((event.choice, event.part), None)
-        if held is None:
+        part = self._buffered.pop((event.choice, event.part), None)
+        if part is None:
             return b""
-        start = held.start
+        start = part.start
         match start.kind:
             case "tool_call":
-                arguments = "".join(held.texts)
-                call = ToolCall(start.id or "", start.name or "", arguments, None, held.signature, start.extras)
-                if arguments_of(arguments) is None:
+                arguments = "".join(part.texts)
+                call = ToolCall(start.id or "", start.name or "", arguments, None, part.signature, start.extras)
+                if not has_object(call):
                     self._unparsed.setdefault(event.choice, []).append(call)
                     return self._part(event.choice, None)
                 return self._part(event.choice, self._candidates.part(call, event.choice))
             case "thinking":
-                signed = sealed(held.signature) if held.foreign else base64_of(held.signature)
+                signed = sealed(part.signature) if part.foreign else base64_of(part.signature)
                 block: Block = {"text": "", "thought": True, **signed}
             case _:
-                block = {"text": "", **base64_of(held.signature)}
+                block = {"text": "", **base64_of(part.signature)}
         return self._part(event.choice, block if "thoughtSignature" in block else None)
 
     def _note(self, extras: Extras) -> bytes:
@@ -203,7 +207,7 @@ class ReplyWriter:
             self._part(choice, self._candidates.part(call, choice))
             for choice, unparsed in self._unparsed.items()
             for call in unparsed
-            if not is_cut_call(call, self._finishes[choice].finish if choice in self._finishes else None)
+            if choice not in self._finishes or self._finishes[choice].finish.reason not in CUT_OFF
         ]
         return b"".join(calls) + self._end_of_candidates()
 
@@ -230,9 +234,9 @@ class ReplyWriter:
 
     def _frame(self, body: Block) -> bytes:
         data = encode(body if "error" in body else {**body, **self._envelope})
-        first = self._written == 0
-        self._written += 1
+        first = self._frames == 0
+        self._frames += 1
         return json_array.encode(data, first=first) if self._array else sse.encode(data)
 
     def _terminator(self) -> bytes:
-        return json_array.end(empty=self._written == 0) if self._array else b""
+        return json_array.end(empty=self._frames == 0) if self._array else b""

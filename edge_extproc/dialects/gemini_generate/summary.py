@@ -8,7 +8,7 @@ from ...codecs.json_values import text_of
 from ...model.reply_summary import ReplySummary
 from ..failed_finish import failed_finish
 from ..usual_shape import Arguments, Shape, usual
-from .reply import read_finish, read_usage
+from .reply import read_finish, read_usage, searches_in
 
 
 class _Call(Shape):
@@ -42,10 +42,10 @@ class _Reply(Shape, rename={"snake_case_model": "model_version"}):
 
 def read_summary(body: bytes) -> ReplySummary | None:
     """Of a reply with one candidate. Several are sorted by their index first."""
-    found = usual(body, _Reply)
-    if found is None or len(found[1].candidates) != 1:
+    summary = usual(body, _Reply)
+    if summary is None or len(summary[1].candidates) != 1:
         return None
-    reply, candidate = found[0], found[1].candidates[0]
+    reply, candidate = summary[0], summary[1].candidates[0]
     calls = [part for part in candidate.content.parts if part.function_call is not UNSET]
     if any(part.text is not None or part.inline_data is not UNSET for part in calls):
         return None
@@ -55,5 +55,5 @@ def read_summary(body: bytes) -> ReplySummary | None:
     return ReplySummary(
         text_of(reply.get("modelVersion")) or None,
         finish.reason if finish is not None else None,
-        read_usage(reply.get("usageMetadata")),
+        read_usage(reply.get("usageMetadata"), searches_in(reply)),
     )

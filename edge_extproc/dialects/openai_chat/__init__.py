@@ -56,6 +56,8 @@ class OpenAIChat:
     )
     stream_type = "text/event-stream"
     client_headers: tuple[str, ...] = ()
+    cites = True
+    signs_thinking = False
     error_headers: tuple[str, ...] = ()
 
     _paths: Mapping[Operation, str] = MappingProxyType({"chat": "/chat/completions", "models": "/models"})

@@ -139,9 +139,9 @@ def is_bare_error(value: Object) -> bool:
     """An error that is not wrapped: no answer has these fields and no choices (vLLM, SGLang, FastAPI, Cloudflare)."""
     if "choices" in value:
         return False
-    told = value.get("message")
-    is_told = bool(value.get("detail")) or bool(value.get("errors")) or (isinstance(told, str) and bool(told))
-    return value.get("object") == "error" or is_told
+    message = value.get("message")
+    has_text = bool(value.get("detail")) or bool(value.get("errors")) or (isinstance(message, str) and bool(message))
+    return value.get("object") == "error" or has_text
 
 
 def _delay_in(details: Json) -> float | None:

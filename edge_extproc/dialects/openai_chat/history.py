@@ -14,6 +14,7 @@ from ...model.host import HostProfile
 from ..cache_keys import CACHE_KEY, accepted_key
 from ..history import array
 from ..reading import why_no_call
+from ..turns import object_text
 from .content import FLAT_THOUGHT
 from .fields import Object
 from .models import LONGEST_CALL_ID, MISTRALS, RESULT_SEEN, call_id, is_thinking, with_reasoning
@@ -23,13 +24,15 @@ _rows = msgspec.json.Decoder(list[msgspec.Raw])
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{')
 _ASSISTANT = re.compile(rb'"assistant"')
-# The fields of a message that some hosts refuse: thinking and signatures of other providers, and calls.
+# The fields of a message that some hosts refuse: thinking and signatures of other providers, calls, and no content.
 OF_HISTORY = re.compile(
     rb'"(?:thinking_blocks|thought_signature|reasoning_content|reasoning_details|reasoning|images|tool_calls|tool_call_id'
-    rb'|thinking|refusal|annotations|audio|function_call)"'
+    rb'|thinking|refusal|annotations|audio|function_call)"|"content"\s*:\s*(?:null|\[\s*\])'
+    rb'|"role"\s*:\s*"assistant"\s*(?:,\s*"name"\s*:\s*"[^"]*"\s*)?\}'
 )
 # The fields of a message that every host takes.
 _FIELDS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "prefix"})
+_CONTENT = ("content", "tool_calls", "refusal", "function_call")
 
 
 def mended_history(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
@@ -69,20 +72,24 @@ def mended_history(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str,
             before = role
         looks = OF_HISTORY.search(row) or (substituted and _ASSISTANT.search(row))
         message = msgspec.json.decode(row) if looks else None
-        lost: list[str] = []
+        omitted: list[str] = []
         given = False
         if isinstance(message, dict):
-            fields = dict(message)
-            lost = mend(message, f"messages[{number}]", model, host)
-            given = substituted and with_reasoning(message)
-            if lost and _is_empty(message):
+            if message.get("content") in (None, []) and _is_empty(message):
                 changed = True
-                dropped += lost
+                dropped.append(f"messages[{number}]")
+                continue
+            fields = dict(message)
+            omitted = mend(message, f"messages[{number}]", model, host)
+            given = substituted and with_reasoning(message)
+            if omitted and _is_empty(message):
+                changed = True
+                dropped += omitted
                 continue
             given = given or message != fields
-        messages.append(encode(message) if lost or given else bytes(row))
-        changed = changed or bool(lost) or given
-        dropped += lost
+        messages.append(encode(message) if omitted or given else bytes(row))
+        changed = changed or bool(omitted) or given
+        dropped += omitted
     if changed:
         changes["messages"] = array(messages)
     return changes, tuple(sorted(dropped))
@@ -108,9 +115,9 @@ def _thinking(members: dict[str, msgspec.Raw]) -> Object:
 
 def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]:
     """Removes from a message: fields that our replies added for Claude and Gemini, thinking that the host refuses, and
-    refused ids of calls. Hosts of this API refuse unknown fields of a message, and a conversation may continue with
-    another model."""
-    lost: list[str] = []
+    refused ids and arguments of calls. Hosts of this API refuse unknown fields of a message, and a conversation may
+    continue with another model."""
+    omitted: list[str] = []
     is_assistants = message.get("role") == "assistant"
     fields = [] if "claude" in model else ["thinking_blocks"]
     if host.thoughts == "refused" and is_assistants:
@@ -120,9 +127,9 @@ def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]
         if is_assistants and isinstance(refusal, str) and refusal and message.get("content") is None:
             message["content"] = message.pop("refusal")
         fields += sorted(message.keys() - _FIELDS - set(fields))
-    lost += [f"{path}.{name}" for name in fields if _is_lost(message.pop(name, None))]
+    omitted += [f"{path}.{name}" for name in fields if _is_lost(message.pop(name, None))]
     if is_assistants and host.thoughts != "as they came" and MISTRALS.search(model) is None:
-        lost += _without_thinking(message, path)
+        omitted += _without_thinking(message, path)
     calls = message.get("tool_calls")
     for at, call in enumerate(calls if isinstance(calls, list) else ()):
         if not isinstance(call, dict):
@@ -131,22 +138,25 @@ def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]
         match call.get("extra_content"):
             case {"google": {"thought_signature": _}} if "gemini" not in model:
                 del call["extra_content"]
-                lost.append(f"{where}.extra_content")
+                omitted.append(f"{where}.extra_content")
+        function = call.get("function")
+        text = function.get("arguments") if isinstance(function, dict) and not host.any_arguments else None
+        if isinstance(text, str) and (decodable := object_text(text)) != text:
+            call["function"] = {**call["function"], "arguments": decodable}
+            omitted.append(f"{where}.function.arguments")
         if isinstance(id := call.get("id"), str) and (legal := _raw_call_id(id, model, host)) != id:
             call["id"] = legal
-            lost.append(f"{where}.id")
+            omitted.append(f"{where}.id")
     if isinstance(id := message.get("tool_call_id"), str) and (legal := _raw_call_id(id, model, host)) != id:
         message["tool_call_id"] = legal
-        lost.append(f"{path}.tool_call_id")
-    return lost
+        omitted.append(f"{path}.tool_call_id")
+    return omitted
 
 
 def _is_empty(message: Object) -> bool:
-    """Whether nothing is left of a message of the assistant that was thinking alone."""
+    """Whether a message of the assistant has no content: a reply without content, or with thinking alone."""
     is_assistants = message.get("role") == "assistant"
-    return is_assistants and not any(
-        message.get(name) for name in ("content", "tool_calls", "refusal", "function_call")
-    )
+    return is_assistants and not any(message.get(name) for name in _CONTENT)
 
 
 def _is_lost(value: Json) -> bool:

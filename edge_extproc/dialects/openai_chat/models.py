@@ -38,21 +38,35 @@ _NEVER_SAMPLED = re.compile(r"(^|/)(o\d|gpt-5(?!\.\d)(?!.*chat))")
 _SAMPLED_UNTHINKING = re.compile(r"(^|/)gpt-5\.(\d)(?!.*(chat|pro))")
 _LAST_UNTHINKING = 4
 SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs")
+_PENALTIES = ("presence_penalty", "frequency_penalty")
+# Models of other makers, each with the settings that it refuses, by their makers' guides and by reports of refusals.
+# Kimi K2.5 and later have fixed values, which depend on thinking (HKUDS/nanobot#4967, QuantumNous/new-api#5372). Grok 3
+# mini and Grok 4 take no penalties (ChatGPTNextWeb/NextChat#6593, miaoxworld/NativeTavern#83). DeepSeek's reasoner
+# ignores the other settings, by its guide.
+_REFUSED_SAMPLING: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
+    (re.compile(r"(^|/)kimi-k(2\.[5-9]|[3-9])"), ("temperature", "top_p", *_PENALTIES)),
+    (re.compile(r"(^|/)grok-(3-mini|[4-9]|code)"), _PENALTIES),
+    (re.compile(r"(^|/)deepseek-reasoner"), ("logprobs", "top_logprobs")),
+)
+# xAI's guide on reasoning: no stop sequences beside it.
+_NEVER_STOPPED = re.compile(r"(^|/)grok-(3-mini|code|[4-9](?!.*non-reasoning))")
 
 
-def is_sampled(model: str, effort: str | None) -> bool:
-    """Whether a model accepts sampling settings at this effort."""
+def refused_sampling(model: str, effort: str | None) -> tuple[str, ...]:
+    """The sampling settings that a model refuses at this effort."""
     name = model.lower()
     if _NEVER_SAMPLED.search(name):
-        return False
+        return SAMPLING
     match = _SAMPLED_UNTHINKING.search(name)
-    if match is None or effort == "none":
-        return True
-    return effort is None and int(match[2]) <= _LAST_UNTHINKING
+    if match is None:
+        return next((names for pattern, names in _REFUSED_SAMPLING if pattern.search(name)), ())
+    is_sampled = effort == "none" or (effort is None and int(match[2]) <= _LAST_UNTHINKING)
+    return () if is_sampled else SAMPLING
 
 
 def takes_stop(model: str) -> bool:
-    return _NEVER_SAMPLED.search(model.lower()) is None
+    name = model.lower()
+    return _NEVER_SAMPLED.search(name) is None and _NEVER_STOPPED.search(name) is None
 
 
 # OpenAI's guide on function calling: custom tools since GPT-5.
@@ -81,15 +95,15 @@ _BUDGETS: tuple[tuple[int, str], ...] = (
 )
 
 
-def effort_for(model: str, wanted: str) -> str | None:
-    """The level of the model nearest to `wanted` (the highest one not above it, otherwise the lowest), or None."""
+def effort_for(model: str, effort: str) -> str | None:
+    """The level of the model nearest to `effort` (the highest one not above it, otherwise the lowest), or None."""
     levels = efforts_of(model)
-    if wanted == "none":
-        return wanted if wanted in levels else None
-    if wanted not in _LEVELS:
-        return wanted if levels else None
+    if effort == "none":
+        return effort if effort in levels else None
+    if effort not in _LEVELS:
+        return effort if levels else None
     thinking = [level for level in levels if level != "none"]
-    below = [level for level in thinking if _LEVELS.index(level) <= _LEVELS.index(wanted)]
+    below = [level for level in thinking if _LEVELS.index(level) <= _LEVELS.index(effort)]
     nearest = below[-1:] or thinking[:1]
     return nearest[0] if nearest else None
 
@@ -153,13 +167,13 @@ def with_reasoning(message: dict[str, Json]) -> bool:
     if isinstance(reasoning, str) and reasoning:
         message["reasoning_content"] = reasoning
         return True
-    named: list[str] = []
+    omitted: list[str] = []
     for call in calls if isinstance(calls, list) else ():
         match call:
             case {"id": str(id), "function": {"name": str(name)}}:
-                named.append(f"{name} ({id})")
+                omitted.append(f"{name} ({id})")
     excerpt = content.strip()[:_LONGEST_SUBSTITUTE] if isinstance(content, str) else ""
-    message["reasoning_content"] = f"I call {', '.join(named)}." if named else f"I answer: {excerpt}"
+    message["reasoning_content"] = f"I call {', '.join(omitted)}." if omitted else f"I answer: {excerpt}"
     return True
 
 

@@ -45,6 +45,7 @@ from ...model.usage import Usage, cached_twice
 from ..base import ModelCard
 from ..carried import tool_id
 from ..citations import chat_annotation, citations_in
+from ..cut_calls import with_cut_finish
 from ..dropping import omission
 from ..failed_finish import failed_finish, reason_of
 from .content import (
@@ -61,6 +62,7 @@ from .content import (
 )
 from .errors import fault_of, is_bare_error, word_of
 from .fields import NAME, TITLE, Object
+from .functions import FunctionCall, offers_functions, write_function_call
 from .models import LONGEST_CALL_ID
 from .request_in import read_assistant_parts
 from .tools import custom_names, write_custom_call
@@ -87,7 +89,7 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
     )
     prompt, completion = reported_prompt or 0, reported_completion or 0
     total = counts.at(usage, "total_tokens")
-    audio, spoken = counts.at(prompt_details, "audio_tokens"), counts.at(completion_details, "audio_tokens")
+    audio, audio_output = counts.at(prompt_details, "audio_tokens"), counts.at(completion_details, "audio_tokens")
     reasoning = counts.at(completion_details, "reasoning_tokens") or counts.at(usage, "reasoning_tokens")
     beside = total - prompt - completion if reported_prompt is not None and reported_completion is not None else 0
     if beside > 0 and beside == audio:
@@ -100,19 +102,19 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
     audio = min(audio, prompt)
     text = prompt - audio
     cache_read = min(counts.at(prompt_details, "cached_tokens") or counts.first(usage, _CACHE_READ), text)
-    written = counts.first(prompt_details, _CACHE_WRITE_DETAILS) or counts.at(usage, "cache_creation_input_tokens")
-    cache_write = min(written, text)
+    cache_writes = counts.first(prompt_details, _CACHE_WRITE_DETAILS) or counts.at(usage, "cache_creation_input_tokens")
+    cache_write = min(cache_writes, text)
     twice = cached_twice(text, cache_read, cache_write)
     reasoning = min(reasoning, completion)
-    spoken = min(spoken, completion - reasoning)
+    audio_output = min(audio_output, completion - reasoning)
     return Usage(
         input=text - cache_read - cache_write + twice,
         cache_read=cache_read,
         cache_write=cache_write,
-        output=completion - reasoning - spoken,
+        output=completion - reasoning - audio_output,
         reasoning=reasoning,
         input_audio=audio,
-        output_audio=spoken,
+        output_audio=audio_output,
         cached_twice=twice,
         prompt_unknown=reported_prompt is None,
         completion_unknown=reported_completion is None,
@@ -166,15 +168,24 @@ _WRITE_FINISH: Mapping[FinishReason, str] = MappingProxyType(
 _AFTER_CALLS: frozenset[FinishReason] = frozenset({"stop", "stop_sequence", "tool_calls"})
 
 
-def read_finish(raw: str, *, has_calls: bool) -> Finish:
-    """At OpenAI, a forced call ends with "stop"."""
+# Of a reply that ended at a limit, whatever else is said of it.
+_LIMITS: frozenset[FinishReason] = frozenset({"length", "context_window"})
+
+
+def read_finish(raw: str, *, has_calls: bool, native: Json = None) -> Finish:
+    """At OpenAI, a forced call ends with "stop". `native`: the reason that the host itself got from the model's
+    provider. OpenRouter writes "tool_calls" for a call that its provider cut off at a limit."""
     reason = _READ_FINISH.get(raw) or reason_of(raw)
+    if reason in _AFTER_CALLS and isinstance(native, str) and (limit := reason_of(native)) in _LIMITS:
+        return Finish(limit, raw)
     return Finish("tool_calls" if has_calls and reason in _AFTER_CALLS else reason, raw)
 
 
-def write_finish(finish: Finish | None, *, has_calls: bool) -> str:
+def write_finish(finish: Finish | None, *, has_calls: bool, older: bool = False) -> str:
+    """`older`: the caller reads calls in the older spelling."""
     reason = finish.reason if finish is not None else "stop"
-    return "tool_calls" if has_calls and reason in _AFTER_CALLS else _WRITE_FINISH[reason]
+    called = "function_call" if older else "tool_calls"
+    return called if has_calls and reason in _AFTER_CALLS else _WRITE_FINISH[reason]
 
 
 # --- replies
@@ -232,7 +243,8 @@ def _read_usual_choice(value: Json, number: int) -> Choice:
     reason = choice.get("finish_reason")
     finish = None
     if isinstance(reason, str):
-        finish = read_finish(reason, has_calls=any(isinstance(part, ToolCall) for part in parts))
+        has_calls = any(isinstance(part, ToolCall) for part in parts)
+        finish = read_finish(reason, has_calls=has_calls, native=choice.get("native_finish_reason"))
     extras = left_in(choice, _CHOICE)
     if rest := {key: value for key, value in rest.items() if key not in _REPLY_MESSAGE}:
         extras["message"] = rest
@@ -283,10 +295,10 @@ def _content_of(parts: Iterable[Part], notes: Extras) -> Object:
             case CustomCall():
                 call = write_custom_call(part.id, part.name, part.arguments)
                 calls.append(_restored(call, part.cache, part.extras))
+            case FunctionCall():
+                fields["function_call"] = write_function_call(part)
             case ToolCall():
                 calls.append(_own_call(part))
-            case Opaque(kind="function_call"):
-                fields["function_call"] = part.value
             case Opaque() if isinstance(part.value, dict) and "id" in part.value:
                 calls.append(part.value)
             case Thinking() | RedactedThinking() if not is_noted(part.extras, "content"):
@@ -309,10 +321,10 @@ def _content_of(parts: Iterable[Part], notes: Extras) -> Object:
 
 def _own_call(call: ToolCall) -> Object:
     function = {"name": call.name, "arguments": call.arguments}
-    written: Object = {"id": call.id, "type": "function", "function": function}
+    call_object: Object = {"id": call.id, "type": "function", "function": function}
     if call.signature is not None:
-        written["extra_content"] = {"google": {"thought_signature": call.signature}}
-    return _restored(written, call.cache, call.extras)
+        call_object["extra_content"] = {"google": {"thought_signature": call.signature}}
+    return _restored(call_object, call.cache, call.extras)
 
 
 def _own_part(part: Part) -> Object:
@@ -355,7 +367,7 @@ def _restored(block: Object, cache: CacheMark | None, extras: Extras) -> Object:
     return block
 
 
-def _message_of(choice: Choice, custom: frozenset[str], *, own: bool) -> Object:
+def _message_of(choice: Choice, custom: frozenset[str], *, own: bool, older: bool) -> Object:
     """The message of a reply. `custom`: the names of the caller's custom tools."""
     notes = choice.extras.get("message") if own else None
     extras = notes if isinstance(notes, dict) else NO_EXTRAS
@@ -370,17 +382,19 @@ def _message_of(choice: Choice, custom: frozenset[str], *, own: bool) -> Object:
                 message["annotations"] = [each for annotations in lists for each in annotations]
         overlay(message, extras)
         return message
-    written = [written_media(part, place) for place, part in enumerate(_media_of(choice.parts))]
+    media_objects = [written_media(part, place) for place, part in enumerate(_media_of(choice.parts))]
     texts = [part for part in choice.parts if isinstance(part, Text)]
-    texts += [Text(media["content"]) for media in written if isinstance(media.get("content"), str)]
+    texts += [Text(media["content"]) for media in media_objects if isinstance(media.get("content"), str)]
     message = {"role": "assistant", "content": _joined(texts, Text), "refusal": _joined(choice.parts, Refusal)}
-    images = [image for media in written for image in media.get("images", ())]
+    images = [image for media in media_objects for image in media.get("images", ())]
     if images:
         message["images"] = images
-    message.update(next(({"audio": media["audio"]} for media in written if "audio" in media), {}))
+    message.update(next(({"audio": media["audio"]} for media in media_objects if "audio" in media), {}))
     if cited := _annotations(choice):
         message["annotations"] = cited
     calls = [part for part in choice.parts if isinstance(part, ToolCall)]
+    if calls and older:  # one call, beside which a client finds the others
+        message["function_call"] = write_function_call(calls.pop(0))
     if calls:
         message["tool_calls"] = [_reply_call(call, custom) for call in calls]
     message.update(thoughts_of([p for p in choice.parts if isinstance(p, Thinking | RedactedThinking)], NO_EXTRAS))
@@ -389,14 +403,14 @@ def _message_of(choice: Choice, custom: frozenset[str], *, own: bool) -> Object:
 
 def _annotations(choice: Choice) -> list[Json]:
     """The sources that the texts of another format cite. The sources of a whole choice belong to all of its text."""
-    written: list[Json] = []
+    annotations: list[Json] = []
     at = 0
     for part in choice.parts:
         if isinstance(part, Text):
             end = at + len(part.text)
-            written += [chat_annotation(each, at, end) for each in citations_in(part.extras)]
+            annotations += [chat_annotation(each, at, end) for each in citations_in(part.extras)]
             at = end
-    return written or [chat_annotation(each, 0, at) for each in citations_in(choice.extras)]
+    return annotations or [chat_annotation(each, 0, at) for each in citations_in(choice.extras)]
 
 
 def _media_of(parts: Iterable[Part]) -> Iterator[Image | Audio]:
@@ -425,14 +439,14 @@ def _joined(parts: Iterable[Part], kind: type[Text] | type[Refusal]) -> str | No
 def _reply_call(call: ToolCall, custom: frozenset[str]) -> Object:
     if call.name in custom:
         return write_custom_call(reply_call_id(call.id), call.name, call.arguments)
-    written: Object = {
+    call_object: Object = {
         "id": reply_call_id(call.id),
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments or "{}"},
     }
     if call.signature is not None:
-        written["extra_content"] = {"google": {"thought_signature": call.signature}}
-    return written
+        call_object["extra_content"] = {"google": {"thought_signature": call.signature}}
+    return call_object
 
 
 def reply_call_id(id: str) -> str:
@@ -441,28 +455,33 @@ def reply_call_id(id: str) -> str:
 
 
 def _own_finish(choice: Choice) -> str | None:
-    return choice.finish.raw if choice.finish is not None else None
+    """The provider's reason. It is missing if the gateway has ended the reply."""
+    if choice.finish is None:
+        return None
+    return choice.finish.raw if choice.finish.raw is not None else write_finish(choice.finish, has_calls=False)
 
 
-def _foreign_finish(choice: Choice) -> str:
-    return write_finish(choice.finish, has_calls=any(isinstance(part, ToolCall) for part in choice.parts))
+def _foreign_finish(choice: Choice, older: bool) -> str:
+    called = any(isinstance(part, ToolCall) for part in choice.parts)
+    return write_finish(choice.finish, has_calls=called, older=older)
 
 
-def _choice_of(choice: Choice, index: int, custom: frozenset[str], *, own: bool) -> Object:
-    written: Object = {
+def _choice_of(choice: Choice, index: int, custom: frozenset[str], *, own: bool, older: bool) -> Object:
+    """`older`: the caller reads calls in the older spelling."""
+    choice_object: Object = {
         "index": index,
-        "message": _message_of(choice, custom, own=own),
+        "message": _message_of(choice, custom, own=own, older=older),
         "logprobs": None,
-        "finish_reason": _own_finish(choice) if own else _foreign_finish(choice),
+        "finish_reason": _own_finish(choice) if own else _foreign_finish(choice, older),
     }
     if own:
-        overlay(written, {key: value for key, value in choice.extras.items() if key != "message"})
-    return written
+        overlay(choice_object, {key: value for key, value in choice.extras.items() if key != "message"})
+    return choice_object
 
 
 def write_reply(reply: Reply) -> bytes:
     own = reply.dialect == NAME
-    custom = custom_names(reply.call)
+    custom, older = custom_names(reply.call), offers_functions(reply.call)
     if reply.call is None:  # only the reply's own finish reason is known
         custom = frozenset(part.name for each in reply.choices for part in each.parts if isinstance(part, CustomCall))
     body: Object = {
@@ -470,7 +489,10 @@ def write_reply(reply: Reply) -> bytes:
         "object": "chat.completion",
         "created": reply.created or 0,
         "model": reply.model or "",
-        "choices": [_choice_of(choice, index, custom, own=own) for index, choice in enumerate(reply.choices)],
+        "choices": [
+            _choice_of(choice, index, custom, own=own, older=older)
+            for index, choice in enumerate(reply.choices if own else map(with_cut_finish, reply.choices))
+        ],
     }
     if reply.usage is not None and not (own and "usage" in reply.extras):
         body["usage"] = write_usage(reply.usage)

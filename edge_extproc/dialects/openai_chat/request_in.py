@@ -24,12 +24,38 @@ from ...codecs.json_values import (
 )
 from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
-from ...model.content import NO_EXTRAS, Extras, Image, Json, Message, Opaque, Part, Refusal, Text, ToolCall, ToolResult
+from ...model.content import (
+    NO_EXTRAS,
+    Extras,
+    Image,
+    Json,
+    Message,
+    Part,
+    Refusal,
+    Role,
+    Text,
+    ToolCall,
+    ToolResult,
+)
 from ..base import output_limit
 from ..carried import original_id
+from ..output_bounds import as_count, output_bound
+from ..places import places
 from ..reading import why_no_call
 from .content import THOUGHT, opaque_of, read_cache, read_content, read_image_part, read_thoughts
 from .fields import NAME, SCALARS, SPELLING, Object
+from .functions import (
+    NAMES,
+    SPELLED,
+    has_functions,
+    is_called,
+    is_older,
+    read_function,
+    read_function_call,
+    read_function_choice,
+    read_function_message,
+    with_ids,
+)
 from .tools import AllowedTools, allowed_tools, is_custom, read_custom_call, read_custom_tool
 
 # --- the cheap view
@@ -43,24 +69,14 @@ class _Probe(msgspec.Struct):
     max_tokens: Any = None
     max_completion_tokens: Any = None
     n: Any = None
+    # These are not OpenAI's (output_bounds.py).
+    max_output_tokens: Any = None
+    max_new_tokens: Any = None
+    n_predict: Any = None
+    extra_body: Any = None
 
 
 _probe = msgspec.json.Decoder(_Probe)
-
-
-def _positive(value: Json) -> int | None:
-    """Some hosts also read 8.0 and "8"."""
-    if value is None:
-        return None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_COUNT:
-        return int(value) or None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
-_LONGEST_COUNT = 18
-"""Digits."""
 
 
 def read_call(raw: bytes) -> Call:
@@ -70,9 +86,9 @@ def read_call(raw: bytes) -> Call:
         raise why_no_call(raw) from None
     if not probe.model:
         raise BadRequest("model is empty: give the name of a model", param="model")
-    for name, given in (("max_tokens", probe.max_tokens), ("max_completion_tokens", probe.max_completion_tokens)):
-        if isinstance(given, int | float) and not isinstance(given, bool):
-            output_limit(given, name)
+    for name, limit in (("max_tokens", probe.max_tokens), ("max_completion_tokens", probe.max_completion_tokens)):
+        if isinstance(limit, int | float) and not isinstance(limit, bool):
+            output_limit(limit, name)
     stream = probe.stream is True
     options = probe.stream_options
     includes_usage = isinstance(options, dict) and options.get("include_usage") is True
@@ -83,9 +99,12 @@ def read_call(raw: bytes) -> Call:
         stream=stream,
         raw=raw,
         wants_usage=includes_usage or not stream,
-        # Hosts differ in which of the two they read.
-        max_output_tokens=max(_positive(probe.max_completion_tokens) or 0, _positive(probe.max_tokens) or 0) or None,
-        choices=_positive(probe.n) or 1,
+        max_output_tokens=output_bound(
+            (probe.max_completion_tokens, probe.max_tokens),
+            (probe.max_output_tokens, probe.max_new_tokens, probe.n_predict),
+            probe.extra_body,
+        ),
+        choices=as_count(probe.n) or 1,
     )
 
 
@@ -138,18 +157,18 @@ def read_assistant_parts(message: Object, path: str, *, strict: bool = True) -> 
     if isinstance(content, dict) and not strict:  # Cloudflare decodes a reply that is JSON by request
         content = encode(content).decode()
     parts = [*thoughts, *read_content(content, f"{path}.content")]
-    left = left_in(message, _ASSISTANT)
+    unread = left_in(message, _ASSISTANT)
     if images := _read_images(message.get("images"), f"{path}.images"):
         parts += images
-        left.pop("images")
+        unread.pop("images")
     if refusal := maybe(as_text, message, "refusal", path):
         parts.append(Refusal(refusal, path=f"{path}.refusal"))
     for number, call in enumerate(maybe(as_list, message, "tool_calls", path) or ()):
         parts.append(_read_tool_call(call, f"{path}.tool_calls[{number}]", strict=strict))
     old = message.get("function_call")
-    if isinstance(old, dict) and old.get("name"):  # Snowflake sends an empty one
-        parts.append(Opaque(NAME, "function_call", old, f"{path}.function_call"))
-    return tuple(parts), {**left, **extras}
+    if isinstance(old, dict) and is_called(old, strict=strict):
+        parts.append(read_function_call(old, f"{path}.function_call", strict=strict))
+    return tuple(parts), {**unread, **extras}
 
 
 _AMONG_IMAGES: Extras = MappingProxyType({"images": None})
@@ -207,25 +226,35 @@ def _read_message(value: Json, path: str) -> Message:
             result = ToolResult(call_id, parts, cache=cache, path=path)
             return Message(role, (result,), name, extras or NO_EXTRAS, path)
         case "function":
-            return Message("tool", (Opaque(NAME, "function", message, path),), path=path)
+            return read_function_message(message, read_content(message.get("content"), f"{path}.content"), path)
         case _:
             raise BadRequest(
                 f"{path}.role is {role!r}; it must be system, developer, user, assistant or tool", param=f"{path}.role"
             )
 
 
+_PLAIN_ROLES: dict[str, Role] = {
+    "user": "user",
+    "assistant": "assistant",
+    "system": "system",
+    "developer": "developer",
+}
+
+
 def _read_messages(values: list[Json]) -> tuple[Message, ...]:
     messages: list[Message] = []
-    for number, value in enumerate(values):
-        path = f"messages[{number}]"
-        if isinstance(value, dict) and len(value) == 2 and isinstance(text := value.get("content"), str):
-            match value.get("role"):
-                case "user" | "assistant" | "system" | "developer" as role:  # most of a long history
-                    part = Text(text, None, NO_EXTRAS, f"{path}.content")
-                    messages.append(Message(role, (part,), None, NO_EXTRAS, path))
-                    continue
+    for value, (path, content) in zip(values, places("messages", "content", len(values)), strict=False):
+        if (
+            isinstance(value, dict)
+            and len(value) == 2
+            and isinstance(text := value.get("content"), str)
+            and isinstance(name := value.get("role"), str)
+            and (role := _PLAIN_ROLES.get(name)) is not None
+        ):  # most of a long history
+            messages.append(Message(role, (Text(text, None, NO_EXTRAS, content),), None, NO_EXTRAS, path))
+            continue
         messages.append(_read_message(value, path))
-    return tuple(messages)
+    return with_ids(messages) if has_functions(messages) else tuple(messages)
 
 
 # --- reading a request: the rest
@@ -424,6 +453,12 @@ def read_chat(call: Call) -> Chat:
     limit, limit_rest = _read_limit(body)
     read_tools = tuple(_read_tool(tool, f"tools[{number}]") for number, tool in enumerate(tools))
     choice, choice_rest = _read_tool_choice(body.get("tool_choice"), read_tools)
+    parallel, known, spelled = maybe(as_bool, body, "parallel_tool_calls"), _CHAT, _spelled(body)
+    if is_older(body):
+        functions = as_list(body.get("functions"), "functions")
+        read_tools = tuple(read_function(each, f"functions[{number}]") for number, each in enumerate(functions))
+        choice = read_function_choice(body.get("function_call")) or choice
+        parallel, known, spelled = False, _CHAT | NAMES, {**spelled, **SPELLED}
     offered = read_tools
     match body.get("tool_choice"):
         case {"allowed_tools": {"tools": list(allowed)}} if isinstance(choice, AllowedTools):
@@ -431,7 +466,7 @@ def read_chat(call: Call) -> Chat:
     response_format, format_rest = _read_format(body.get("response_format"))
     reasoning, reasoning_rest = _read_reasoning(body)
     user, user_rest = _read_user(body)
-    extras = {**left_in(body, _CHAT), **limit_rest, **choice_rest, **format_rest, **reasoning_rest, **user_rest}
+    extras = {**left_in(body, known), **limit_rest, **choice_rest, **format_rest, **reasoning_rest, **user_rest}
     if options_rest := left_in(options, frozenset({"include_usage"})):
         extras["stream_options"] = options_rest
     return Chat(
@@ -442,7 +477,7 @@ def read_chat(call: Call) -> Chat:
         include_usage=bool(maybe(as_bool, options, "include_usage", "stream_options")),
         tools=offered,
         tool_choice=choice,
-        parallel_tool_calls=maybe(as_bool, body, "parallel_tool_calls"),
+        parallel_tool_calls=parallel,
         max_output_tokens=limit,
         **SCALARS.read(body),
         stop=_read_stop(body.get("stop")),
@@ -451,5 +486,5 @@ def read_chat(call: Call) -> Chat:
         user=user,
         metadata=maybe(as_object, body, "metadata"),
         extras=extras or NO_EXTRAS,
-        spelling=SPELLING.but(_spelled(body)),
+        spelling=SPELLING.but(spelled),
     )

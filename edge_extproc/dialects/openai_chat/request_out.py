@@ -33,7 +33,7 @@ from ...model.host import UNKNOWN_HOST, HostProfile
 from ..cache_keys import CACHE_KEY, accepted_key
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..strict_schema import is_strict
-from ..turns import arguments_of
+from ..turns import arguments_of, object_text
 from .content import (
     AUDIO_FORMATS,
     is_noted,
@@ -46,14 +46,13 @@ from .fields import SCALARS, TITLE, Object
 from .models import (
     MISTRALS,
     RESULT_SEEN,
-    SAMPLING,
     WANTED,
     call_id,
     effort_for,
     effort_of_budget,
     efforts_of,
-    is_sampled,
     is_unsigned,
+    refused_sampling,
     takes_custom_tools,
     takes_stop,
 )
@@ -105,10 +104,9 @@ class RequestWriter(DropList):
     def _sampling(self, body: Object) -> None:
         """What the model takes; 1 is what temperature and top_p are anyway."""
         effort = body.get("reasoning_effort")
-        if not is_sampled(self.model, effort if isinstance(effort, str) else None):
-            for name in SAMPLING:
-                if (value := body.pop(name, None)) is not None:
-                    self._drop_field(name, value != 1 or name not in ("temperature", "top_p"))
+        for name in refused_sampling(self.model, effort if isinstance(effort, str) else None):
+            if (value := body.pop(name, None)) is not None:
+                self._drop_field(name, value != 1 or name not in ("temperature", "top_p"))
         if not takes_stop(self.model):
             self._drop_field("stop", body.pop("stop", None) is not None)
 
@@ -216,42 +214,42 @@ class RequestWriter(DropList):
     # the conversation
 
     def _messages(self) -> list[Json]:
-        written: list[Json] = []
+        messages: list[Json] = []
         moved: list[Object] = []
         for path, message in messages_of(self.chat):
             if not moved and (text := plain_text(message)) is not None:
                 # Without text, only the assistant's message is left out.
                 if text or message.role != "assistant":
-                    written.append({"role": "user" if message.role == "tool" else message.role, "content": text})
+                    messages.append({"role": "user" if message.role == "tool" else message.role, "content": text})
                 continue
             self._drop_extras(message.extras, path)
             match message.role:
                 case "system" | "developer":
-                    written += self._prompt(message, path)
+                    messages += self._prompt(message, path)
                 case "user" | "tool":
                     located = list(parts_of(message.parts, path))
-                    written += [self._result(part, at, moved) for at, part in located if isinstance(part, ToolResult)]
+                    messages += [self._result(part, at, moved) for at, part in located if isinstance(part, ToolResult)]
                     parts = [self._part(part, at) for at, part in located if not isinstance(part, ToolResult)]
                     if parts:
                         parts, moved = [*moved, *parts], []
-                        written.append(self._named(message, {"role": "user", "content": short(parts)}))
+                        messages.append(self._with_name(message, {"role": "user", "content": short(parts)}))
                 case "assistant":
-                    written += self._moved(moved)
+                    messages += self._moved(moved)
                     moved = []
-                    written += self._assistant(message, path)
+                    messages += self._assistant(message, path)
                 case _:
                     assert_never(message.role)
-        written += self._moved(moved)
+        messages += self._moved(moved)
         if not self.host.developer_role:
-            written = _with_one_prompt(written)
-        return _bridged(written) if MISTRALS.search(self.model.lower()) else written
+            messages = _with_one_prompt(messages)
+        return _bridged(messages) if MISTRALS.search(self.model.lower()) else messages
 
     @staticmethod
     def _moved(parts: list[Object]) -> list[Json]:
         return [{"role": "user", "content": parts}] if parts else []
 
     @staticmethod
-    def _named(message: Message, written: Object) -> Object:
+    def _with_name(message: Message, written: Object) -> Object:
         return written if message.name is None else {**written, "name": message.name}
 
     def _prompt(self, message: Message, path: str) -> list[Json]:
@@ -260,15 +258,15 @@ class RequestWriter(DropList):
             if not isinstance(part, Text):
                 raise Unsupported(where, TITLE, "a system prompt can contain only text")
             parts.append(self._part(part, where))
-        return [self._named(message, {"role": message.role, "content": short(parts)})] if parts else []
+        return [self._with_name(message, {"role": message.role, "content": short(parts)})] if parts else []
 
     def _result(self, result: ToolResult, path: str, moved: list[Object]) -> Object:
         """A tool message. It can hold text alone: what else there is goes into `moved`."""
         texts: list[Object] = []
         others: list[Object] = []
         for where, part in parts_of(result.parts, path):
-            written = self._part(part, where)
-            (texts if isinstance(part, Text) else others).append(written)
+            part_object = self._part(part, where)
+            (texts if isinstance(part, Text) else others).append(part_object)
         id = call_id(result.call_id, self.model)
         if others:
             moved += [{"type": "text", "text": f"From the result of tool call {id}:"}, *others]
@@ -304,16 +302,18 @@ class RequestWriter(DropList):
         text = "".join(texts)
         if not text and not refusals and not calls:
             return []
-        written: Object = {"role": "assistant", "content": text or None}
+        message_object: Object = {"role": "assistant", "content": text or None}
         if refusals:
-            written["refusal"] = "".join(refusals)
+            message_object["refusal"] = "".join(refusals)
         if calls:
-            written["tool_calls"] = calls
+            message_object["tool_calls"] = calls
         if thoughts and self.host.thoughts == "reasoning_details":
-            written["reasoning_details"] = [{"type": "reasoning.text", "text": thought.text} for thought in thoughts]
+            message_object["reasoning_details"] = [
+                {"type": "reasoning.text", "text": thought.text} for thought in thoughts
+            ]
         elif thoughts:
-            written["reasoning_content"] = "".join(thought.text for thought in thoughts)
-        return [self._named(message, written)]
+            message_object["reasoning_content"] = "".join(thought.text for thought in thoughts)
+        return [self._with_name(message, message_object)]
 
     def _call(self, call: ToolCall, path: str) -> Object:
         id = call_id(call.id, self.model)
@@ -321,12 +321,15 @@ class RequestWriter(DropList):
         arguments = "{}" if arguments_of(call.arguments) == {} else call.arguments
         if isinstance(call, CustomCall) and self._takes_custom:
             return self._finish(write_custom_call(id, call.name, arguments), call.cache, call.extras, path)
-        written: Object = {"id": id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+        if not self.host.any_arguments and (legal := object_text(arguments)) != arguments:
+            self._drop_member(path, "arguments", call.arguments)
+            arguments = legal
+        call_object: Object = {"id": id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
         if call.signature is not None and "gemini" in self.model.lower():
-            written["extra_content"] = {"google": {"thought_signature": call.signature}}
+            call_object["extra_content"] = {"google": {"thought_signature": call.signature}}
         elif call.signature is not None:  # other hosts refuse a field that they do not know
             self._drop_member(path, "signature", True)
-        return self._finish(written, call.cache, call.extras, path)
+        return self._finish(call_object, call.cache, call.extras, path)
 
     def _part(self, part: Part, path: str) -> Object:
         """A part of a user message, a system prompt or a tool result."""

@@ -75,6 +75,7 @@ class _ChunkChoice(msgspec.Struct):
     text: Any = None
     """The text in the older format of completions, in place of `delta`."""
     finish_reason: str | None = None
+    native_finish_reason: Any = None
     logprobs: Any = None
     usage: dict[str, Any] | None = None
     """Moonshot's field for it."""
@@ -190,6 +191,7 @@ def _mended_choice(value: Object) -> _ChunkChoice:
         message=value.get("message"),
         text=value.get("text"),
         finish_reason=word_of(value.get("finish_reason")),
+        native_finish_reason=value.get("native_finish_reason"),
         logprobs=value.get("logprobs"),
         usage=_dict(value.get("usage")),
     )
@@ -226,8 +228,12 @@ def _mended_call(value: Object) -> _CallDelta:
 
 
 def _mended_function(value: Object) -> _CallFunction:
-    given = value.get("arguments")
-    arguments = given if given is None or isinstance(given, str | dict) else encode(given).decode()
+    value_of_arguments = value.get("arguments")
+    arguments = (
+        value_of_arguments
+        if value_of_arguments is None or isinstance(value_of_arguments, str | dict)
+        else encode(value_of_arguments).decode()
+    )
     return _CallFunction(text_of(value.get("name")), arguments)
 
 
@@ -256,18 +262,19 @@ class _ReadChoice:
         "_ids",
         "_number",
         "_open",
-        "_open_kind",
         "_parts",
         "_signed",
-        "_waiting",
+        "_unnamed_calls",
         "finish",
+        "native_finish",
+        "open_kind",
     )
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._parts = 0
         self._open: int | None = None
-        self._open_kind: PartKind | None = None
+        self.open_kind: PartKind | None = None
         self._signed = False
         self._flat = False
         """Whether the open thinking came as flat text, which the structured spelling repeats."""
@@ -277,13 +284,10 @@ class _ReadChoice:
         """The parts of them that are calls of custom tools."""
         self._ids: dict[int, str] = {}
         """The id, by the host's index."""
-        self._waiting: dict[int, _WaitingCall] = {}
+        self._unnamed_calls: dict[int, _WaitingCall] = {}
         """By the host's index."""
         self.finish: str | None = None
-
-    @property
-    def is_in_text(self) -> bool:
-        return self._open_kind == "text"
+        self.native_finish: Any = None
 
     def read(self, delta: _Delta, started_as: str | None) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
@@ -315,13 +319,14 @@ class _ReadChoice:
 
     def end(self) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
-        for index in tuple(self._waiting):
+        for index in tuple(self._unnamed_calls):
             self._start_call(index, "", events)
         self._end_open(events)
         events += (PartDelta(part, CLOSING, self._number) for part in self._custom)
         events += (PartEnded(part, self._number) for part in self._calls.values())
         if self.finish is not None:
-            events.append(Finished(read_finish(self.finish, has_calls=bool(self._calls)), self._number))
+            finish = read_finish(self.finish, has_calls=bool(self._calls), native=self.native_finish)
+            events.append(Finished(finish, self._number))
         return events
 
     def _begin(self, start: PartStarted, events: list[ReplyEvent]) -> int:
@@ -334,12 +339,12 @@ class _ReadChoice:
     def _end_open(self, events: list[ReplyEvent]) -> None:
         if self._open is not None:
             events.append(PartEnded(self._open, self._number))
-        self._open, self._open_kind, self._signed, self._flat = None, None, False, False
+        self._open, self.open_kind, self._signed, self._flat = None, None, False, False
 
     def _add_text(self, kind: PartKind, text: str, events: list[ReplyEvent]) -> None:
-        if self._open_kind != kind or (kind == "thinking" and self._signed and text):
+        if self.open_kind != kind or (kind == "thinking" and self._signed and text):
             self._open = self._begin(PartStarted(self._parts, kind, choice=self._number), events)
-            self._open_kind = kind
+            self.open_kind = kind
         if text and self._open is not None:
             events.append(PartDelta(self._open, text, self._number))
 
@@ -405,8 +410,8 @@ class _ReadChoice:
         function = delta.function
         custom = function is None and delta.custom is not None
         if delta.custom is not None and function is None:
-            name, given = delta.custom.get("name"), delta.custom.get("input")
-            function = _CallFunction(text_of(name), escaped(text_of(given) or ""))
+            name, custom_input = delta.custom.get("name"), delta.custom.get("input")
+            function = _CallFunction(text_of(name), escaped(text_of(custom_input) or ""))
         name = function.name if function is not None else None
         index = self._index(delta, bool(name))
         arguments = function.arguments if function is not None else None
@@ -418,14 +423,14 @@ class _ReadChoice:
                 signature = signed
         part = self._calls.get(index)
         if part is None:
-            made = f"call_{started_as or 'reply'}_{self._number}_{len(self._ids)}"
-            waiting = self._waiting.setdefault(index, _WaitingCall(delta.id or made))
+            new_id = f"call_{started_as or 'reply'}_{self._number}_{len(self._ids)}"
+            unnamed = self._unnamed_calls.setdefault(index, _WaitingCall(delta.id or new_id))
             if delta.id and not self._ids.get(index):
-                waiting.id = self._ids[index] = delta.id
+                unnamed.id = self._ids[index] = delta.id
             self._ids.setdefault(index, "")
-            waiting.custom = waiting.custom or custom
-            waiting.arguments += arguments or ""
-            waiting.signature = signature or waiting.signature
+            unnamed.custom = unnamed.custom or custom
+            unnamed.arguments += arguments or ""
+            unnamed.signature = signature or unnamed.signature
             if name:
                 self._start_call(index, name, events)
             return
@@ -435,18 +440,18 @@ class _ReadChoice:
             events.append(PartSigned(part, signature, self._number))
 
     def _start_call(self, index: int, name: str, events: list[ReplyEvent]) -> None:
-        waiting = self._waiting.pop(index)
-        start = PartStarted(self._parts, "tool_call", waiting.id, name, choice=self._number, custom=waiting.custom)
+        unnamed = self._unnamed_calls.pop(index)
+        start = PartStarted(self._parts, "tool_call", unnamed.id, name, choice=self._number, custom=unnamed.custom)
         part = self._calls[index] = self._begin(start, events)
-        if waiting.custom:
+        if unnamed.custom:
             self._custom.append(part)
             events.append(PartDelta(part, OPENING, self._number))
-        if waiting.arguments:
-            events.append(PartDelta(part, waiting.arguments, self._number))
-        if waiting.signature is not None:
-            events.append(PartSigned(part, waiting.signature, self._number))
+        if unnamed.arguments:
+            events.append(PartDelta(part, unnamed.arguments, self._number))
+        if unnamed.signature is not None:
+            events.append(PartSigned(part, unnamed.signature, self._number))
 
-    def _index(self, delta: _CallDelta, named: bool) -> int:
+    def _index(self, delta: _CallDelta, has_name: bool) -> int:
         """The number of the call that a delta belongs to. Mistral sends no index, other hosts send 0 for every call: a
         new id with a name begins a new call, and a delta with neither continues the last one."""
         index = delta.index
@@ -454,10 +459,10 @@ class _ReadChoice:
             known = [i for i, id in self._ids.items() if id and id == delta.id]
             if known:
                 return known[0]
-            return max(self._ids, default=-1) + 1 if delta.id or named or not self._ids else max(self._ids)
+            return max(self._ids, default=-1) + 1 if delta.id or has_name or not self._ids else max(self._ids)
         for alias in sorted(self._ids, reverse=True):
             if alias % _ALIAS == index % _ALIAS and alias >= index >= 0:
-                is_new = bool(delta.id) and named and delta.id != self._ids[alias] and bool(self._ids[alias])
+                is_new = bool(delta.id) and has_name and delta.id != self._ids[alias] and bool(self._ids[alias])
                 return alias + _ALIAS if is_new else alias
         return index
 
@@ -505,7 +510,7 @@ class ReplyReader:
     def skim(self, frame: Frame) -> int | None:
         """Of text that goes on: the part has begun."""
         choice = self._choices.get(0)
-        if self._over or choice is None or not choice.is_in_text:
+        if self._over or choice is None or choice.open_kind != "text":
             return None
         try:
             choices = _text_chunk.decode(frame.data).choices
@@ -529,8 +534,8 @@ class ReplyReader:
         frames = self._decoder.close()
         events = [event for frame in frames for event in self.read(frame)]
         if not self._over:
-            whole = bool(self._choices) and all(choice.finish is not None for choice in self._choices.values())
-            events += self._end() if whole else self._fail(_TRUNCATED)
+            is_complete = bool(self._choices) and all(choice.finish is not None for choice in self._choices.values())
+            events += self._end() if is_complete else self._fail(_TRUNCATED)
         return frames, events
 
     def _start(self, chunk: _Chunk, events: list[ReplyEvent]) -> None:
@@ -555,7 +560,7 @@ class ReplyReader:
         if chunk.logprobs:
             events.append(Noted({"logprobs": chunk.logprobs}, number))
         if chunk.finish_reason is not None:
-            choice.finish = chunk.finish_reason
+            choice.finish, choice.native_finish = chunk.finish_reason, chunk.native_finish_reason
             # The frame has more than the usage, so it must not be hidden with the usage.
             events.append(Noted(NO_EXTRAS, number))
         if chunk.usage:

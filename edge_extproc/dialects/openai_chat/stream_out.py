@@ -8,9 +8,9 @@ from typing import assert_never
 import orjson
 
 from ...codecs import sse
-from ...codecs.json_values import encode
+from ...codecs.json_values import encode, object_in
 from ...model.call import Call
-from ...model.content import Image, Opaque
+from ...model.content import Extras, Image, Opaque
 from ...model.reply import (
     Ended,
     Failed,
@@ -34,6 +34,7 @@ from ..citations import Citation, chat_annotation, citations_in
 from ..custom_tools import CustomInputReader
 from .errors import envelope
 from .fields import NAME, Object
+from .functions import offers_functions
 from .reply import NAMELESS_REPLY, reply_call_id, write_finish, write_usage, written_media
 from .stream_in import DONE
 from .tools import custom_names
@@ -55,6 +56,8 @@ class _WrittenPart:
     ended: bool = False
     input: CustomInputReader | None = None
     """Of a call of a custom tool."""
+    older: bool = False
+    """Of a call in the older spelling."""
     begin: int = 0
     """Of a text: the length of the texts before it."""
     cited: tuple[Citation, ...] = ()
@@ -81,6 +84,7 @@ class ReplyWriter:
         self._wants_usage = call.wants_usage
         self._model = call.model
         self._custom = custom_names(call)
+        self._older = offers_functions(call)
         self._choices: dict[int, _WrittenChoice] = {}
         self._head: Object = {
             "id": NAMELESS_REPLY,
@@ -107,7 +111,7 @@ class ReplyWriter:
             case ReplyStarted():
                 return self._start(event)
             case Finished():
-                return self._finish(event.finish, event.choice)
+                return self._own_notes(event.extras, event.choice) + self._finish(event.finish, event.choice)
             case UsageSeen():
                 self._usage = event.usage
                 return b""
@@ -115,6 +119,8 @@ class ReplyWriter:
                 return self._note(event)
             case Noted():
                 self.dropped.update(event.extras)
+                if written := self._own_notes(event.extras, event.choice or 0):
+                    return written
                 self._choice(event.choice or 0).cited += citations_in(event.extras)
                 return b""
             case Ping():
@@ -129,6 +135,12 @@ class ReplyWriter:
             case _:
                 assert_never(event)
 
+    def _own_notes(self, extras: Extras, number: int) -> bytes:
+        """The fields of a message of this format that are no parts: its sound and its sources."""
+        message = object_in(extras, "message")
+        fields = {name: message[name] for name in ("annotations", "audio") if message.get(name)}
+        return self._chunk(number, fields) if fields else b""
+
     def _choice(self, number: int) -> _WrittenChoice:
         choice = self._choices.get(number)
         if choice is None:
@@ -140,8 +152,8 @@ class ReplyWriter:
         if not choice.has_role:
             choice.has_role = True
             delta = {"role": "assistant", "content": None, **delta}
-        chosen = {"index": number, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return sse.encode(orjson.dumps({**self._head, "choices": [chosen]}))
+        choice_object = {"index": number, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return sse.encode(orjson.dumps({**self._head, "choices": [choice_object]}))
 
     def _start(self, event: ReplyStarted) -> bytes:
         self._head["id"] = event.id or NAMELESS_REPLY
@@ -157,6 +169,9 @@ class ReplyWriter:
             case "tool_call":
                 part.call = choice.calls
                 choice.calls += 1
+                part.older = self._older and part.call == 0
+                if part.older:
+                    return self._chunk(event.choice, {"function_call": {"name": event.name or "", "arguments": ""}})
                 call: Object = {"index": part.call, "id": reply_call_id(event.id or "")}
                 if event.name in self._custom:
                     part.input = CustomInputReader()
@@ -185,8 +200,6 @@ class ReplyWriter:
         if opaque is None or opaque.dialect != NAME:
             self.dropped.add(opaque.kind if opaque is not None else "opaque")
             return b""
-        if opaque.kind == "function_call":
-            return self._chunk(number, {"function_call": opaque.value})
         if isinstance(opaque.value, dict) and "id" in opaque.value:
             choice = self._choice(number)
             choice.calls += 1
@@ -209,6 +222,8 @@ class ReplyWriter:
                 return self._chunk(event.choice, {"refusal": event.text})
             case "tool_call" if part.input is not None:
                 return self._input(part, part.input.feed(event.text), event.choice)
+            case "tool_call" if part.older:
+                return self._chunk(event.choice, {"function_call": {"arguments": event.text}})
             case "tool_call":
                 call = {"index": part.call, "function": {"arguments": event.text}}
                 return self._chunk(event.choice, {"tool_calls": [call]})
@@ -242,6 +257,8 @@ class ReplyWriter:
 
     def _sign(self, event: PartSigned) -> bytes:
         part = self._choice(event.choice).parts[event.part]
+        if part.kind == "tool_call" and part.older:
+            return b""  # it has no place for a signature
         if part.kind == "tool_call":
             signed = {"google": {"thought_signature": event.signature}}
             # Clients (langchain, llama-index) read `function` in each piece of a call.
@@ -264,6 +281,8 @@ class ReplyWriter:
             return self._chunk(choice, {"thinking_blocks": [block]})
         if part.input is not None:
             return self._input(part, part.input.close(), choice)
+        if part.older:
+            return self._chunk(choice, {"function_call": {"arguments": "{}"}}) if part.empty else b""
         if part.kind == "tool_call" and part.empty:  # clients parse the arguments
             return self._chunk(choice, {"tool_calls": [{"index": part.call, "function": {"arguments": "{}"}}]})
         return b""
@@ -276,7 +295,7 @@ class ReplyWriter:
         ends = b"".join(self._part_end(part, number) for part in choice.parts.values())
         if choice.cited:
             ends += self._cite(number, choice.cited, 0)
-        return ends + self._chunk(number, {}, write_finish(finish, has_calls=choice.calls > 0))
+        return ends + self._chunk(number, {}, write_finish(finish, has_calls=choice.calls > 0, older=self._older))
 
     def _end(self) -> bytes:
         self._over = True

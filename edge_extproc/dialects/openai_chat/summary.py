@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from ...codecs.json_values import text_of
 from ...model.reply_summary import ReplySummary
 from ..failed_finish import failed_finish
 from ..usual_shape import Shape, usual
+from .functions import is_called
 from .reply import read_finish, read_usage
 
 
@@ -26,11 +27,13 @@ class _Message(Shape):
     content: str | None = None
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
+    function_call: Any = None
 
 
 class _Choice(Shape):
     message: _Message
     finish_reason: str | None = None
+    native_finish_reason: Any = None
 
 
 class _Completion(Shape):
@@ -38,10 +41,10 @@ class _Completion(Shape):
 
 
 def read_summary(body: bytes) -> ReplySummary | None:
-    found = usual(body, _Completion)
-    if found is None:
+    summary = usual(body, _Completion)
+    if summary is None:
         return None
-    completion, shape = found
+    completion, shape = summary
     usage, finish = completion.get("usage"), None
     for choice in shape.choices:
         raw = choice.finish_reason
@@ -50,7 +53,9 @@ def read_summary(body: bytes) -> ReplySummary | None:
         if failed_finish(raw) is not None:
             return None
         if finish is None:
-            finish = read_finish(raw, has_calls=bool(choice.message.tool_calls)).reason
+            message = choice.message
+            has_calls = bool(message.tool_calls) or is_called(message.function_call, strict=False)
+            finish = read_finish(raw, has_calls=has_calls, native=choice.native_finish_reason).reason
     return ReplySummary(
         text_of(completion.get("model")) or None, finish, read_usage(usage) if isinstance(usage, dict) else None
     )

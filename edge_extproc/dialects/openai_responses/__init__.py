@@ -21,7 +21,7 @@ from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
-from ..base import Headers, ModelCard, Route, output_limit
+from ..base import CompleteReply, Headers, ModelCard, Route, StoredAnswer, output_limit
 from ..crossing import portable
 from ..hosted_tools import for_responses, is_offered
 from ..openai_chat import PLUGIN as CHAT
@@ -31,7 +31,8 @@ from .history import is_worth_a_look, mended_history, sealed_in_request, sealed_
 from .reply import read_reply, write_reply
 from .request_in import probe, read_chat, why_no_call
 from .request_out import RequestWriter
-from .stored import ROUTES, ResponseListener, add_context, is_own_object, serve_stored, store_reply
+from .stored import ResponseListener, add_context, store_reply
+from .stored_api import ROUTES, is_own_object, serve_stored
 from .stream_in import ReplyReader
 from .stream_out import ReplyWriter
 from .summary import read_summary
@@ -50,25 +51,28 @@ class OpenAIResponses:
     routes = (Route("POST", "/v1/responses", "chat"),)
     stream_type = "text/event-stream"
     client_headers: tuple[str, ...] = ()
+    cites = True
+    signs_thinking = True
     error_headers: tuple[str, ...] = ()
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
         del headers, path  # the body has all fields of this format
         try:
-            seen = probe.decode(raw)
+            fields = probe.decode(raw)
         except UNREADABLE:
             raise why_no_call(raw) from None
-        if not seen.model.strip():
+        if not fields.model.strip():
             raise BadRequest("model is empty: give the name of a model", param="model")
-        output_limit(seen.max_output_tokens, "max_output_tokens")
+        output_limit(fields.max_output_tokens, "max_output_tokens")
         return Call(
             NAME,
             operation,
-            seen.model,
-            bool(seen.stream),
+            fields.model,
+            bool(fields.stream),
             raw,
-            max_output_tokens=seen.max_output_tokens,
+            max_output_tokens=fields.max_output_tokens,
             has_own_tools=has_own_tools(raw),
+            background=bool(fields.background),
         )
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
@@ -146,10 +150,12 @@ class OpenAIResponses:
     def reply_listener(self, call: Call) -> ResponseListener:
         return ResponseListener(call)
 
-    def store_reply(self, call: Call, reply: bytes) -> StoreSteps[None]:
+    def store_reply(self, call: Call, reply: CompleteReply) -> StoreSteps[None]:
         return store_reply(call, reply)
 
-    def serve_stored(self, method: str, path: str, query: str, body: bytes, seed: str, now: int) -> StoreSteps[bytes]:
+    def serve_stored(
+        self, method: str, path: str, query: str, body: bytes, seed: str, now: int
+    ) -> StoreSteps[StoredAnswer]:
         return serve_stored(method, path, query, body, seed, now)
 
 

@@ -147,8 +147,8 @@ def _picture_edit(item: Item) -> _Edit | None:
     picture, id = read_picture(item), item.get("id")
     if picture is None or not isinstance(picture.source, Inline) or not _MADE_PICTURE_ID.fullmatch(str(id)):
         return None
-    shown = [
+    pictures = [
         {"type": "input_text", "text": _SHOWN},
         {"type": "input_image", "detail": "auto", "image_url": data_uri(picture.source)},
     ]
-    return _Edit({"role": "user", "content": shown}, None)
+    return _Edit({"role": "user", "content": pictures}, None)

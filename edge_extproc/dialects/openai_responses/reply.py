@@ -43,6 +43,7 @@ from ..base import made_id
 from ..carried import REDACTED, seal
 from ..citations import Citation, annotation, citations_in
 from ..custom_tools import input_of
+from ..cut_calls import is_cut, with_cut_finish
 from ..dropping import omission
 from .content import (
     BETWEEN_THOUGHTS,
@@ -134,35 +135,45 @@ def echoed(body: Item, call: Call | None) -> Item:
     return echo
 
 
-def read_usage(usage: Item) -> Usage:
-    """The counts of prompt and reply include those of their details."""
+def searches_in(output: Json) -> int:
+    """The web searches of a response. Opening a page that a search has found is free."""
+    return sum(
+        item.get("type") == "web_search_call" and object_in(item, "action").get("type", "search") == "search"
+        for item in (output if isinstance(output, list) else ())
+        if isinstance(item, dict)
+    )
+
+
+def read_usage(usage: Item, output: Json = None) -> Usage:
+    """The counts of prompt and reply include those of their details. `output`: the items of the response."""
     counts = TokenCounts()
     details = object_in(usage, "input_tokens_details")
     reported_prompt, reported_answer = counts.of(usage.get("input_tokens")), counts.of(usage.get("output_tokens"))
     prompt, answer = reported_prompt or 0, reported_answer or 0
     read = min(counts.at(details, "cached_tokens"), prompt)
-    written = min(counts.at(details, "cache_write_tokens"), prompt)
-    twice = cached_twice(prompt, read, written)
+    cache_write = min(counts.at(details, "cache_write_tokens"), prompt)
+    twice = cached_twice(prompt, read, cache_write)
     reasoning = min(counts.at(object_in(usage, "output_tokens_details"), "reasoning_tokens"), answer)
     return Usage(
-        input=prompt - read - written + twice,
+        input=prompt - read - cache_write + twice,
         cache_read=read,
-        cache_write=written,
+        cache_write=cache_write,
         output=answer - reasoning,
         reasoning=reasoning,
         cached_twice=twice,
         prompt_unknown=reported_prompt is None,
         completion_unknown=reported_answer is None,
         unreadable=counts.unreadable,
+        searches=searches_in(output),
     )
 
 
 def _overlaid(plain: Item, reported: Item) -> Item:
     """The reported usage, with the fields that the API's schema requires."""
-    whole = {**plain, **reported}
+    usage = {**plain, **reported}
     for name in ("input_tokens_details", "output_tokens_details"):
-        whole[name] = {**object_in(plain, name), **object_in(reported, name)}
-    return whole
+        usage[name] = {**object_in(plain, name), **object_in(reported, name)}
+    return usage
 
 
 def _write_usage(usage: Usage) -> Item:
@@ -226,8 +237,8 @@ def reply_extras(response: Item) -> Item:
     usage = response.get("usage")
     if isinstance(usage, dict):
         plain = _write_usage(read_usage(usage))
-        if (whole := _overlaid(plain, usage)) != plain:
-            extras["usage"] = whole
+        if (usage_as_reported := _overlaid(plain, usage)) != plain:
+            extras["usage"] = usage_as_reported
     if (status := response.get("status")) in ("queued", "in_progress"):
         extras["status"] = status
     return extras
@@ -259,7 +270,7 @@ def read_reply(body: bytes) -> Reply:
         text_of(response.get("id")),
         text_of(response.get("model")),
         (Choice(parts, finish),),
-        read_usage(usage) if isinstance(usage, dict) else None,
+        read_usage(usage, response["output"]) if isinstance(usage, dict) else None,
         created_at(response),
         reply_extras(response),
     )
@@ -372,6 +383,8 @@ def own_outcome(finish: Finish | None, status: Json) -> Item:
     outcome = outcome_of(finish)
     if finish is None:
         return {**outcome, "status": status or "completed"}
+    if finish.raw is None:  # the gateway has ended the reply
+        return outcome
     if finish.raw == "cancelled":
         return {"status": "cancelled", "error": None, "incomplete_details": None}
     if finish.reason == "other" or outcome["status"] == "incomplete":
@@ -380,8 +393,13 @@ def own_outcome(finish: Finish | None, status: Json) -> Item:
     return outcome
 
 
-def _is_cut(item: Item) -> bool:
-    """Whether an item is the last, incomplete one of a reply that was cut off."""
+def call_status(call: ToolCall) -> ItemStatus:
+    """The status of the item of a call of another dialect. A client may execute a completed one."""
+    return "incomplete" if is_cut(call.arguments) else "completed"
+
+
+def _can_be_cut(item: Item) -> bool:
+    """Whether an item can be the last, incomplete one of a reply that was cut off."""
     return item.get("type") in ("message", "function_call", "custom_tool_call")
 
 
@@ -469,12 +487,13 @@ def _output(parts: Sequence[Part], id: str, status: Json, table: ToolTable, cite
         content = None
         if isinstance(part, ToolCall):
             kind, fields = spelled(part, table.form_of(part))
-            items.append(call_item(skeleton_of(kind, id, len(items)), part, "completed", NO_EXTRAS, fields))
+            items.append(call_item(skeleton_of(kind, id, len(items)), part, call_status(part), NO_EXTRAS, fields))
         elif isinstance(part, Thinking | RedactedThinking):
             items.append(reasoning_item(skeleton_of("reasoning", id, len(items)), part))
         elif isinstance(part, Image) and isinstance(part.source, Inline):
             items.append(picture_item(skeleton_of("image_generation_call", id, len(items)), part.source))
-    if status == "incomplete" and items and _is_cut(items[-1]):
+    is_known = any(item.get("status") == "incomplete" for item in items)
+    if status == "incomplete" and items and not is_known and _can_be_cut(items[-1]):
         items[-1]["status"] = "incomplete"
     return items
 
@@ -486,6 +505,7 @@ def write_reply(reply: Reply) -> bytes:
         if not reply.model and reply.call is not None:
             reply = replace(reply, model=reply.call.model)
         id = response_id_of(reply.id, reply.model, reply.created, reply.call)
+        choice = with_cut_finish(choice)
         outcome = outcome_of(choice.finish)
         body = body_of(reply.call)
         cited = citations_in(choice.extras)

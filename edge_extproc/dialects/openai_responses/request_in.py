@@ -26,6 +26,7 @@ from ...model.content import NO_EXTRAS, Extras, Json, Message, Opaque, Part, Rol
 from .. import reading
 from ..carried import original_id
 from ..crossing import READ_ITEM, WHOLE_ITEM
+from ..places import places
 from .content import (
     BY_CALLER,
     INSTRUCTIONS,
@@ -48,6 +49,7 @@ class _Probe(msgspec.Struct):
     model: str
     stream: bool | None = None
     max_output_tokens: int | None = None
+    background: bool | None = None
 
 
 probe = msgspec.json.Decoder(_Probe)
@@ -89,18 +91,19 @@ class InputReader:
             self.close()
         self.parts.extend(parts)
 
-    def add(self, item: Item, path: str) -> None:
+    def add(self, item: Item, path: str, content: str) -> None:
+        """`content`: the path of the item's content."""
         if len(item) == 2 and isinstance(text := item.get("content"), str):  # most items of a long history
             match item.get("role"):
                 case "user" | "system" | "developer" as role:
                     if self.parts:
                         self.close()
-                    self.messages.append(Message(role, (Text(text, path=f"{path}.content"),), path=path))
+                    self.messages.append(Message(role, (Text(text, None, NO_EXTRAS, content),), None, NO_EXTRAS, path))
                     return
                 case "assistant":
                     if self.has_text and not self.has_call:
                         self.close()
-                    self.parts.append(Text(text, path=f"{path}.content"))
+                    self.parts.append(Text(text, None, NO_EXTRAS, content))
                     self.has_text = True
                     return
         kind = item.get("type")
@@ -136,7 +139,7 @@ class InputReader:
         elif (result := read_tool_output(item, kind, path, self.table, self.shell_ids)) is not None:
             self._result(result)
         else:
-            self._whole(item, kind, path)
+            self._opaque_item(item, kind, path)
 
     def _call(self, call: ToolCall) -> None:
         self.parts.append(call)
@@ -162,7 +165,7 @@ class InputReader:
         else:
             self._append((Opaque(NAME, "message", item, path),))
 
-    def _whole(self, item: Item, kind: str, path: str) -> None:
+    def _opaque_item(self, item: Item, kind: str, path: str) -> None:
         part = Opaque(NAME, kind, item, path)
         if BY_CALLER.fullmatch(kind):
             self.close()
@@ -173,15 +176,15 @@ class InputReader:
 
 
 def _read_input(value: Json, table: ToolTable) -> InputReader:
-    turns = InputReader(table)
+    reader = InputReader(table)
     if isinstance(value, str):
-        turns.messages.append(Message("user", (Text(value, path="input"),), path="input"))
+        reader.messages.append(Message("user", (Text(value, path="input"),), path="input"))
     elif value is not None:
-        for number, item in enumerate(as_list(value, "input")):
-            path = f"input[{number}]"
-            turns.add(as_object(item, path), path)
-        turns.close()
-    return turns
+        items = as_list(value, "input")
+        for item, (path, content) in zip(items, places("input", "content", len(items)), strict=False):
+            reader.add(as_object(item, path), path, content)
+        reader.close()
+    return reader
 
 
 # --- reading a request: the rest
@@ -251,11 +254,11 @@ def _read_user(body: Item) -> tuple[str | None, Extras]:
 def read_chat(call: Call) -> Chat:
     body = read_body(call.raw)
     table = ToolTable(body)
-    turns = _read_input(body.get("input"), table)
+    reader = _read_input(body.get("input"), table)
     instructions = maybe_text(body.get("instructions"), "instructions")
     if instructions is not None:
         prompt = Text(instructions, path="instructions")
-        turns.messages.insert(0, Message("system", (prompt,), extras=INSTRUCTIONS, path="instructions"))
+        reader.messages.insert(0, Message("system", (prompt,), extras=INSTRUCTIONS, path="instructions"))
     choice, tools = read_tool_choice(body.get("tool_choice"), table)
     text = dict(maybe_object(body.get("text"), "text") or {})
     response_format = _read_format(text.get("format"))
@@ -275,7 +278,7 @@ def read_chat(call: Call) -> Chat:
     return Chat(
         dialect=NAME,
         model=call.model,
-        messages=tuple(turns.messages),
+        messages=tuple(reader.messages),
         stream=call.stream,
         include_usage=call.stream,
         tools=tools,

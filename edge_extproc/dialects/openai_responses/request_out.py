@@ -36,12 +36,11 @@ from ..custom_tools import input_of
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..hosted_tools import for_responses
 from ..openai_chat.models import (
-    SAMPLING,
     WANTED,
     effort_for,
     efforts_of,
-    is_sampled,
     is_unsigned,
+    refused_sampling,
     takes_custom_tools,
 )
 from ..openai_chat.tools import AllowedTools
@@ -118,16 +117,16 @@ class RequestWriter(DropList):
     def _format(self, required: ResponseFormat) -> Item:
         if required.kind != "json_schema":
             return {"type": required.kind}
-        written: Item = {
+        schema_format: Item = {
             "type": "json_schema",
             "name": required.name or "response",
             "schema": required.schema,
         }
         if required.description is not None:
-            written["description"] = required.description
+            schema_format["description"] = required.description
         if required.strict is not None:
-            written["strict"] = required.strict
-        return written
+            schema_format["strict"] = required.strict
+        return schema_format
 
     # what cannot cross
 
@@ -182,20 +181,18 @@ class RequestWriter(DropList):
             level = next(level for least, level in BUDGETS if max(reasoning.budget_tokens, 0) >= least)
         elif reasoning.mode == "enabled":
             level = "medium"
-        reached = None if level is None else effort_for(self.model, level)
-        if reached is not None:
-            body["reasoning"] = {"effort": reached}
+        effort = None if level is None else effort_for(self.model, level)
+        if effort is not None:
+            body["reasoning"] = {"effort": effort}
         # Off is what a model is anyway that cannot think, or that has no such level.
         is_moot = level is None or (level == "none" and not efforts_of(self.model))
-        self._drop_if(self._reasoning_path(reasoning), reached is None and not is_moot)
+        self._drop_if(self._reasoning_path(reasoning), effort is None and not is_moot)
         self._drop_extras(reasoning.extras, self.spelling.field("reasoning"))
 
     def _sampling(self, body: Item) -> None:
         """The sampling settings that the model accepts. 1 is the default of temperature and top_p."""
         effort = maybe_object(body.get("reasoning"), "reasoning")
-        if is_sampled(self.model, maybe_text((effort or {}).get("effort"), "reasoning.effort")):
-            return
-        for name in SAMPLING:
+        for name in refused_sampling(self.model, maybe_text((effort or {}).get("effort"), "reasoning.effort")):
             if (value := body.pop(name, None)) is not None:
                 self._drop_field(name, value != 1 or name not in ("temperature", "top_p"))
 
@@ -218,11 +215,11 @@ class RequestWriter(DropList):
 
     def _choice(self, choice: ToolChoice) -> Json:
         if isinstance(choice, AllowedTools):
-            allowed = [self._named(tool.name) for tool in self.chat.tools if isinstance(tool, FunctionTool)]
+            allowed = [self._tool_name(tool.name) for tool in self.chat.tools if isinstance(tool, FunctionTool)]
             return {"type": "allowed_tools", "mode": choice.mode, "tools": allowed}
-        return self._named(choice.name) if choice.mode == "tool" else choice.mode
+        return self._tool_name(choice.name) if choice.mode == "tool" else choice.mode
 
-    def _named(self, name: str | None) -> Item:
+    def _tool_name(self, name: str | None) -> Item:
         is_custom = self._takes_custom and is_custom_name(name, self.chat.tools)
         return {"type": "custom" if is_custom else "function", "name": name}
 
@@ -238,17 +235,17 @@ class RequestWriter(DropList):
             self._drop_mark(tool.cache, path)
             self._drop_extras(tool.extras, path)
             return custom
-        written: Item = {"type": "function", "name": tool.name}
+        tool_object: Item = {"type": "function", "name": tool.name}
         if tool.description is not None:
-            written["description"] = tool.description
-        written["parameters"] = tool.parameters or dict(_NO_PARAMETERS)
+            tool_object["description"] = tool.description
+        tool_object["parameters"] = tool.parameters or dict(_NO_PARAMETERS)
         # Absent it is true here, and false elsewhere. A caller of OpenAI's other format knows its rules.
         knows = self.chat.dialect == "openai_chat"
-        written["strict"] = bool(tool.strict) and (knows or is_strict(written["parameters"]))
-        self._drop_member(path, "strict", tool.strict and not written["strict"])
+        tool_object["strict"] = bool(tool.strict) and (knows or is_strict(tool_object["parameters"]))
+        self._drop_member(path, "strict", tool.strict and not tool_object["strict"])
         self._drop_mark(tool.cache, path)
         self._drop_extras(tool.extras, path)
-        return written
+        return tool_object
 
     # the conversation
 
@@ -268,7 +265,7 @@ class RequestWriter(DropList):
                 continue
             self._drop_if(f"{path}.name", message.name)
             self._drop_extras(message.extras, path)
-            items.extend(self._turn(message, path))
+            items.extend(self._items_of_message(message, path))
         return instructions, items
 
     def _instructions(self, path: str, message: Message) -> str | None:
@@ -280,7 +277,7 @@ class RequestWriter(DropList):
                     return text.text
         return None
 
-    def _turn(self, message: Message, path: str) -> Iterator[Json]:
+    def _items_of_message(self, message: Message, path: str) -> Iterator[Json]:
         match message.role:
             case "assistant":
                 yield from self._assistant_items(message.parts, path)
@@ -339,7 +336,7 @@ class RequestWriter(DropList):
                 assert_never(part)
 
     def _image(self, part: Image, path: str) -> Item:
-        written: Item = {"type": "input_image", "detail": part.detail if part.detail is not None else "auto"}
+        item: Item = {"type": "input_image", "detail": part.detail if part.detail is not None else "auto"}
         match part.source:
             case Inline(media_type, _) as source:
                 if media_type.lower() == _PDF:
@@ -348,32 +345,32 @@ class RequestWriter(DropList):
                     raise BadRequest(
                         f"{path} is {media_type!r}; {TITLE} accepts {', '.join(sorted(_IMAGES))}", param=path
                     )
-                written["image_url"] = data_uri(source)
+                item["image_url"] = data_uri(source)
             case Url(url):
-                written["image_url"] = url
+                item["image_url"] = url
             case FileRef(id):
-                written["file_id"] = self._uploaded(id, path)
+                item["file_id"] = self._uploaded(id, path)
             case _:
                 assert_never(part.source)
-        return written
+        return item
 
     def _file(self, part: Document, path: str) -> Item:
-        written: Item = {"type": "input_file"}
+        item: Item = {"type": "input_file"}
         match part.source:
             case Inline() as source:
-                written["file_data"] = data_uri(source)
+                item["file_data"] = data_uri(source)
                 if part.name is None:  # the API insists on a name beside data
-                    written["filename"] = "document.pdf" if source.media_type == _PDF else "document.txt"
+                    item["filename"] = "document.pdf" if source.media_type == _PDF else "document.txt"
             case Url(url):
-                written["file_url"] = url
+                item["file_url"] = url
             case FileRef(id):
-                written["file_id"] = self._uploaded(id, path)
+                item["file_id"] = self._uploaded(id, path)
             case _:
                 assert_never(part.source)
         if part.name is not None and isinstance(part.source, Inline):
-            written["filename"] = part.name
-        self._drop_name(part, path, part.name is not None and "filename" not in written)
-        return written
+            item["filename"] = part.name
+        self._drop_name(part, path, part.name is not None and "filename" not in item)
+        return item
 
     def _uploaded(self, id: str, path: str) -> str:
         """OpenAI's two formats share their files; any other provider's are unknown to it."""

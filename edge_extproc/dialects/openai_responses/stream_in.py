@@ -31,6 +31,7 @@ from ...model.reply import (
     ReplyStarted,
     UsageSeen,
 )
+from ...model.usage import Usage
 from ..custom_tools import CLOSING, OPENING, escaped
 from .content import (
     BETWEEN_THOUGHTS,
@@ -45,7 +46,7 @@ from .content import (
 )
 from .errors import stream_fault
 from .fields import NAME, Item
-from .reply import OUTPUT_TEXT, created_at, read_finish, read_usage, reply_extras
+from .reply import OUTPUT_TEXT, created_at, read_finish, read_usage, reply_extras, searches_in
 from .tool_items import CUSTOM_CALL
 
 # --- streams: reading
@@ -137,6 +138,8 @@ class ReplyReader:
         self._decoder = sse.SseDecoder()
         self._items: dict[int, _OpenItem] = {}
         self._done: set[int] = set()
+        self._searches = 0
+        """Web searches among the complete items."""
         self._parts = 0
         self._has_calls = False
         self._extras: Item = {}
@@ -226,9 +229,14 @@ class ReplyReader:
         response = event.get("response")
         response = response if isinstance(response, dict) else {}
         error = response.get("error") or event.get("error") or event
+        return [*self._used(response), Failed(stream_fault(error))]
+
+    def _used(self, response: Item) -> list[ReplyEvent]:
         usage = response.get("usage")
-        seen: list[ReplyEvent] = [UsageSeen(read_usage(usage))] if isinstance(usage, dict) else []
-        return [*seen, Failed(stream_fault(error))]
+        if not isinstance(usage, dict):
+            return []
+        searches = max(self._searches, searches_in(response.get("output")))
+        return [UsageSeen(replace(read_usage(usage), searches=searches))]
 
     # the complete text
 
@@ -257,9 +265,7 @@ class ReplyReader:
                 self._item_ended(index, item)
         for index in sorted(self._items):
             self._item_ended(index, {})
-        usage = response.get("usage")
-        if isinstance(usage, dict):
-            self._out.append(UsageSeen(read_usage(usage)))
+        self._out += self._used(response)
         noted = {key: value for key, value in reply_extras(response).items() if self._extras.get(key) != value}
         noted.pop("status", None)
         if noted:
@@ -301,6 +307,10 @@ class ReplyReader:
         begun = known if known is not None else self._begin_item(index, item)
         self._items.pop(index)
         self._done.add(index)
+        if searches_in([item]):
+            # The usage comes at the end, which a caller who leaves does not see.
+            self._searches += 1
+            self._out.append(UsageSeen(Usage(prompt_unknown=True, completion_unknown=True, searches=self._searches)))
         match begun.kind:
             case "function_call":
                 self._rest_of(begun.parts[0], ("arguments", 0), item.get("arguments"))
@@ -376,11 +386,11 @@ class ReplyReader:
             opened.sent[where] = opened.sent.get(where, 0) + len(text)
             self._out.append(PartDelta(opened.part, text))
 
-    def _rest_of(self, opened: _OpenPart, where: tuple[str, int], whole: Json) -> None:
-        if isinstance(whole, str):
-            self._more_of(opened, where, whole[opened.sent.get(where, 0) :])
+    def _rest_of(self, opened: _OpenPart, where: tuple[str, int], final: Json) -> None:
+        if isinstance(final, str):
+            self._more_of(opened, where, final[opened.sent.get(where, 0) :])
 
-    def _add_text(self, event: _Event, kind: Literal["text", "refusal"], delta: str | None, whole: str | None) -> None:
+    def _add_text(self, event: _Event, kind: Literal["text", "refusal"], delta: str | None, final: str | None) -> None:
         item = self._items.get(event.output_index)
         if item is None:
             if event.output_index in self._done:
@@ -395,7 +405,7 @@ class ReplyReader:
             opened = self._begin(item, at, kind, extras={"item": item.own} if item.own else NO_EXTRAS)
         if delta is not None:
             self._more_of(opened, (kind, at), delta)
-        self._rest_of(opened, (kind, at), whole)
+        self._rest_of(opened, (kind, at), final)
 
     def _text_delta(self, event: _Event) -> None:
         self._add_text(event, "text", event.delta, None)
@@ -458,23 +468,23 @@ class ReplyReader:
         if opened is not None:
             self._input(opened, None, event.input)
 
-    def _input(self, opened: _OpenPart, delta: str | None, whole: Json) -> None:
+    def _input(self, opened: _OpenPart, delta: str | None, final: Json) -> None:
         """Reports more of a custom tool's input, as a piece of the JSON arguments that hold it."""
         where = ("input", 0)
         sent = opened.sent.get(where, 0)
-        text = delta if delta is not None else whole[sent:] if isinstance(whole, str) else ""
+        text = delta if delta is not None else final[sent:] if isinstance(final, str) else ""
         if text:
             opened.sent[where] = sent + len(text)
             self._out.append(PartDelta(opened.part, escaped(text)))
 
-    def _think(self, item: _OpenItem, key: str, at: int, delta: str | None, whole: Json) -> None:
+    def _think(self, item: _OpenItem, key: str, at: int, delta: str | None, final: Json) -> None:
         """Reports more of one text of a reasoning item. Thinking begins with its first character: an item without text
         is opaque. Two texts are separated as in a complete reply."""
         text = delta if delta is not None else ""
         opened = item.parts.get(0)
         sent = opened.sent.get((key, at), 0) if opened is not None else 0
-        if isinstance(whole, str):
-            text = whole[sent:]
+        if isinstance(final, str):
+            text = final[sent:]
         if not text:
             return
         if opened is None:

@@ -53,6 +53,7 @@ from .reply import (
     REPLY,
     ItemStatus,
     call_item,
+    call_status,
     echoed,
     message_item,
     outcome_of,
@@ -131,6 +132,10 @@ def _with_id(own: Extras, skeleton: Item) -> Extras:
     return {**own, "id": skeleton["id"]} if own.get("id") not in (None, skeleton["id"]) else own
 
 
+_AFTER_ALL = 1 << 31
+"""The number of a part that no reply has."""
+
+
 class ReplyWriter:
     """Encodes one streamed reply. Each part becomes an item, and adjacent texts become parts of one message. Parts may
     overlap, and so may items. An item ends when the next one begins or the reply ends, because only then it is known
@@ -142,13 +147,14 @@ class ReplyWriter:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._table = ToolTable({})
-        self._held: list[ReplyEvent] | None = None
+        self._buffered: list[ReplyEvent] | None = None
         """Events that wait for the end of a call that can only be written whole: items keep their order."""
         self._holding = -1
         """The part of that call."""
         self._echo: Item = {}
         self._start: ReplyStarted | None = None
         self._is_own = False
+        self._has_cut_call = False
         self._id = ""
         self._number = 0
         self._parts: dict[int, _Part] = {}
@@ -162,6 +168,8 @@ class ReplyWriter:
         self._usage: Usage | None = None
         self._extras: Extras = NO_EXTRAS
         self._cited: tuple[Citation, ...] = ()
+        self._has_cited = False
+        """Whether a text of the reply has them."""
         """The sources of the whole reply of another dialect."""
         self._over = False
         self._out: list[bytes] = []
@@ -174,14 +182,14 @@ class ReplyWriter:
         return out
 
     def _order(self, event: ReplyEvent) -> None:
-        if self._held is None or not isinstance(event, _OF_PARTS) or event.part == self._holding:
+        if self._buffered is None or not isinstance(event, _OF_PARTS) or event.part == self._holding:
             self._take(event)
         else:
-            self._held.append(event)
+            self._buffered.append(event)
 
     def _release(self) -> None:
-        held, self._held, self._holding = self._held or [], None, -1
-        for event in held:
+        buffered, self._buffered, self._holding = self._buffered or [], None, -1
+        for event in buffered:
             self._order(event)
 
     def _take(self, event: ReplyEvent) -> None:
@@ -195,6 +203,8 @@ class ReplyWriter:
             case PartNoted():
                 part = self._parts[event.part]
                 part.extras = merged(part.extras, event.extras)
+                if part.start.kind != "text" and not self._is_own:
+                    self._cited += citations_in(event.extras)
             case PartEnded():
                 self._end_part(self._parts.pop(event.part))
             case ReplyStarted():
@@ -258,6 +268,10 @@ class ReplyWriter:
         self._started()
         while self._parts:
             self._end_part(self._parts.pop(min(self._parts)))
+        if self._cited and not self._has_cited:  # they came after the last text, for example behind a call
+            part = _Part(PartStarted(_AFTER_ALL, "text"), NO_EXTRAS)
+            self._begin_text(part)
+            self._end_text(part)
         outcome = own_outcome(self._finish, None) if self._is_own else outcome_of(self._finish)
         self._settle(outcome["status"])
         usage = self._extras.get("usage", usage_items(self._usage))
@@ -329,14 +343,14 @@ class ReplyWriter:
                 self._end_thinking(part)
             case "redacted_thinking":
                 if part.start.data:
-                    self._whole("reasoning", RedactedThinking(part.start.data))
+                    self._reasoning_item("reasoning", RedactedThinking(part.start.data))
             case "media":
                 if part.start.media is not None:
                     self._media(part, part.start.media)
             case "opaque":
                 opaque = part.start.opaque
                 if opaque is not None and opaque.dialect == NAME and isinstance(opaque.value, dict):
-                    self._own_whole(opaque.value)
+                    self._own_item(opaque.value)
             case _:
                 assert_never(part.start.kind)
 
@@ -358,8 +372,11 @@ class ReplyWriter:
         for index, item in list(self._items.items()):
             if item.open_parts:
                 continue
-            is_torn = final == "incomplete" and index == self._count - 1
-            value = item.item("incomplete" if is_torn else "completed")
+            status: ItemStatus = "completed" if item.call is None or self._is_own else call_status(item.call)
+            if final == "incomplete" and index == self._count - 1 and not self._has_cut_call:
+                status = "incomplete"
+            self._has_cut_call = self._has_cut_call or (item.call is not None and status == "incomplete")
+            value = item.item(status)
             self._output[index] = value
             del self._items[index]
             self._emit_item("done", item, value)
@@ -367,13 +384,13 @@ class ReplyWriter:
                 self._message = None
 
     def _skeleton(self, kind: str, own: Extras) -> Item:
-        made = skeleton_of(kind, self._id, self._count)
-        return {**made, "id": own["id"]} if "id" in own else made
+        skeleton = skeleton_of(kind, self._id, self._count)
+        return {**skeleton, "id": own["id"]} if "id" in own else skeleton
 
     def _media(self, part: _Part, media: Image | Audio) -> None:
         if self._is_own:
             for value in own_item(media):
-                self._own_whole(value)
+                self._own_item(value)
         elif isinstance(media, Image) and isinstance(media.source, Inline):
             skeleton = self._skeleton("image_generation_call", NO_EXTRAS)
             item = self._begin_item(skeleton)
@@ -413,22 +430,23 @@ class ReplyWriter:
         own = part.extras.get("item")
         message.own = _with_id(own, message.skeleton) if isinstance(own, Mapping) else message.own
         text = Text(part.text, extras=part.extras) if part.start.kind == "text" else Refusal(part.text, part.extras)
-        whole = message_content(text, part.extras) if self._is_own else self._content(part, part.text)
+        content = message_content(text, part.extras) if self._is_own else self._content(part, part.text)
         if part.start.kind == "text" and not self._is_own:
             cited = citations_in(part.extras) or self._cited
-            whole = output_text(part.text, tuple(dict.fromkeys(cited)))
-            self._emit_annotations(part, whole)
+            self._has_cited = self._has_cited or bool(cited)
+            content = output_text(part.text, tuple(dict.fromkeys(cited)))
         if part.start.kind == "text":
+            self._emit_annotations(part, content)
             logprobs = part.extras.get("logprobs", [])
             self._emit_part(part, "response.output_text.done", {"text": part.text, "logprobs": logprobs})
         else:
             self._emit_part(part, "response.refusal.done", {"refusal": part.text})
-        self._emit_part(part, "response.content_part.done", {"part": whole})
-        message.content[part.content_index] = whole
+        self._emit_part(part, "response.content_part.done", {"part": content})
+        message.content[part.content_index] = content
         message.open_parts.discard(part.start.part)
 
-    def _emit_annotations(self, part: _Part, whole: Item) -> None:
-        listed = whole["annotations"]
+    def _emit_annotations(self, part: _Part, content: Item) -> None:
+        listed = content.get("annotations")
         for at, each in enumerate(listed if isinstance(listed, list) else ()):
             self._emit_part(part, "response.output_text.annotation.added", {"annotation_index": at, "annotation": each})
 
@@ -440,7 +458,7 @@ class ReplyWriter:
         part.form = None if self._is_own else self._table.form_of(call)
         kind = ("custom" if start.custom else "function") if part.form is None else part.form.kind
         if kind not in ("function", "custom"):
-            self._held, self._holding = [], start.part
+            self._buffered, self._holding = [], start.part
             return
         part.input = CustomInputReader() if kind == "custom" else None
         self._begin_call_item(part, "custom_tool_call" if kind == "custom" else "function_call", call)
@@ -455,9 +473,9 @@ class ReplyWriter:
 
     def _emit_call(self, part: _Part, kind: str, payload: Item) -> None:
         item = part.begun
-        what = "function_call_arguments" if part.input is None else "custom_tool_call_input"
+        event_name = "function_call_arguments" if part.input is None else "custom_tool_call_input"
         where: Item = {"item_id": item.skeleton["id"], "output_index": item.index}
-        self._emit(f"response.{what}.{kind}", {**where, **payload})
+        self._emit(f"response.{event_name}.{kind}", {**where, **payload})
 
     def _grow_call(self, part: _Part, text: str) -> None:
         if part.item is not None and part.input is None:
@@ -526,14 +544,14 @@ class ReplyWriter:
         thinking = Thinking(part.text, part.signature or None)
         if part.item is None:
             if thinking.signature:
-                self._whole("reasoning", thinking)
+                self._reasoning_item("reasoning", thinking)
             return
         self._emit_summary(part.item, "text.done", 0, {"text": part.text})
         self._emit_summary(part.item, "part.done", 0, {"part": {"type": "summary_text", "text": part.text}})
         part.item.whole = reasoning_item(part.item.skeleton, thinking)
         part.item.open_parts.discard(part.start.part)
 
-    def _whole(self, kind: str, thinking: Thinking | RedactedThinking) -> None:
+    def _reasoning_item(self, kind: str, thinking: Thinking | RedactedThinking) -> None:
         item = self._begin_item(self._skeleton(kind, NO_EXTRAS))
         item.whole = reasoning_item(item.skeleton, thinking)
         self._emit_item("added", item, {**item.skeleton, "summary": []})
@@ -554,7 +572,7 @@ class ReplyWriter:
             self._emit("response.reasoning_text.delta", {**where, "delta": text})
             self._emit("response.reasoning_text.done", {**where, "text": text})
 
-    def _own_whole(self, value: Item) -> None:
+    def _own_item(self, value: Item) -> None:
         """A complete item that only this dialect has."""
         item = self._begin_item({"id": value.get("id"), "type": value.get("type")})
         item.whole = value

@@ -55,14 +55,14 @@ class _Response(Shape):
 
 
 def read_summary(body: bytes) -> ReplySummary | None:
-    found = usual(body, _Response)
-    if found is None or found[0].get("status") == "failed" or found[0].get("error"):
+    summary = usual(body, _Response)
+    if summary is None or summary[0].get("status") == "failed" or summary[0].get("error"):
         return None
-    response, shape = found
+    response, shape = summary
     finish = read_finish(response, any(isinstance(item, _FunctionCall) for item in shape.output))
     usage = response.get("usage")
     return ReplySummary(
         text_of(response.get("model")),
         finish.reason if finish is not None else None,
-        read_usage(usage) if isinstance(usage, dict) else None,
+        read_usage(usage, response.get("output")) if isinstance(usage, dict) else None,
     )

@@ -82,8 +82,8 @@ def read_tool_call(item: Item, kind: str, path: str, table: ToolTable) -> ToolCa
     if kind == "custom_tool_call":
         read = read_custom_call(item, path)
         name, own = table.name_of("custom", read.name, namespace), read.extras
-        left = rest_of(own, frozenset({"namespace"}))
-        return OwnCustomCall(read.id, name, read.arguments, extras=left, path=path, value=item)
+        unread = rest_of(own, frozenset({"namespace"}))
+        return OwnCustomCall(read.id, name, read.arguments, extras=unread, path=path, value=item)
     if kind == "function_call" and namespace is not None:
         name = table.name_of("function", as_text(item.get("name"), f"{path}.name"), namespace)
         id, arguments = (

@@ -102,6 +102,19 @@ class ToolTable:
             return known
         return _name_for(name, namespace)
 
+    def chosen(self, kind: ToolKind, name: str, namespace: str | None) -> str:
+        """The name at other providers of the tool that a choice names, which may leave out its namespace. Raises
+        BadRequest if several namespaces have a tool of that name."""
+        if namespace is not None or ToolForm(kind, name) in self._names or name in self._forms:
+            return self.name_of(kind, name, namespace)
+        found = [own for form, own in self._names.items() if (form.kind, form.name) == (kind, name)]
+        if len(found) > 1:
+            raise BadRequest(
+                f"tool_choice names the tool {name!r}, which several namespaces have; add its namespace",
+                param="tool_choice",
+            )
+        return found[0] if found else name
+
     def names_in(self, tool: Item) -> Iterator[str]:
         """The names of a tool at other providers: one, or those of a namespace."""
         kind, name = tool.get("type"), text_of(tool.get("name"))
@@ -144,12 +157,12 @@ class ToolTable:
 
     # reading
 
-    def _add(self, form: ToolForm, wanted: str) -> str:
+    def _add(self, form: ToolForm, preferred: str) -> str:
         """Gives a tool its own name, or another one if a tool already has it."""
         if form in self._names:
             return self._names[form]
-        taken = wanted in self._forms
-        name = _digested(wanted, form.namespace or form.kind, form.name) if taken else wanted
+        is_taken = preferred in self._forms
+        name = _digested(preferred, form.namespace or form.kind, form.name) if is_taken else preferred
         self._forms[name], self._names[form] = form, name
         return name
 
@@ -166,11 +179,11 @@ class ToolTable:
                 unknown = tool.keys() - {"type", "name", "tools"}
                 return ReplacedTool(NAME, kind, tool, path, children, tuple(f"{path}.{key}" for key in sorted(unknown)))
             case "local_shell" | "shell" | "apply_patch" | "tool_search" if _is_callers(tool):
-                made = _STAND_INS[kind](tool)
+                stand_in = _STAND_INS[kind](tool)
                 name = self._add(ToolForm(kind, kind), kind)
-                function = FunctionTool(name, made.description, made.parameters, path=path)
-                lost = tuple(f"{path}.{key}" for key in sorted(tool.keys() - _READ_OF_STAND_INS))
-                return ReplacedTool(NAME, kind, tool, path, (function,), lost)
+                function = FunctionTool(name, stand_in.description, stand_in.parameters, path=path)
+                omitted = tuple(f"{path}.{key}" for key in sorted(tool.keys() - _READ_OF_STAND_INS))
+                return ReplacedTool(NAME, kind, tool, path, (function,), omitted)
             case _:
                 return of_responses(opaque_of(tool, path))
 
@@ -182,14 +195,14 @@ class ToolTable:
                 case _:
                     yield self._function(child, where, namespace)
 
-    def _named(self, kind: ToolKind, tool: Item, path: str, namespace: str | None) -> str:
+    def _required_name(self, kind: ToolKind, tool: Item, path: str, namespace: str | None) -> str:
         """Adds a tool, and returns its name at other providers."""
         name = as_text(tool.get("name"), f"{path}.name")
         return self._add(ToolForm(kind, name, namespace), _name_for(name, namespace))
 
     def _function(self, tool: Item, path: str, namespace: str | None) -> FunctionTool:
         return FunctionTool(
-            self._named("function", tool, path, namespace),
+            self._required_name("function", tool, path, namespace),
             maybe_text(tool.get("description"), f"{path}.description"),
             tool.get("parameters"),
             maybe_bool(tool.get("strict"), f"{path}.strict"),
@@ -199,7 +212,7 @@ class ToolTable:
 
     def _custom(self, tool: Item, path: str, namespace: str | None) -> CustomTool:
         return custom_tool(
-            self._named("custom", tool, path, namespace),
+            self._required_name("custom", tool, path, namespace),
             maybe_text(tool.get("description"), f"{path}.description"),
             tool.get("format"),
             rest_of(tool, _CUSTOM),
@@ -208,7 +221,7 @@ class ToolTable:
 
     def _loaded(self, items: Json) -> Iterator[Tool]:
         """The tools that items of the history make available. A tool that is offered already is not offered again."""
-        seen = set(self._forms)
+        known_forms = set(self._forms)
         for item, path in objects_in(items, "input"):
             kind = text_of(item.get("type"))
             if kind not in _LOADED or (kind == "tool_search_output" and not item.get("call_id")):
@@ -216,8 +229,10 @@ class ToolTable:
             for tool, where in objects_in(item.get("tools"), f"{path}.tools"):
                 read = self._read(tool, where)
                 functions = read.functions if isinstance(read, ReplacedTool) else (read,)
-                new = tuple(each for each in functions if isinstance(each, FunctionTool) and each.name not in seen)
-                seen.update(each.name for each in new)
+                new = tuple(
+                    each for each in functions if isinstance(each, FunctionTool) and each.name not in known_forms
+                )
+                known_forms.update(each.name for each in new)
                 if new:
                     yield ReplacedTool(NAME, kind, None, where, new)
 
@@ -370,11 +385,11 @@ def read_tool_choice(value: Json, table: ToolTable) -> tuple[ToolChoice | None, 
             return None, tools
         case "auto" | "required" | "none":
             return ToolChoice(value), tools
-        case {"type": "function", "name": str(name), **rest} if not rest:
-            return ToolChoice("tool", name), tools
         case {"type": "function" | "custom" as kind, "name": str(name)}:
             namespace = value.get("namespace") if isinstance(value, dict) else None
-            known = table.name_of(kind, name, namespace if isinstance(namespace, str) else None)
+            known = table.chosen(kind, name, namespace if isinstance(namespace, str) else None)
+            if value == {"type": "function", "name": known}:
+                return ToolChoice("tool", known), tools
             return OwnChoice("tool", known, value), tools
         case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(offered)}:
             allowed = [tool for tool, _ in objects(offered, "tool_choice.tools")]

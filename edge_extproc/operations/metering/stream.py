@@ -39,7 +39,7 @@ class UsageListener:
     def __init__(self) -> None:
         self._decoder = sse.SseDecoder()
         self._over = False
-        self._whole = False
+        self._is_complete = False
         """The final event was received. A usage may still follow."""
         self._ends_itself = False
         """The stream is of a kind that has a final event."""
@@ -66,7 +66,7 @@ class UsageListener:
         events = [event for frame in frames for event in self.read(frame)]
         if not self._over:
             self._over = True
-            events.append(Ended() if self._whole or not self._ends_itself else Failed(_TRUNCATED))
+            events.append(Ended() if self._is_complete or not self._ends_itself else Failed(_TRUNCATED))
         return frames, events
 
     def _read(self, value: dict[str, Json]) -> list[ReplyEvent]:
@@ -77,7 +77,7 @@ class UsageListener:
         events: list[ReplyEvent] = []
         if isinstance(kind, str):
             self._ends_itself = True
-            self._whole = self._whole or kind.endswith(_LAST)
+            self._is_complete = self._is_complete or kind.endswith(_LAST)
             events.append(Noted(NO_EXTRAS))
         if isinstance(choices, list) and choices:
             self._ends_itself = True
@@ -96,7 +96,7 @@ class UsageListener:
         text, finish = choice.get("text"), choice.get("finish_reason")
         events: list[ReplyEvent] = [PartDelta(0, text if isinstance(text, str) else "", index)]
         if isinstance(finish, str):
-            self._whole = True
+            self._is_complete = True
             events.append(Finished(Finish(_REASONS.get(finish, "other"), finish), index))
         return events
 

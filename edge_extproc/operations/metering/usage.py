@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ...codecs.json_values import TokenCounts, object_in
 from ...dialects.openai_chat.reply import read_usage
+from ...dialects.openai_responses.reply import read_usage as read_usage_of_response
 from ...model.content import Json
 from ...model.usage import Usage
 
@@ -14,11 +15,13 @@ Object = Mapping[str, Json]
 
 
 def usage_of(reply: Json) -> Usage | None:
-    """None: the reply has no token counts. Images, seconds of audio and searches have other units."""
+    """None: the reply has no token counts. Images, seconds of audio and searches of documents have other units."""
     if not isinstance(reply, dict):
         return None
     usage = reply.get("usage")
     if isinstance(usage, dict):
+        if reply.get("object") == "response" and ("input_tokens" in usage or "output_tokens" in usage):
+            return read_usage_of_response(usage, reply.get("output"))
         return _tokens(usage)
     billed = object_in(object_in(reply, "meta"), "billed_units")  # Cohere
     return _tokens(billed) if billed else None

@@ -25,17 +25,17 @@ REFRESH_INTERVAL = 60.0
 class AwsCredentialKind(CredentialKind):
     fields = frozenset({"access_key_id", "secret_access_key", "session_token", "profile"})
 
-    def check(self, given: Collection[str]) -> tuple[str, str] | None:
-        if ("access_key_id" in given) != ("secret_access_key" in given):
+    def check(self, names: Collection[str]) -> tuple[str, str] | None:
+        if ("access_key_id" in names) != ("secret_access_key" in names):
             return "access_key_id and secret_access_key belong together", "give both, or neither"
-        if "session_token" in given and "access_key_id" not in given:
+        if "session_token" in names and "access_key_id" not in names:
             return "a session_token is given without keys", "give access_key_id and secret_access_key too"
-        if "access_key_id" in given and "profile" in given:
+        if "access_key_id" in names and "profile" in names:
             return "both keys and a profile are given", "leave one of them out"
         return None
 
-    def required_extra(self, given: Collection[str]) -> Extra | None:
-        return None if "access_key_id" in given else Extra("aws", ("botocore",))
+    def required_extra(self, names: Collection[str]) -> Extra | None:
+        return None if "access_key_id" in names else Extra("aws", ("botocore",))
 
     def build(
         self, settings: CredentialSettings, refreshed: RefreshedCredential, clock: Callable[[], float]

@@ -20,15 +20,15 @@ SCOPE = "https://cognitiveservices.azure.com/.default"
 class AzureCredentialKind(CredentialKind):
     fields = frozenset({"tenant_id", "client_id", "client_secret", "authority", "scope"})
 
-    def check(self, given: Collection[str]) -> tuple[str, str] | None:
-        if "client_secret" in given and not {"tenant_id", "client_id"} <= {*given}:
+    def check(self, names: Collection[str]) -> tuple[str, str] | None:
+        if "client_secret" in names and not {"tenant_id", "client_id"} <= {*names}:
             return "a client_secret needs tenant_id and client_id", "give both"
-        if "tenant_id" in given and "client_secret" not in given:
+        if "tenant_id" in names and "client_secret" not in names:
             return "a tenant_id is given without a client_secret", "give one, or leave it out"
         return None
 
-    def required_extra(self, given: Collection[str]) -> Extra | None:
-        del given
+    def required_extra(self, names: Collection[str]) -> Extra | None:
+        del names
         return Extra("azure", ("azure.identity",))
 
     def build(

@@ -78,14 +78,14 @@ class CredentialKind(ABC):
     fields: frozenset[str] = frozenset()
     """The fields of `credential` that this kind has, besides `kind`."""
 
-    def check(self, given: Collection[str]) -> tuple[str, str] | None:
+    def check(self, names: Collection[str]) -> tuple[str, str] | None:
         """What is wrong with this combination of fields, and how to correct it. None: it is valid."""
-        del given
+        del names
         return None
 
-    def required_extra(self, given: Collection[str]) -> Extra | None:
+    def required_extra(self, names: Collection[str]) -> Extra | None:
         """The extra that brings the library of this kind, for this choice of fields; None if it needs none."""
-        del given
+        del names
         return None
 
     @abstractmethod

@@ -22,7 +22,7 @@ class SecretFile:
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path = path
         self._clock = clock
-        self._seen: tuple[int, int, int] | None = None
+        self._stamp: tuple[int, int, int] | None = None
         self._text = ""
 
     async def __call__(self) -> FetchedCredential[str]:
@@ -32,11 +32,11 @@ class SecretFile:
     def _read(self) -> None:
         stat = self._path.stat()
         now = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        if now == self._seen:
+        if now == self._stamp:
             return
         with self._path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode().removesuffix("\n").removesuffix("\r")
         if len(raw) > MAX_BYTES or not re.fullmatch(r"[\x20-\x7e]+", text):
             raise ValueError("the file contains no secret")
-        self._text, self._seen = text, now
+        self._text, self._stamp = text, now

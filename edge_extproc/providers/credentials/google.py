@@ -25,8 +25,8 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 class GoogleCredentialKind(CredentialKind):
     fields = frozenset({"file"})
 
-    def required_extra(self, given: Collection[str]) -> Extra | None:
-        del given
+    def required_extra(self, names: Collection[str]) -> Extra | None:
+        del names
         return Extra("google", ("google.auth", "requests"))
 
     def build(

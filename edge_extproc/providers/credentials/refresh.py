@@ -60,7 +60,7 @@ class CredentialRefresher(Generic[T]):
         self._credential = initial
         self._failures = 0
         self._least_pause = least_pause
-        self._wanted = asyncio.Event()
+        self._refresh_requested = asyncio.Event()
         """Set by a request without a valid credential, for example after the machine was suspended."""
         self.attempted = asyncio.Event()
         """Set after the first fetch, also if it failed."""
@@ -69,10 +69,10 @@ class CredentialRefresher(Generic[T]):
         """The current value. Raises Unavailable."""
         credential = self._credential
         if credential is None:
-            self._wanted.set()
+            self._refresh_requested.set()
             raise Unavailable(f"there is no credential for provider {self.name!r} now")
         if credential.expires_at is not None and self._clock() >= credential.expires_at:
-            self._wanted.set()
+            self._refresh_requested.set()
             raise Unavailable(f"the credential for provider {self.name!r} has expired and could not be renewed")
         return credential.value
 
@@ -81,9 +81,9 @@ class CredentialRefresher(Generic[T]):
         pause = await self.renew()
         while pause is not None:
             await asyncio.sleep(min(pause, self._least_pause))
-            self._wanted.clear()
+            self._refresh_requested.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), max(pause - self._least_pause, 0))
+                await asyncio.wait_for(self._refresh_requested.wait(), max(pause - self._least_pause, 0))
             pause = await self.renew()
 
     async def renew(self) -> float | None:
@@ -114,10 +114,10 @@ class CredentialRefresher(Generic[T]):
             return max(credential.refresh_at - now, 0.0)
         if credential.expires_at is None:
             return None
-        left = credential.expires_at - now
-        lead = min(left * LEAD, MAX_LEAD)
+        remaining = credential.expires_at - now
+        lead = min(remaining * LEAD, MAX_LEAD)
         # A credential that has expired already is fetched again, but not without a pause.
-        return max(left - _spread(lead), FIRST_PAUSE)
+        return max(remaining - _spread(lead), FIRST_PAUSE)
 
 
 def _spread(seconds: float) -> float:

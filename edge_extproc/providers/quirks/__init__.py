@@ -42,11 +42,11 @@ class Quirks:
                 changes[ours] = None
                 if theirs not in members:
                     changes[theirs] = bytes(members[ours])
-        gone = self.unknown & members.keys()
-        changes.update(dict.fromkeys(sorted(gone)))
+        removed = self.unknown & members.keys()
+        changes.update(dict.fromkeys(sorted(removed)))
         if system_only:
             changes["messages"] = _with_system(bytes(members.get("messages", b"[]")), joined=True)
-        return json_splice.splice(body, changes), tuple(sorted(gone - {"stream_options"}))
+        return json_splice.splice(body, changes), tuple(sorted(removed - {"stream_options"}))
 
     @staticmethod
     def adapt_input(body: bytes, *, system_only: bool) -> bytes:
@@ -108,9 +108,9 @@ def _with_system(messages: bytes, *, joined: bool = False) -> bytes:
 def _joined(rows: list[bytes]) -> list[bytes]:
     """The system messages as one message. Unchanged if one of them has other members, such as a name."""
     try:
-        turns = [_plain_message.decode(row) for row in rows]
+        messages = [_plain_message.decode(row) for row in rows]
     except UNREADABLE:
         return rows
-    texts = [turn.content for turn in turns if isinstance(turn.content, str)]
-    content = "\n\n".join(texts) if len(texts) == len(turns) else [part for turn in turns for part in turn.parts]
+    texts = [turn.content for turn in messages if isinstance(turn.content, str)]
+    content = "\n\n".join(texts) if len(texts) == len(messages) else [part for turn in messages for part in turn.parts]
     return [msgspec.json.encode({"role": "system", "content": content})]

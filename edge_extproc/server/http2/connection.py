@@ -62,10 +62,10 @@ from .frames import (
     STREAM_WINDOW,
     U32,
     WINDOW_UPDATE,
-    WITH_PRIORITY,
     ConnectionFault,
     StreamFault,
     _frame,
+    header_block_of,
     literal,
     unpadded,
 )
@@ -299,12 +299,7 @@ class Http2Connection:
     def _headers_frame(self, flags: int, number: int, payload: bytes) -> None:
         if not number & 1:
             raise ConnectionFault(PROTOCOL_ERROR, "clients' streams have odd numbers")
-        if flags & PADDED:
-            payload = unpadded(payload)
-        if flags & WITH_PRIORITY:
-            if len(payload) < 5:
-                raise ConnectionFault(FRAME_SIZE_ERROR, "HEADERS are too short for their priority")
-            payload = payload[5:]
+        payload = header_block_of(flags, payload)
         if flags & END_HEADERS:
             self._header_block(flags, number, payload)
         else:
@@ -497,16 +492,16 @@ class Http2Connection:
 
     def _push(self, stream: Http2Stream) -> None:
         """Sends the bytes that the windows permit, and the trailers after the last of them."""
-        out, sent = stream._out, 0
-        while sent < len(out):
-            size = min(len(out) - sent, self._max_frame, self._send_window, stream.send_window)
+        out, written_bytes = stream._out, 0
+        while written_bytes < len(out):
+            size = min(len(out) - written_bytes, self._max_frame, self._send_window, stream.send_window)
             if size <= 0:
                 break
-            self._send(_frame(DATA, 0, stream.id, bytes(memoryview(out)[sent : sent + size])))
+            self._send(_frame(DATA, 0, stream.id, bytes(memoryview(out)[written_bytes : written_bytes + size])))
             self._send_window -= size
             stream.send_window -= size
-            sent += size
-        del out[:sent]
+            written_bytes += size
+        del out[:written_bytes]
         if out:
             # Streams that have waited longer are first.
             self._blocked.pop(stream.id, None)

@@ -52,6 +52,9 @@ PREFIX = Struct(">BI")  # compressed flag, length
 U32 = Struct(">I")
 SETTING = Struct(">HI")
 
+_PRIORITY_SIZE = 5
+"""Bytes."""
+
 DRAINING = b"draining"
 """The payload of the only PING that the server sends."""
 
@@ -105,3 +108,14 @@ def unpadded(payload: bytes) -> bytes:
     if not payload or payload[0] >= len(payload):
         raise ConnectionFault(PROTOCOL_ERROR, "more padding than payload")
     return payload[1 : len(payload) - payload[0]]
+
+
+def header_block_of(flags: int, payload: bytes) -> bytes:
+    """The payload of HEADERS without padding and without the priority of the stream, which no longer means anything."""
+    if flags & PADDED:
+        payload = unpadded(payload)
+    if not flags & WITH_PRIORITY:
+        return payload
+    if len(payload) < _PRIORITY_SIZE:
+        raise ConnectionFault(FRAME_SIZE_ERROR, "HEADERS are too short for their priority")
+    return payload[_PRIORITY_SIZE:]

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
-from ..rpc import CallRefused, PeerGone, Service, Status, Streaming
+from ..rpc import CallRefused, PeerGone, RpcService, Status, Streaming
 from ..transport import MutualTls
 from .connection import Http2Connection
 from .stream import Http2Stream
@@ -243,7 +243,7 @@ class _Protocol(asyncio.Protocol):
 class Http2Server:
     """A gRPC server of `services` at one address. Create it in a running event loop."""
 
-    def __init__(self, services: Iterable[Service], interceptors: Sequence[Any] = ()) -> None:
+    def __init__(self, services: Iterable[RpcService], interceptors: Sequence[Any] = ()) -> None:
         """`interceptors`: grpcio's, for unary methods."""
         self.loop = asyncio.get_running_loop()
         self.runners: dict[str, Runner] = {}

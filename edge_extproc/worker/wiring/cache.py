@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from ...config.cache import CacheConfig, CacheRedisConfig, split_node
 from ...config.quantities import MAX_MESSAGE_TIMEOUT
 from ...config.schema import Config
+from ...config.semantic import SemanticCacheConfig
 
 if TYPE_CHECKING:
-    from ...cache.base import CacheEntry, CacheListener
+    from ...cache.base import CacheEntry, CacheListener, L3Tier
     from ...cache.key import CacheKey
     from ...cache.l2 import StoreTier
     from ...cache.policy import CachePolicies
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from ...cache.tiered import CacheBounds, TieredCache
 
 
-def build_cache(config: Config, listener: CacheListener) -> TieredCache | None:
-    """None if the configuration has no cache."""
+def build_cache(
+    config: Config, listener: CacheListener, build_l3: Callable[[SemanticCacheConfig], L3Tier] | None = None
+) -> TieredCache | None:
+    """None if the configuration has no cache. `build_l3` is called if it has a semantic one."""
     if config.cache is None:
         return None
     from ...cache import memory, tiered
@@ -30,6 +33,8 @@ def build_cache(config: Config, listener: CacheListener) -> TieredCache | None:
     cache = tiered.TieredCache(_rules(settings), _bounds(config, settings), l1, None, listener, time.time)
     if settings.redis is not None:
         cache.l2 = _build_l2(settings.redis, listener, cache.fill)
+    if settings.semantic is not None and build_l3 is not None:
+        cache.l3 = build_l3(settings.semantic)
     return cache
 
 

@@ -9,7 +9,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ... import dialects as dialects_room
 from ... import registry
@@ -27,7 +27,7 @@ from ...exchange.body_shape import ShapeBounds
 from ...exchange.consumer_routes import ConsumerRoutes
 from ...exchange.envoy_faults import CODES as ENVOY_CODES
 from ...exchange.path_router import PathRouter
-from ...exchange.ports import Gateway, Sink
+from ...exchange.ports import Gateway, LedgerSink, Sink
 from ...limits.base import MICRO, Limiter
 from ...model.envoy_names import CALLERS_HEADERS
 from ...model.managed import EMPTY, ManagedState
@@ -39,9 +39,11 @@ from ...providers.credentials.refresh import CredentialRefreshers
 from ...proxy.cluster_names import cluster_names
 from ...proxy.envoy_versions import order_of
 from ...records.base import RecordStore
+from ...records.prompt_turns import PromptCaches
 from ...records.repeats import Repeats
 from ...routing.base import ModelTable, PassthroughEndpoint, PassthroughEndpoints, Planner
 from ...routing.breaker import CircuitTable, LocalCircuitTable
+from ...routing.taken_out import taken_out_of
 from ...server.work_thread import ThreadRunner
 from ...telemetry.base import Tracer
 from ...telemetry.metrics import LabelNames
@@ -49,6 +51,9 @@ from .limits import build_bounds
 from .providers import build_providers
 from .records import build_batches, build_owners, build_reasoning
 from .routing import build_planner
+
+if TYPE_CHECKING:  # not loaded without rules
+    from ...guardrails.call_guard import Guardrails
 
 _ID_BYTES = 18
 
@@ -110,12 +115,15 @@ def build_gateway(
     before: Previous | None = None,
     records: RecordStore | None = None,
     repeats: Repeats | None = None,
+    prompt_caches: PromptCaches | None = None,
+    guardrails: Guardrails | None = None,
+    ledger: LedgerSink | None = None,
     *,
     versioned_clusters: bool = False,
 ) -> Gateway:
-    """`sinks` receive each settlement, after the planner. `refreshers` renew the providers' credentials once they are
-    started. `circuits`: the table of circuit breakers; without it, this process has its own. `before`: the gateway that
-    this one replaces. `records`: the store of the owners of stored objects; without it, they are not checked.
+    """`sinks` receive each settlement, after `ledger` and the planner. `refreshers` renew the providers' credentials.
+    `circuits`: the table of circuit breakers; without it, this process has its own. `before`: the gateway that this one
+    replaces. `records`: the store of the owners of stored objects; without it, they are not checked.
     `versioned_clusters`: clusters are named with a digest (proxy/cluster_names.py). Raises ConfigError if the
     configuration names a plugin that does not exist."""
     dialects, formats, endpoints = build_dialects(), build_formats(), build_endpoints(config)
@@ -156,15 +164,21 @@ def build_gateway(
         clock=SystemClock(),
         new_id=exchange_ids().__next__,
         report=report,
+        ledger=ledger,
+        explains=ledger is not None and config.store is not None and config.store.explain,
         cache=cache,
         conversations=conversations,
+        guardrails=guardrails,
         identity_seal=build_seal(config) if config.auth.trust_ext_authz else None,
         access=merge_policies(config, managed, names),
         owners=build_owners(config, records) if records is not None else None,
         batches=build_batches(config, records) if records is not None else None,
         reasoning=build_reasoning(config, providers, dialects, records) if records is not None else None,
         repeats=repeats if config.idempotency.enabled else None,
+        prompt_caches=prompt_caches if config.prompt_cache.explain != "never" else None,
+        session_headers=config.prompt_cache.session_headers,
         limiter=limiter,
+        taken_out=taken_out_of(managed),
         bounds=build_bounds(config),
         shape=ShapeBounds(config.limits.messages, config.limits.parts, config.limits.tools, config.limits.json_values),
         body_limits=BodyLimits(config.limits.request_body, config.limits.response_body),
@@ -196,8 +210,8 @@ def _consumer_routes(config: Config, own: Mapping[str, str]) -> ConsumerRoutes:
 def overrides(config: Config) -> Iterator[price_table.Override]:
     """The prices in the configuration."""
     for row in config.prices:
-        given = row.model_dump(exclude={"provider", "model", "tiers"}, exclude_none=True)
-        dollars = {kind: Decimal(micro) / MICRO for kind, micro in given.items()}
+        values = row.model_dump(exclude={"provider", "model", "tiers"}, exclude_none=True)
+        dollars = {kind: Decimal(micro) / MICRO for kind, micro in values.items()}
         yield price_table.Override(row.provider, row.model, **dollars, tiers=row.tiers)
 
 

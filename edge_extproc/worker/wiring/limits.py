@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import structlog
 
 from ... import registry
 from ...accounting.max_outputs import KNOWN
@@ -35,15 +38,24 @@ def build_limits(
         return None
     webhook = _build_webhook(config, report)
     # Before the metrics: a name can be registered only once, and the next try must find it free.
-    counters = build_store(config) or CounterFile(config.counted_file, report)
+    counters = build_store(config) or _counter_file(config.counted_file)
     counted = counters.read() if isinstance(counters, CounterFile) else ()
     rules = RuleTable(merge_rules(config, managed.budgets))
-    return LimitService(rules, _settings(config), counters, LimitMetrics(metrics), webhook, _named(config), counted)
+    return LimitService(
+        rules, _settings(config), counters, LimitMetrics(metrics), webhook, _named_holders(config), counted
+    )
+
+
+def _counter_file(path: Path) -> CounterFile:
+    def report(error: OSError) -> None:
+        structlog.get_logger().error("counters_not_saved", reason=error.strerror, path=str(path))
+
+    return CounterFile(path, report)
 
 
 def change_limits(limits: LimitService, config: Config, managed: ManagedState) -> None:
     """Applies the rules of another configuration or of the admin API."""
-    limits.replace(RuleTable(merge_rules(config, managed.budgets)), _settings(config), _named(config))
+    limits.replace(RuleTable(merge_rules(config, managed.budgets)), _settings(config), _named_holders(config))
 
 
 def build_bounds(config: Config) -> OutputBounds:
@@ -62,14 +74,13 @@ def _settings(config: Config) -> LimiterSettings:
     return LimiterSettings(
         lease_seconds=round(limiter.lease.total_seconds()),
         lost=limiter.lost,
-        share_of=config.agent.workers * limiter.replicas,
-        assumed_input=limiter.assumed_price.input,
-        assumed_output=limiter.assumed_price.output,
+        share_of=None if limiter.replicas == "auto" else config.agent.workers * limiter.replicas,
+        assumed=(limiter.assumed_price.input, limiter.assumed_price.output),
         runs=limiter.runs,
     )
 
 
-def _named(config: Config) -> frozenset[Holder]:
+def _named_holders(config: Config) -> frozenset[Holder]:
     return frozenset((tenant, level, name) for tenant, level, name, _ in config.allowances())
 
 

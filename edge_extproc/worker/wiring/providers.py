@@ -22,7 +22,7 @@ def build_providers(config: Config, refreshers: CredentialRefreshers | None = No
     providers: dict[str, Provider] = {}
     for name, provider in config.providers.items():
         kind: ProviderKind = registry.load("providers", provider.kind)
-        key = _current(name, provider.api_key, refreshers) if provider.api_key is not None else None
+        key = current_secret(name, provider.api_key, refreshers) if provider.api_key is not None else None
         credential = _build_credential(name, provider, kind, refreshers)
         base, overrides = _base_profile(provider), provider.profile.overrides()
         options = provider.all_options()
@@ -42,23 +42,23 @@ def _base_profile(provider: ProviderConfig) -> HostProfile | None:
 def _build_credential(
     name: str, provider: ProviderConfig, kind: ProviderKind, refreshers: CredentialRefreshers
 ) -> Credential | None:
-    given = provider.credential
-    if given is None:
+    credential_config = provider.credential
+    if credential_config is None:
         return None
     settings = CredentialSettings(
         name,
-        kind.credentials[given.kind],
+        kind.credentials[credential_config.kind],
         provider.region,
-        given.plain(),
-        {field: _current(name, secret, refreshers) for field, secret in given.secrets().items()},
+        credential_config.plain(),
+        {field: current_secret(name, secret, refreshers) for field, secret in credential_config.secrets().items()},
     )
-    credential: Credential = registry.load("providers.credentials", given.kind).build(
+    credential: Credential = registry.load("providers.credentials", credential_config.kind).build(
         settings, refreshers.of(name), time.time
     )
     return credential
 
 
-def _current(name: str, secret: Secret, refreshers: CredentialRefreshers) -> Callable[[], str]:
+def current_secret(name: str, secret: Secret, refreshers: CredentialRefreshers) -> Callable[[], str]:
     """Gives the present value of a secret: one from a file is read again when the file changes."""
     if secret.path is None:
         return secret.reveal

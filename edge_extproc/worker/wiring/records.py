@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from functools import partial
 
 from ...config.provider import ProviderConfig
 from ...config.schema import Config
@@ -12,8 +14,9 @@ from ...records.base import RecordStore
 from ...records.batches import Batches
 from ...records.file import FileRecords
 from ...records.owners import ObjectOwners, ProviderAccount
+from ...records.prompt_turns import PromptCaches, PromptCacheSettings
 from ...records.reasoning import ReasoningAccounts
-from ...records.repeats import Repeats, RepeatSettings
+from ...records.repeats import Repeats, RepeatSettings, ReplyCipher
 from ...records.watched import WatchedRecords
 
 
@@ -44,17 +47,37 @@ def build_reasoning(
 ) -> ReasoningAccounts | None:
     """None if at most one account makes encrypted reasoning."""
     sealing = {name for name, dialect in dialects.items() if isinstance(dialect, SealingDialect)}
-    chosen = {each.provider for row in config.rows().values() for each in row if each.dialect in sealing}
+    makers = {each.provider for row in config.rows().values() for each in row if each.dialect in sealing}
     names: dict[tuple[object, ...], str] = {}
     accounts = {}
     for name, provider in config.providers.items():
-        if name in chosen or not sealing.isdisjoint(providers[name].formats("chat", "")):
+        if name in makers or not sealing.isdisjoint(providers[name].formats("chat", "")):
             accounts[name] = names.setdefault(_identity(provider), name)
     return ReasoningAccounts(store, accounts) if len(names) > 1 else None
 
 
 def build_repeats(config: Config, store: RecordStore) -> Repeats:
-    return Repeats(store, repeat_settings(config))
+    return Repeats(store, repeat_settings(config), partial(reply_cipher, config))
+
+
+def build_prompt_caches(config: Config, store: RecordStore) -> PromptCaches:
+    secret = config.auth.pepper.reveal().encode()
+    return PromptCaches(store, secret, time.time, prompt_cache_settings(config))
+
+
+def prompt_cache_settings(config: Config) -> PromptCacheSettings:
+    settings = config.prompt_cache
+    return PromptCacheSettings(settings.keep.total_seconds(), always=settings.explain == "always")
+
+
+def reply_cipher(config: Config) -> ReplyCipher:
+    """Encrypts the kept replies of idempotency keys, with the key of the conversations if there is one, and otherwise
+    with one that is made of the pepper. All workers and gateways of one configuration have both."""
+    from ...codecs.sealing import IDEMPOTENT_REPLIES, BlockCipher  # loads a large library
+
+    stored = config.conversations
+    keys = (stored.key, *stored.previous_keys) if stored is not None and stored.key is not None else ()
+    return BlockCipher([key.reveal() for key in (*keys, config.auth.pepper)], IDEMPOTENT_REPLIES)
 
 
 def repeat_settings(config: Config) -> RepeatSettings:

@@ -10,8 +10,10 @@ from typing import Any
 import player
 import pytest
 from player import answered, body, chunks, headers, whole
+from semantic_kit import SemanticEvents
 
 from edge_extproc.auth.features import features_of
+from edge_extproc.cache.semantic.questions import Question
 from edge_extproc.config import load
 from edge_extproc.errors import ConfigError
 from edge_extproc.exchange.commands import Continue, ImmediateResponse
@@ -20,7 +22,9 @@ from edge_extproc.exchange.open import OpenExchanges
 from edge_extproc.exchange.router import RouterExchange
 from edge_extproc.model.settlement import Settlement
 from edge_extproc.providers.base import gen_ai_provider
+from edge_extproc.providers.credentials.refresh import CredentialRefreshers
 from edge_extproc.worker.wiring.gateway import build_gateway, metric_names
+from edge_extproc.worker.wiring.semantic import build_semantic
 
 KEY = "edge-key-of-the-tests"
 CONFIG = (Path(__file__).parent / "edge.yaml").read_text()
@@ -194,3 +198,18 @@ def test_metrics_and_traces_name_what_was_added(tmp_path: Path) -> None:
 
     assert "example_talk" in metric_names(config).dialects
     assert "example.talk" == gen_ai_provider(config.providers["talker"].kind, None)
+
+
+def test_a_new_verifier_and_a_new_embedder_decide_on_similar_calls(tmp_path: Path) -> None:
+    text = CONFIG + "cache: {semantic: {embedder: {example_letters: {letters: 30}}}}\n"
+    settings = config_of(tmp_path, text).cache.semantic
+    tier = build_semantic(
+        settings, "a pepper", SemanticEvents(), CredentialRefreshers(lambda: 0.0, lambda *_: None), lambda _: None
+    )
+
+    assert "letters/30" == tier.embedder.identity
+    verifier = tier.verifiers["example_ending"]
+    assert verifier.agree(Question("Is it so?"), Question("Why?"))
+    assert not verifier.agree(Question("Is it so?"), Question("It is so."))
+    with pytest.raises(ConfigError, match="have example_letters, openai, static"):
+        config_of(tmp_path, text.replace("example_letters", "letters"))

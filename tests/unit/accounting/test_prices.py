@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -23,7 +25,7 @@ from recordings import index
 from edge_extproc.accounting import compile_prices, prices
 from edge_extproc.accounting.prices import MAX_CACHED, Override, PriceTable
 from edge_extproc.errors import ConfigError, StartError
-from edge_extproc.model.usage import Usage
+from edge_extproc.model.usage import BUCKETS, Usage
 
 D = Decimal
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -32,6 +34,7 @@ USAGES = (
     Usage(input=12, output=7),
     Usage(1_001, 203, 307, 409, 503, 601, 33, 44),
     Usage(input=260_001, cache_read=50_000, output=9),
+    Usage(input=12, output=7, searches=3),
 )
 # What genai-prices would have us say explicitly, lest it guess.
 _SILENCE = {name: 0 for name, unit in unit_data.items() if unit["dimensions"]["family"] == "tokens"}
@@ -44,6 +47,7 @@ _COVER = (
     ("output", ("output_mtok",)),
     ("reasoning", ("output_reasoning_mtok", "output_mtok")),
     ("output_audio", ("output_audio_mtok", "output_mtok")),
+    ("searches", ("web_searches_kcount",)),
 )
 
 
@@ -76,6 +80,7 @@ def theirs(usage: Usage) -> genai_prices.Usage:
             "output_tokens": usage.completion,
             "output_reasoning_tokens": usage.reasoning,
             "output_audio_tokens": usage.output_audio,
+            "web_searches": usage.searches,
         }
     )
 
@@ -104,6 +109,23 @@ def test_every_model_costs_what_genai_prices_says(usage: Usage) -> None:
     ]
 
     assert differing == []
+
+
+def test_searches_cost_what_the_row_or_the_list_says_and_no_tier_changes_it() -> None:
+    usage = Usage(input=1_000_000, searches=2)
+    rows_of_config = (
+        Override("mine", "gpt-5", D(1), D(1), search=D(5), tiers={"flex": D("0.5")}),
+        Override("mine", "gpt-5.1", D(1), D(1)),
+        Override("mine", "unknown", D(1), D(1)),
+    )
+    own = PriceTable(rows().lists, rows_of_config, clock=NOW.timestamp)
+
+    assert D("1.01") == own.cost("openai", "gpt-5", usage, host="mine")
+    assert D("0.51") == own.cost("openai", "gpt-5", usage, host="mine", tiers=("flex",))
+    assert D("1.02") == own.cost("openai", "gpt-5.1", usage, host="mine")
+    assert own.cost("openai", "unknown", usage, host="mine") is None
+    assert D(1) == own.cost("openai", "unknown", Usage(input=1_000_000), host="mine")
+    assert (D("0.02"), None) == (own.search_cost("openai", "gpt-5", 2), own.search_cost("groq", "gpt-5", 2))
 
 
 def test_every_recorded_model_costs_what_genai_prices_says() -> None:
@@ -279,6 +301,31 @@ def test_each_bucket_can_have_its_own_price() -> None:
     assert PriceTable(overrides=[row]).cost("", "m", Usage(*[1_000_000] * 8), host="house") == 255
 
 
+def test_the_cost_of_each_bucket_is_its_part_of_the_whole() -> None:
+    row = Override("house", "m", D(1), D(2), D(4), D(8), D(16), D(32), D(64), D(128), tiers={"fast": D(2)})
+    own, each = PriceTable(overrides=[row]), Usage(*[1_000_000] * 8)
+    alone = {name: own.cost("", "m", Usage(**{name: 1_000_000}), host="house") for name in BUCKETS}
+
+    assert alone == own.costs("", "m", each, host="house")
+    assert 510 == sum(own.costs("", "m", each, host="house", tiers=("fast",)).values())
+    assert {} == own.costs("", "unknown", each)
+    assert {"input": D(1)} == own.costs("", "m", Usage(input=1_000_000, output=-5), host="house")
+
+
+@pytest.mark.parametrize("usage", USAGES, ids=str)
+def test_the_buckets_of_every_model_add_up_to_its_cost(usage: Usage) -> None:
+    empty = Usage()
+    differing = [
+        (provider, model)
+        for provider, model in EVERY_MODEL
+        if (cost := table().cost(provider, model, usage)) is not None
+        and cost != sum(table().costs(provider, model, usage).values(), table().cost(provider, model, empty))
+        and not usage.searches
+    ]
+
+    assert [] == differing
+
+
 def test_a_row_of_zeros_is_free_because_someone_said_so() -> None:
     own = PriceTable(overrides=[Override("house", "*", input=D(0), output=D(0))])
 
@@ -332,6 +379,17 @@ def test_the_child_process_writes_what_this_process_would(compiled: Path) -> Non
     assert {path.name for path in compiled.parent.iterdir()} == {compiled.name, "prices.lock"}
 
 
+def test_no_file_of_the_table_can_be_read_by_other_users(tmp_path: Path) -> None:
+    """Otherwise the next start would report that it has made them private."""
+    before = os.umask(0o022)
+    try:
+        prices.compiled(tmp_path)
+    finally:
+        os.umask(before)
+
+    assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+
+
 def test_it_is_compiled_once_a_version(compiled: Path) -> None:
     before = compiled.stat().st_mtime_ns
 
@@ -374,7 +432,7 @@ def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
     old = tmp_path / "prices.json"
     old.write_text('{"format":0,"source":"","lists":[]}')
 
-    with pytest.raises(ConfigError, match="format 0, not 1"):
+    with pytest.raises(ConfigError, match="format 0, not 2"):
         prices.load(old)
 
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import yaml
 
-from bench import build, load, proc, report, stand
+from bench import build, load, proc, report, stand, start
 from bench.report import CROSS, DIRECT, ENVOY, PASS, Cell, Round
 from edge_extproc.config import load as config_load
 
@@ -110,3 +110,27 @@ def test_the_tools_compile(tmp_path):
 
     assert tools.loadgen.exists()
     assert tools.mock.exists()
+
+
+def test_the_processes_of_a_gateway_have_names():
+    assert "worker" == start.process_name(b"/usr/bin/python3\0-m\0edge_extproc\0worker\0--index\x000\0")
+    assert "supervisor" == start.process_name(b"/usr/bin/python3\0-m\0edge_extproc\0up\0--config\0a\0")
+    assert "envoy" == start.process_name(b"/opt/envoy/envoy\0--config-path\0a\0")
+
+
+def test_the_commands_of_a_start_have_valid_configurations(tmp_path):
+    made = start.commands(tmp_path)
+    loaded = {path.name: config_load.load(path) for path in tmp_path.glob("*.yaml")}
+
+    assert {"version", "schema", *(f"{name} {n}" for name in ("check", "render", "istio") for n in (1, 100, 1000))} == {
+        *made
+    }
+    assert 1001 == len(loaded["envoy-1000.yaml"].providers)
+    assert start.ISTIO == loaded["istio-1.yaml"].envoy.istio
+
+
+def test_the_cost_of_a_start_is_the_median_of_its_rounds():
+    rounds = [{"cpu": 3.0, "seconds": 1.0}, {"cpu": 1.0, "seconds": 9.0}, {"cpu": 2.0, "seconds": 4.0}]
+
+    assert {"up": {"this": {"cpu": 2.0, "seconds": 4.0}}} == start.summary({"up": {"this": rounds}})
+    assert start.line("up", "this", rounds).split() == ["up", "this", "CPU", "2.000", "(least", "1.000)", "4.00", "s"]

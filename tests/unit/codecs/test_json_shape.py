@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_extproc.codecs import json_shape
-from edge_extproc.codecs.json_shape import elements, has_more_values, members
+from edge_extproc.codecs.json_shape import elements, has_few_values, has_more_values, members
 
 TEXTS = st.text(st.sampled_from('ab,[{"\\}]:\n'), max_size=40)
 VALUES = st.recursive(
@@ -37,6 +37,23 @@ def test_the_count_is_that_of_the_values_however_the_steps_fall(value: Any, step
         assert [False, True] == [has_more_values(raw, true), has_more_values(raw, true - 1)]
     finally:
         json_shape._STEP = before
+
+
+@given(VALUES, st.integers(0, 20))
+def test_few_values_are_known_as_such(value: Any, most: int) -> None:
+    raw = json.dumps(value).encode()
+
+    assert (counted(value) <= most) == has_few_values(raw, most)
+
+
+@pytest.mark.parametrize("text", ['"' * 5_000, "\\" * 70 + '"', ["x"] * 5_000], ids=["quotes", "backslashes", "texts"])
+def test_a_body_that_takes_long_to_look_at_is_not_known(text: Any) -> None:
+    assert not has_few_values(json.dumps({"text": text}).encode(), 1_000_000)
+
+
+@pytest.mark.parametrize("raw", [b'"\\', b'{"a', b'"' * 9, b'"a\\"'])
+def test_a_text_without_an_end_is_not_known(raw: bytes) -> None:
+    assert not has_few_values(raw, 10)
 
 
 @pytest.mark.parametrize("raw", [b'"\\', b"\\\\\\", b'{"a', b",,,,", b"", b'"' * 9])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_extproc.codecs.content_type import media_type, parameters
-from edge_extproc.codecs.multipart import fields
+from edge_extproc.codecs.multipart import fields, with_field
 
 TYPE = "multipart/form-data; boundary=X"
 NAMES = frozenset({"model", "stream"})
@@ -109,3 +109,28 @@ def test_no_bytes_break_it(body: bytes) -> None:
 def test_parameters_are_read_with_their_quotes_and_escapes() -> None:
     assert {"name": 'a"b', "boundary": "x-y"} == parameters(r'form-data; name="a\"b" ;Boundary=x-y')
     assert "text/event-stream" == media_type("Text/Event-Stream; charset=utf-8")
+
+
+PART = b'--X\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
+
+
+@pytest.mark.parametrize("body", [PART + b"1\r\n--X--\r\n", b"\r\n" + PART + b"1\r\n--X--", PART + b"\r\n--X--"])
+def test_a_field_is_added_or_replaced_and_every_other_byte_is_kept(body: bytes) -> None:
+    added = with_field(body, TYPE, "b", b"value")
+    replaced = with_field(body, TYPE, "a", b"value")
+    (start, stop), (other, _) = (
+        fields(added, TYPE, frozenset({"a", "b"}))["b"],
+        fields(added, TYPE, frozenset("a"))["a"],
+    )
+
+    assert b"value" == added[start:stop]
+    assert start < other
+    assert len(added) == len(body) + len(added[:other]) - len(body[: fields(body, TYPE, frozenset("a"))["a"][0]])
+    assert PART + b"value\r\n--X--" in replaced
+
+
+def test_a_file_is_no_field_that_can_be_replaced() -> None:
+    body = b'--X\r\nContent-Disposition: form-data; name="a"; filename="f"\r\n\r\n1\r\n--X--'
+
+    with pytest.raises(ValueError, match="is a file"):
+        with_field(body, TYPE, "a", b"value")

@@ -9,7 +9,7 @@ import pytest
 from player import DIALECTS
 
 from edge_extproc.cache.key import of_body
-from edge_extproc.codecs.request_lines import without_lines
+from edge_extproc.codecs.request_lines import without_line, without_lines
 from edge_extproc.model.call import Call
 from edge_extproc.model.wire_names import WireNames
 from edge_extproc.routing.affinity import PromptPrefix
@@ -43,8 +43,40 @@ def test_a_text_line_counts_as_none() -> None:
     assert key(body(LINE + "1;")) == key(body(LINE + "2;"))
 
 
-def test_a_line_with_more_behind_it_is_part_of_the_prompt() -> None:
-    assert key(body(texts(LINE + "1;\nMore"))) != key(body(texts(LINE + "2;\nMore")))
+def test_a_line_beside_more_text_counts_as_none() -> None:
+    assert key(body(texts(LINE + "1;\nMore"))) == key(body(texts(LINE + "2;\nMore"))) == key(body(texts("More")))
+    assert key(body("More\n" + LINE + "1;")) == key(body("More\n" + LINE + "2;"))
+    assert key(body("More " + LINE + "1;")) != key(body("More " + LINE + "2;"))
+
+
+QUESTIONS = ["what is it for?", "what=it is for", "", "a=1; or b", "a=1;b"]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_callers_own_text_that_begins_like_the_line_is_kept(question: str) -> None:
+    text = "x-anthropic-billing-header: " + question
+
+    assert text == without_line(text, NAMES.request_lines)
+    assert key(body(text)) != key(body(text + "!"))
+
+
+@pytest.mark.parametrize("field", ["input", "instructions", "prompt"])
+def test_two_questions_about_the_line_have_two_keys(field: str) -> None:
+    one, other = (
+        of_body(
+            Call("openai_responses", "chat", "m", False, json.dumps({"model": "m", field: text}).encode()), (), NAMES
+        )
+        for text in ("x-anthropic-billing-header: what is it?", "x-anthropic-billing-header: who sends it?")
+    )
+
+    assert one is not None
+    assert other is not None
+    assert one.text != other.text
+
+
+@pytest.mark.parametrize("settings", ["a=1;", "a=1", " a=1; b=; cch=0f;", "a=1;b=2;\r"])
+def test_a_line_of_settings_is_removed(settings: str) -> None:
+    assert "x" == without_line(f"x-anthropic-billing-header: {settings}\nx", NAMES.request_lines)
 
 
 @pytest.mark.parametrize("system", [texts(LINE + "{};", "Agent"), LINE + "{};"])

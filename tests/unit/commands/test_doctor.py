@@ -12,6 +12,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from replaying import replaying
 
 from edge_extproc.cli import app
@@ -24,13 +25,6 @@ NOTHING = {
     **{host.variable: "" for host in local_hosts()},
     **{key: "" for each in default_providers() for key in each.default.keys},
 }
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def config(directory: Path, more: str = "", provider: str = "kind: openai, api_key: sk-of-the-tests") -> Path:

@@ -11,7 +11,7 @@ from edge_extproc.config.schema import Config
 from edge_extproc.conversations.memory import MemoryConversations
 from edge_extproc.conversations.redis import RedisConversations
 from edge_extproc.errors import ConfigError
-from edge_extproc.worker.wiring.conversations import build_conversations
+from edge_extproc.worker.wiring.conversations import build_store
 
 REST = """
 auth: {pepper: "pepper-pepper-pepper"}
@@ -29,12 +29,12 @@ def read(section: str, more: str = "agent: {workers: 1}\n") -> Config:
 
 
 def test_nothing_is_stored_unless_it_is_configured() -> None:
-    assert build_conversations(read("")) is None
+    assert build_store(read("")) is None
 
 
 def test_one_worker_stores_in_its_memory() -> None:
-    assert isinstance(build_conversations(read("{}")), MemoryConversations)
-    assert isinstance(build_conversations(read("{store: memory}")), MemoryConversations)
+    assert isinstance(build_store(read("{}")), MemoryConversations)
+    assert isinstance(build_store(read("{store: memory}")), MemoryConversations)
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def test_the_address_is_its_own_or_that_of_the_limits(section: str, more: str, u
     config = read(section, more)
 
     assert url == config.conversations_url()
-    assert isinstance(build_conversations(config), RedisConversations)
+    assert isinstance(build_store(config), RedisConversations)
 
 
 def test_several_workers_share_the_valkey_of_the_gateway() -> None:
     config = read(f"{{{KEY}}}", FOUR)
 
     assert f"unix://{config.own_store_socket()}" == config.conversations_url()
-    assert isinstance(build_conversations(config), RedisConversations)
+    assert isinstance(build_store(config), RedisConversations)
 
 
 @pytest.mark.parametrize(

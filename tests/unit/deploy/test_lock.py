@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 LOCKS = {
-    "up": ("envoy",),
+    "up": ("envoy", "admin", "ledger"),
     "dev": tuple(EXTRAS),
     "image": ("all", "otel", "aws", "azure", "google", "ledger", "postgres", "admin"),
 }
@@ -119,7 +119,7 @@ def test_what_is_no_pinned_requirement_with_hashes_is_seen(text: str) -> None:
         read_lock(text)
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", [*LOCKS, "docs", "uv"])
 def test_no_lock_names_a_registry(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.lock").read_text()
 
@@ -140,7 +140,7 @@ def test_what_builds_the_project_is_locked_with_it() -> None:
 
 def test_the_image_installs_from_its_lock_alone() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
-    installs = [line for line in re.split(r"\n|&&", dockerfile) if "pip install" in line]
+    installs = [line for line in re.split(r"\n|&&", dockerfile) if re.search(r"\bpip\b.* install\b", line)]
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
 
     assert [True, False] == ["--require-hashes -r image.lock" in line for line in installs]
@@ -151,3 +151,8 @@ def test_the_image_installs_from_its_lock_alone() -> None:
 def test_the_site_is_built_from_a_lock_of_its_own() -> None:
     assert [] == missing(PROJECT["dependency-groups"]["docs"], locked("docs"))
     assert all(each.hashes for each in locked("docs"))
+
+
+def test_what_installs_the_locks_is_itself_locked() -> None:
+    assert [] == missing(PROJECT["dependency-groups"]["installer"], locked("uv"))
+    assert all(each.hashes for each in locked("uv"))

@@ -932,7 +932,8 @@ def test_usage_falls_into_buckets_that_do_not_overlap() -> None:
     }
     reply = answer(usage=told)
 
-    assert Usage(input=10, cache_read=5, cache_write=4, cache_write_1h=3, output=12, reasoning=8) == reply.usage
+    usage = Usage(input=10, cache_read=5, cache_write=4, cache_write_1h=3, output=12, reasoning=8, searches=1)
+    assert usage == reply.usage
     assert {"usage": {"server_tool_use": told["server_tool_use"]}} == reply.extras
     assert told == wrote(reply)["usage"]
 
@@ -1019,7 +1020,7 @@ def test_a_foreign_reply_is_told_in_the_order_of_this_dialect() -> None:
         Thinking(""),
         RedactedThinking("zz"),
         Refusal("no"),
-        ToolCall("", "g", "{"),
+        ToolCall("", "g", "[1]"),
         finish=Finish("stop", "stop"),
         usage=Usage(input=5, cache_read=3, output=2, reasoning=1, input_audio=1),
         extras={"service_tier": "default"},
@@ -1033,7 +1034,7 @@ def test_a_foreign_reply_is_told_in_the_order_of_this_dialect() -> None:
         {"type": "text", "text": "no"},
         {"type": "tool_use", "id": "c1", "name": "f", "input": {"x": 1}},
     ] == written["content"][:5]
-    assert ({}, "toolu_") == (written["content"][5]["input"], written["content"][5]["id"][:6])
+    assert ({"raw_arguments": "[1]"}, "toolu_") == (written["content"][5]["input"], written["content"][5]["id"][:6])
     assert ("msg_chatcmpl-1", "tool_use") == (written["id"], written["stop_reason"])
     assert {
         "input_tokens": 6,

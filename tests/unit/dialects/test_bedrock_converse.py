@@ -208,7 +208,8 @@ def test_a_reply_of_this_dialect_that_came_by_other_ways_must_fit() -> None:
     ("model", "reasoning"),
     [
         ("arn:aws:bedrock:eu-west-1:1:inference-profile/eu.anthropic.claude-opus-4-6-v1", "claude"),
-        ("amazon.nova-pro-v1:0", "nova"),
+        ("amazon.nova-pro-v1:0", "none"),
+        ("us.amazon.nova-2-lite-v1:0", "nova"),
         ("meta.llama3-8b-instruct-v1:0", "none"),
         ("arn:aws:bedrock:us-east-1:1:application-inference-profile/abc", "config"),
     ],

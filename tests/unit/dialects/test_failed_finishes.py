@@ -219,7 +219,7 @@ def test_a_truncated_call_is_not_written_as_a_complete_one(target: str, streamed
 
 
 def test_a_call_with_odd_arguments_in_a_complete_reply_stays() -> None:
-    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "write", "arguments": "{odd"}}
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "write", "arguments": "{odd}"}}
     _, out = crossed(CHAT, GEMINI, sse(chunk({"tool_calls": [call]}), chunk({}, "tool_calls"), "[DONE]"))
 
     assert b"functionCall" in out

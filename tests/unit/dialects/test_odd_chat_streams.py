@@ -219,3 +219,37 @@ def test_a_stream_of_which_nothing_could_be_read_does_not_end_as_an_empty_answer
 def test_a_stream_of_which_a_part_could_be_read_ends_as_it_does() -> None:
     assert crossed("{broken", chunk({"content": "Hi"}), *END).endswith(b"data: [DONE]\n\n")
     assert crossed(*END).endswith(b"data: [DONE]\n\n")
+
+
+# --- reasons of the model's own provider
+
+
+@pytest.mark.parametrize(
+    ("native", "reason"),
+    [
+        ("length", "length"),
+        ("MAX_TOKENS", "length"),
+        ("max_output_tokens", "length"),
+        ("model_context_window_exceeded", "context_window"),
+        ("tool_use", "tool_calls"),
+        ("stop", "tool_calls"),
+        (None, "tool_calls"),
+        (7, "tool_calls"),
+    ],
+)
+def test_a_call_that_the_models_provider_cut_off_is_cut_off(native: Any, reason: str) -> None:
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":"b'}}
+    last = chunk({}, "tool_calls")
+    last["choices"][0]["native_finish_reason"] = native
+    streamed = whole(CHAT, stream_events(CHAT, chunk({"tool_calls": [call]}), last, "[DONE]"))
+    choice = {
+        "message": {"tool_calls": [call]},
+        "finish_reason": "tool_calls",
+        "native_finish_reason": native,
+    }
+    body = json.dumps({"id": "c1", "model": "m", "choices": [choice]}).encode()
+    complete, summary = PLUGIN.read_reply(body), PLUGIN.read_summary(body)
+
+    assert {reason} == {each.choices[0].finish.reason for each in (streamed, complete) if each.choices[0].finish}
+    assert summary is not None
+    assert reason == summary.finish

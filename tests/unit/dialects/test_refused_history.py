@@ -24,6 +24,7 @@ PATHS = {
 }
 CLAUDE = Provider(MESSAGES, "claude-sonnet-4-5")
 BEDROCK_CLAUDE = Provider(CONVERSE, "anthropic.claude-sonnet-4-5-20250929-v1:0")
+NOVA_2 = Provider(CONVERSE, "amazon.nova-2-lite-v1:0")
 NOVA, R1 = Provider(CONVERSE, "amazon.nova-pro-v1:0"), Provider(CONVERSE, "deepseek.r1-v1:0")
 GPT, GPT_RESPONSES = Provider(CHAT, "gpt-5.2", OPENAI_HOST), Provider(RESPONSES, "gpt-5.2", OPENAI_HOST)
 MISTRAL = Provider(CHAT, "mistral-large-latest", row("mistral").profile)
@@ -120,6 +121,82 @@ def test_a_message_of_texts_without_letters_does_not_reach_a_claude() -> None:
     assert ("messages[1].content[0]",) == dropped
 
 
+@pytest.mark.parametrize("content", [[], "", " \n"])
+def test_a_reply_without_content_comes_back(content: Any) -> None:
+    """A call that was cut off is not in a reply of these formats, so some replies have no content."""
+    claude, dropped = sent(MESSAGES, {"max_tokens": 9, **chat({"role": "assistant", "content": content}, USER)}, CLAUDE)
+    assert ([USER, USER], ("messages[1]",)) == (claude["messages"], dropped)
+
+    last = {"max_tokens": 9, **chat({"role": "assistant", "content": content})}
+    assert (last["messages"], ()) == (sent(MESSAGES, last, CLAUDE)[0]["messages"], sent(MESSAGES, last, CLAUDE)[1])
+
+    other = {"max_tokens": 9, **chat({"role": "assistant", "content": content}, USER)}
+    assert other["messages"] == sent(MESSAGES, other, Provider(MESSAGES, "glm-5"))[0]["messages"]
+
+
+@pytest.mark.parametrize(
+    "message", [{"content": None}, {"content": []}, {"content": None, "tool_calls": None}, {}, {"name": "x"}]
+)
+def test_a_message_without_content_does_not_reach_a_host_of_openais_chat(message: Json) -> None:
+    request, dropped = sent(CHAT, chat({"role": "assistant", **message}, USER), GPT)
+
+    assert ([USER, USER], ("messages[1]",)) == (request["messages"], dropped)
+
+
+def test_a_message_of_thinking_alone_does_not_reach_its_own_host_again() -> None:
+    thought = {"role": "assistant", "content": None, "reasoning_content": "hm"}
+    request, _ = sent(CHAT, chat(thought, USER), Provider(CHAT, "deepseek-reasoner", row("deepseek").profile))
+
+    assert [USER, USER] == request["messages"]
+
+
+@pytest.mark.parametrize("content", [{"role": "model"}, {"role": "model", "parts": []}])
+def test_a_candidate_without_parts_does_not_reach_google(content: Json) -> None:
+    user = {"role": "user", "parts": [{"text": "a"}]}
+    request, dropped = sent(GEMINI, {"contents": [user, content, user]}, Provider(GEMINI, "gemini-3-pro"))
+
+    assert ([user, user], ("contents[1]",)) == (request["contents"], dropped)
+
+
+def test_an_empty_message_stays_between_those_of_the_user_at_bedrock() -> None:
+    user = {"role": "user", "content": [{"text": "a"}]}
+    request, dropped = sent(CONVERSE, {"messages": [user, {"role": "assistant", "content": []}, user]}, BEDROCK_CLAUDE)
+
+    assert ["user", "assistant", "user"] == [each["role"] for each in request["messages"]]
+    assert ([{"text": "[no content]"}], ()) == (request["messages"][1]["content"], dropped)
+
+
+@pytest.mark.parametrize(
+    ("turns", "remaining", "names"),
+    [
+        ("u e", "u", ("messages[1]",)),
+        ("e u", "u", ("messages[0]",)),
+        ("u e a u", "u a u", ("messages[1]",)),
+        ("u a e u", "u a u", ("messages[2]",)),
+        ("u e e u", "u n u", ("messages[2]",)),
+        ("u e u e", "u n u", ("messages[3]",)),
+        ("u t", "u", ("messages[1].content[0]",)),
+        ("u t u", "u n u", ("messages[1].content[0]",)),
+    ],
+)
+def test_an_empty_message_elsewhere_does_not_reach_bedrock(turns: str, remaining: str, names: tuple[str, ...]) -> None:
+    """e is empty, t has thinking that Claude did not sign, and n stands for no content."""
+    contents: dict[str, list[Json]] = {
+        "u": [{"text": "a"}],
+        "a": [{"text": "b"}],
+        "e": [],
+        "t": [{"reasoningContent": {"reasoningText": {"text": "hm"}}}],
+        "n": [{"text": "[no content]"}],
+    }
+
+    def messages(letters: str) -> list[Json]:
+        return [{"role": "user" if each == "u" else "assistant", "content": contents[each]} for each in letters.split()]
+
+    request, dropped = sent(CONVERSE, {"messages": messages(turns)}, BEDROCK_CLAUDE)
+
+    assert (messages(remaining), names) == (request["messages"], dropped)
+
+
 def test_pieces_of_signed_thinking_are_one_again() -> None:
     """A caller of a stream in Google's format keeps each chunk as a part."""
     seal = "ZWRnZS1jYXJyaWVkOnNpZ25hdHVyZTpjMmxu"  # edge-carried:signature:c2ln
@@ -129,6 +206,16 @@ def test_pieces_of_signed_thinking_are_one_again() -> None:
     request, _ = sent(GEMINI, {"contents": [*turns, turns[0]]}, CLAUDE)
 
     assert {"type": "thinking", "thinking": "let me think", "signature": "c2ln"} == request["messages"][1]["content"][0]
+
+
+def test_white_space_is_no_content_when_the_blocks_beside_it_are_removed() -> None:
+    bedrock = Provider(MESSAGES, "claude-sonnet-4-5", HostProfile(server_tools=False))
+    use = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
+    history = ({"role": "assistant", "content": [{"type": "text", "text": " "}, use]}, USER)
+    request, dropped = sent(MESSAGES, {"max_tokens": 9, **chat(*history)}, bedrock)
+
+    assert "assistant" not in {message["role"] for message in request["messages"]}
+    assert {"messages[1].content[0]", "messages[1].content[1]"} <= set(dropped)
 
 
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "web_search"}])
@@ -154,7 +241,7 @@ def test_server_tools_do_not_reach_a_host_without_them(choice: Json) -> None:
 # --- Bedrock
 
 
-@pytest.mark.parametrize(("provider", "kept"), [(NOVA, True), (R1, False), (BEDROCK_CLAUDE, False)])
+@pytest.mark.parametrize(("provider", "kept"), [(NOVA_2, True), (NOVA, False), (R1, False), (BEDROCK_CLAUDE, False)])
 def test_unsigned_reasoning_stays_where_its_model_takes_it(provider: Provider, kept: bool) -> None:
     block = {"reasoningContent": {"reasoningText": {"text": "hm"}}}
     messages = [{"role": "user", "content": [{"text": "a"}]}, {"role": "assistant", "content": [block, {"text": "b"}]}]

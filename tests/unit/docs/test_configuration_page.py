@@ -83,8 +83,13 @@ def test_no_key_is_missing_and_each_says_what_it_is_for() -> None:
     found = list(models(Config, set()))
 
     assert len(found) > 40
-    assert [] == [each.__name__ for each in found if set(each.model_fields) not in tables]
+    assert [] == [each.__name__ for each in found if _written(each) not in tables]
     assert [] == re.findall(r"^\|.*\|\s*\|$", page, re.MULTILINE)
+
+
+def _written(section: type[BaseModel]) -> set[str]:
+    """The keys as a file has them: Python has a word of its own for some."""
+    return {str(field.validation_alias or name) for name, field in section.model_fields.items()}
 
 
 def test_each_link_to_a_section_leads_to_one() -> None:

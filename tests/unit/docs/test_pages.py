@@ -143,7 +143,7 @@ def test_the_site_has_each_page_in_its_menu() -> None:
     pages = {
         name
         for name in PAGES
-        if re.match(r"docs/[^/]+\.md|docs/(?:contributing|tutorials)/|[A-Z]+\.md|(?:envoy|istio)/README", name)
+        if re.match(r"docs/[^/]+\.md|docs/(?:contributing|guides|tutorials)/|[A-Z]+\.md|(?:envoy|istio)/README", name)
     }
 
     assert sorted(pages) == sorted(

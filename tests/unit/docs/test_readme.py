@@ -63,7 +63,21 @@ def test_its_verbs_exist() -> None:
     verbs = re.findall(r"`([a-z]+)`", told.group(1))
 
     assert {
-        *("up", "serve", "init", "check", "doctor", "render", "usage", "top", "key", "schema", "completion"),
+        *(
+            "up",
+            "serve",
+            "init",
+            "check",
+            "doctor",
+            "render",
+            "usage",
+            "replay",
+            "migrate",
+            "top",
+            "key",
+            "schema",
+            "completion",
+        ),
     } == set(verbs)
     help_text = subprocess.run(
         [sys.executable, "-m", "edge_extproc", "--help"], capture_output=True, text=True, check=True

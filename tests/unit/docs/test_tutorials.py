@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from cyclopts import CycloptsError
+from page_kit import blocks, commands
 
 from edge_extproc.cli import app
 from edge_extproc.config import load
@@ -29,13 +30,8 @@ SECTIONS = ["What you will have", "What you need", "Steps", "When it does not wo
 PAGES_WITH_COMMANDS = [
     *(f"docs/tutorials/{name}.md" for name in ("README", *TUTORIALS)),
     *("README.md", "envoy/README.md", "istio/README.md", "docs/installation.md", "docs/usage.md"),
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "guides").glob("*.md")),
 ]
-
-
-def blocks(page: str, *languages: str) -> list[str]:
-    text = (ROOT / page).read_text("utf-8")
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [block for language, block in found if language in languages]
 
 
 def configurations(page: str) -> list[str]:
@@ -70,13 +66,6 @@ def test_a_configuration_is_good(text: str, tmp_path: Path) -> None:
     clusters = {each["name"] for each in render_envoy.render(config)["static_resources"]["clusters"]}
 
     assert {f"provider_{name}" for name in config.providers} <= clusters
-
-
-def commands(page: str) -> list[list[str]]:
-    """The words of each `edge-extproc` command of a page."""
-    text = "\n".join(blocks(page, "sh", "")).replace("\\\n", " ")
-    lines = [re.sub(r"\s+#.*$", "", line.strip()) for line in text.splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("edge-extproc ")]
 
 
 @pytest.mark.parametrize("page", PAGES_WITH_COMMANDS)

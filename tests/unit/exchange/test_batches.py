@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,8 +24,11 @@ from edge_extproc.limits.limiter import PolicyLimiter
 from edge_extproc.limits.rule_table import RuleTable
 from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
+from edge_extproc.records.base import record_name
 from edge_extproc.records.batches import MOST_MODELS, Batches
 from edge_extproc.records.memory import MemoryRecords
+from edge_extproc.store.journal import dollars as dollars_of
+from edge_extproc.store.journal import row_of
 
 JSON = ("content-type", "application/json")
 FORM = ("content-type", "multipart/form-data; boundary=b")
@@ -77,9 +81,11 @@ def upload(on: Stage, lines: Sequence[Any], id: str = "file-1", key: str = KEY) 
     return play(on, asked, RequestBody(form, True), answered(), whole({"id": id, "object": "file"}))
 
 
-def create(on: Stage, file: str = "file-1", id: str = "batch_1", key: str = KEY) -> list[Command]:
+def create(
+    on: Stage, file: str = "file-1", id: str = "batch_1", key: str = KEY, more: tuple[tuple[str, str], ...] = ()
+) -> list[Command]:
     wanted = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    asked = headers("/v1/batches", JSON, key=key)
+    asked = headers("/v1/batches", JSON, *more, key=key)
     reply = {"id": id, "object": "batch", "status": "validating", "input_file_id": file}
     return play(on, asked, body(wanted), answered(), whole(reply))
 
@@ -162,6 +168,32 @@ def test_a_batch_is_charged_at_its_creation_and_corrected_by_its_status() -> Non
         booked(on)[-1].upstream_model,
         booked(on)[-1].provider,
     )
+
+
+def test_the_rows_of_a_batch_have_the_run_that_created_it() -> None:
+    on = stage(dollars(10_000))
+    upload(on, [line()])
+    create(on, more=(("x-edge-run", "a"), ("x-edge-run-parent", "b")))
+    status(on, **USED)
+
+    assert [("a", "b")] * 3 == [(each.run, each.run_parent) for each in booked(on)]
+
+
+def test_a_batch_of_no_run_is_recorded_as_before_there_were_runs() -> None:
+    """`Batches.settle` compares the bytes of a record, so that those of an earlier version must stay the same."""
+    earlier = msgspec.msgpack.encode(
+        ["b", "acme", None, None, "k", "openai", "/v1/batches", "openai_chat", 1.0, None, []]
+    )
+    store = MemoryRecords()
+    batches = Batches(store, {})
+
+    async def settled() -> bool:
+        await store.add([record_name("batch", "openai", "b")], earlier, 60)
+        batch = await batches.open("openai", "b")
+        assert batch is not None
+        return await batches.settle(batch)
+
+    assert asyncio.run(settled())
 
 
 def test_a_batch_is_settled_once_by_all_workers() -> None:
@@ -624,6 +656,51 @@ def test_a_batch_of_messages_is_charged_from_its_body_and_settled_from_its_resul
     assert {"dollars:day": 6 * MICRO} == counted(on)
 
 
+def _results_with_searches(on: Stage, searches: int, requests: int = 2) -> None:
+    usage = {"input_tokens": 4, "output_tokens": 6, "server_tool_use": {"web_search_requests": searches}}
+    content = [{"type": "text", "text": "Yes"}]
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "claude-haiku-4-5", "content": content}
+    succeeded = {"type": "succeeded", "message": {**message, "stop_reason": "end_turn", "usage": usage}}
+    asked = headers("/v1/messages/batches/msgbatch_1/results", method="GET", end=True)
+    lines = jsonl(*[{"custom_id": "a", "result": succeeded}] * requests)
+    play(on, asked, answered(content_type="application/x-jsonl"), *chunks(lines))
+
+
+def test_web_searches_of_a_batch_cost_their_full_price() -> None:
+    on = stage(dollars(10_000))
+    _messages(on)
+    _results_with_searches(on, 3)
+
+    last = booked(on)[-1]
+    assert (6, Decimal("0.06")) == (last.usage and last.usage.searches, last.search_cost)
+    assert Decimal("10.06") == charged(on)  # tokens at half their price
+    assert {"dollars:day": 10_060_000} == counted(on)
+
+
+@pytest.mark.parametrize("searches", [99_999_999, 10**30, -1, True, "3"])
+def test_web_searches_that_cannot_be_leave_the_charge(searches: Any) -> None:
+    """A cost that no row of the ledger takes would give the charge back, and charge nothing."""
+    on = stage(dollars(10_000))
+    on.having(prices=_DearSearches(on.gateway.prices))
+    _messages(on)
+    before = charged(on)
+    _results_with_searches(on, searches)
+
+    assert before == charged(on) > 0
+    assert {"dollars:day": before * MICRO} == counted(on)
+
+
+class _DearSearches:
+    def __init__(self, prices: Any) -> None:
+        self._prices = prices
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._prices, name)
+
+    def search_cost(self, provider: str, model: str, searches: int, **_: object) -> Decimal:
+        return Decimal(searches)
+
+
 def test_results_of_messages_with_fewer_lines_than_requests_leave_the_batch_open() -> None:
     on = stage(dollars(10_000))
     _messages(on)
@@ -664,8 +741,23 @@ def test_what_is_charged_is_the_usage_at_the_price_of_a_batch(
     assert ({"dollars:day": int(used * MICRO)} if used else {}) == counted(on)
 
 
+class _CheapTokens:
+    """A tenth of a cent for each token."""
+
+    def __init__(self, prices: Any) -> None:
+        self._prices = prices
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._prices, name)
+
+    def cost(self, provider: str, model: str, usage: Usage, **more: Any) -> Decimal | None:
+        cost: Decimal | None = self._prices.cost(provider, model, usage, **more)
+        return cost / 1000 if cost is not None else None
+
+
 def test_more_tokens_than_one_row_takes_are_split() -> None:
     on = stage()
+    on.having(prices=_CheapTokens(on.gateway.prices))
     upload(on, [line()] * 30)
     create(on)
     status(on, output_file_id="file-out")
@@ -673,7 +765,9 @@ def test_more_tokens_than_one_row_takes_are_split() -> None:
     rows = [each for each in booked(on) if each.booking == "usage"]
 
     assert [100_000_000, 100_000_000, 25_000_000] == [each.usage.input for each in rows if each.usage is not None]
-    assert Decimal(225_000_025) / 2 == sum(each.cost or 0 for each in rows)
+    assert Decimal(225_000_025) / 2000 == sum(each.cost or 0 for each in rows)
+    in_ledger = [found for each in rows if (found := row_of(each)) is not None]
+    assert Decimal(225_000_025) / 2000 == sum(dollars_of(each.cost or 0) for each in in_ledger)
 
 
 def test_unreadable_lines_pass_and_leave_the_cost_unknown() -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
+from guarding import SECRET, guardrails, rule
 from player import KEY, Stage, answered, body, headers, talk
 
 from edge_extproc.auth.identity_seal import IdentitySeal
@@ -28,6 +29,7 @@ from edge_extproc.exchange.events import (
 )
 from edge_extproc.exchange.large_bodies import LARGE, InlineRunner
 from edge_extproc.exchange.route_identity import seal_identity, sealed_principal
+from edge_extproc.guardrails.base import Rule
 from edge_extproc.model.principal import Principal
 from edge_extproc.worker.main import open_stream
 
@@ -145,6 +147,25 @@ def test_a_choice_takes_the_credential_away_and_the_writer_takes_its_identity() 
     assert isinstance(written, Continue)
     assert credential(written)
     assert {"x-edge-provider", "x-edge-identity"} <= {*written.remove_headers}
+
+
+@pytest.mark.parametrize(
+    ("rules", "provider"),
+    [
+        ((rule("route", route="claude"),), "anthropic"),
+        ((rule("route", route="claude"), rule("block", "b")), "openai"),
+        ((rule("mask"),), "openai"),
+    ],
+)
+def test_a_choice_knows_the_model_that_a_rule_routes_to(rules: tuple[Rule, ...], provider: str) -> None:
+    """What blocks the call is left to the next stream, which settles it."""
+    more = {"route_seal": IdentitySeal(b"a pepper"), "guardrails": guardrails(*rules)}
+    routes = ConsumerRoutes(destinations=CLUSTERS, chooses=True)
+    call = {"model": "chat", "messages": [{"role": "user", "content": SECRET}]}
+    chosen = talk(begun(routes, **more), first(None, "buffered", "none"), body(call))[-1]
+
+    assert isinstance(chosen, Continue)
+    assert dict(chosen.set_headers)["x-edge-provider"] == provider
 
 
 def test_the_name_of_the_route_shows_the_provider_if_the_cluster_is_not_sent() -> None:

@@ -52,10 +52,18 @@ TURNS = st.builds(
     refusal=st.booleans(),
     search=st.booleans(),
     cut=st.booleans(),
+    cut_call=st.booleans(),
+    cited=st.booleans(),
 )
 AFTER = st.builds(
-    After, st.sampled_from(["text", "object", "empty", "error", "picture"]), reverse=st.booleans(), text=st.booleans()
+    After,
+    st.sampled_from(["text", "object", "empty", "error", "picture"]),
+    reverse=st.booleans(),
+    text=st.booleans(),
+    system=st.sampled_from(["", "", "system", "developer"]),
 )
+# A caller without some results, and no text within them: a format has no place for it.
+INTERRUPTED = st.builds(After, missing=st.sampled_from(["last", "all"]))
 SETTINGS = st.builds(
     Settings,
     thinks=st.booleans(),
@@ -179,6 +187,40 @@ def test_no_provider_refuses_what_another_one_said(
 
         assert (first, []) == (first, refused(second, adapted))
         assert (first, []) == (first, [name for name in adapted.dropped if not leads_somewhere(name, body)])
+
+
+@pytest.mark.parametrize("second", HOSTS)
+@pytest.mark.parametrize("caller", CALLERS)
+@settings(max_examples=examples(12) // LEAST, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    turns=st.lists(st.tuples(TURNS, AFTER | INTERRUPTED), min_size=1, max_size=3),
+    options=SETTINGS,
+    stream=st.booleans(),
+)
+def test_no_provider_of_another_format_refuses_a_history_without_results(
+    caller: str, second: str, turns: Conversation, options: Settings, stream: bool
+) -> None:
+    for first in HOSTS:
+        parsed = converse(caller, [(first, *each) for each in turns], options, stream=stream)
+        adapted, body = asked(parsed, second), json.loads(parsed.call.raw)
+
+        if adapted.lane == "cross":  # a provider of the caller's own format reports the caller's mistake
+            assert (first, []) == (first, refused(second, adapted))
+        assert (first, []) == (first, [name for name in adapted.dropped if not leads_somewhere(name, body)])
+
+
+@pytest.mark.parametrize("missing", ["last", "all"])
+@pytest.mark.parametrize("caller", CALLERS)
+def test_a_call_without_a_result_has_one_at_a_provider_of_another_format(caller: str, missing: Any) -> None:
+    turn = Turn(calls=TOOLS)
+    for second in HOSTS:
+        turns = [("deepseek", turn, After(missing=missing)), ("deepseek", Turn(text="Good."), After())]
+        for count in (1, 2):
+            adapted = asked(converse(caller, turns[:count], Settings(tools=TOOLS), stream=False), second)
+
+            if adapted.lane == "cross":
+                assert (second, []) == (second, refused(second, adapted))
+                assert (1 if missing == "last" else 2) == adapted.request.body.count(b"No result of this call")
 
 
 @pytest.mark.parametrize("caller", CALLERS)

@@ -16,6 +16,7 @@ from player import Stage, answered, body, chunks, headers, talk, tried, whole
 from tenants import KEYS, tenants
 from thoroughness import examples
 
+from edge_extproc.codecs.sealing import IDEMPOTENT_REPLIES, BlockCipher
 from edge_extproc.exchange.commands import Command, Continue, ImmediateResponse, Replace
 from edge_extproc.exchange.events import Event, RequestBody
 from edge_extproc.exchange.idempotency import own_key
@@ -48,7 +49,8 @@ def stage(
 ) -> Stage:
     """A worker. Several of them can have one store."""
     built = tenants()
-    repeats = Repeats(store or MemoryRecords(), RepeatSettings(window, max_reply, wait))
+    cipher = BlockCipher(["a key of the tests, long enough"], IDEMPOTENT_REPLIES)
+    repeats = Repeats(store or MemoryRecords(), RepeatSettings(window, max_reply, wait), lambda: cipher)
     return built.having(repeats=repeats)
 
 

@@ -76,10 +76,56 @@ def test_embeddings_and_completions_have_such_paths_too() -> None:
     assert ("/v1/completions", "gpt-x") == (completed["path"], completed["model"])
 
 
+JSON_TYPE = ("content-type", "application/json")
+
+
+def passed(path: str, content: bytes | dict[str, Any], *more: tuple[str, str]) -> tuple[str, bytes]:
+    """The path and the body that the provider gets."""
+    exchange = Stage().exchange()
+    (*_, command) = talk(exchange, headers(path, *more), body(content))
+    exchange.closed("end")
+    assert isinstance(command, Continue), command
+    return dict(command.set_headers)[":path"], command.body or b""
+
+
+@pytest.mark.parametrize("operation", ["images/generations", "audio/speech"])
+@pytest.mark.parametrize("content", [{"prompt": "a"}, {"prompt": "a", "model": "another"}])
+def test_images_and_speech_have_such_paths(operation: str, content: dict[str, Any]) -> None:
+    path, sent_body = passed(f"/openai/deployments/chat/{operation}?api-version=2025-04-01-preview", content, JSON_TYPE)
+
+    assert f"/v1/{operation}" == path
+    assert {"prompt": "a", "model": "gpt-4o-mini"} == json.loads(sent_body)
+
+
+FORM = b'--X\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF\r\n--X--\r\n'
+NAMED = b'--X\r\nContent-Disposition: form-data; name="model"\r\n\r\n%s\r\n'
+
+
+@pytest.mark.parametrize("operation", ["audio/transcriptions", "audio/translations", "images/edits"])
+@pytest.mark.parametrize("form", [FORM, NAMED % b"another" + FORM, b"preamble\r\n" + FORM])
+def test_forms_get_the_model_of_such_a_path(operation: str, form: bytes) -> None:
+    kind = ("content-type", "multipart/form-data; boundary=X")
+    path, sent_body = passed(f"/openai/deployments/chat/{operation}?api-version=1", form, kind)
+
+    assert f"/v1/{operation}" == path
+    assert (form.partition(b"--X")[0] if form.startswith(b"p") else b"") + NAMED % b"gpt-4o-mini" + FORM == sent_body
+
+
+def test_a_form_that_cannot_be_read_is_a_400() -> None:
+    kind = ("content-type", "multipart/form-data; boundary=X")
+    path = "/openai/deployments/chat/audio/translations"
+    (*_, command) = talk(Stage().exchange(), headers(path, kind), body(b"no form"))
+
+    assert isinstance(command, ImmediateResponse)
+    assert 400 == command.status
+
+
 @pytest.mark.parametrize(
     ("path", "content"),
     [
         ("/openai/deployments/%ff/chat/completions", b"{}"),
+        ("/openai/deployments/%ff/images/generations", b"{}"),
+        ("/openai/deployments/chat/images/generations", b"[]"),
         ("/openai/deployments/..%2fx/chat/completions", b"{}"),
         ("/openai/deployments/chat/chat/completions", b'{"model":1,"model":2}'),
         ("/openai/deployments/chat/chat/completions", b"[]"),

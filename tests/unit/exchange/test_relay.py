@@ -23,6 +23,7 @@ SAYS = {
     b"start": ReplyStarted("1", "toy"),
     b"part": PartStarted(0, "text"),
     b"hello": PartDelta(0, "hello"),
+    b"page": PartDelta(0, "x" * 4096),
     b"finish": Finished(Finish("stop")),
     b"finish2": Finished(Finish("length")),
     b"usage": UsageSeen(Usage(input=3, output=2)),
@@ -111,7 +112,7 @@ def test_what_cannot_be_folded_or_is_too_long_passes_and_is_not_kept():
     assert without_a_part == relay.feed(without_a_part)
     assert relay.tally.fold is None
 
-    long = WHOLE.replace(b"hello\n", b"hello\n" * (MAX_FOLDED // 5 + 1))
+    long = WHOLE.replace(b"hello\n", b"page\n" * (MAX_FOLDED // 4096) + b"hello\n")
     relay = RawRelay(ToyReader(), ToyWriter(), hide_usage=False, fold=Fold("toy"))
     assert long == relay.feed(long)
     assert relay.tally.fold is None
@@ -178,3 +179,13 @@ def test_a_relay_that_must_give_up_says_so_once():
     for relay in (raw(), cross()):
         assert b"<error overloaded>" == relay.fail(BROKEN)
         assert b"" == relay.fail(BROKEN) + relay.feed(b"hello\n") + relay.close()
+
+
+def test_watches_get_each_frame_of_a_translated_stream_also_the_last_without_a_delimiter():
+    frames = []
+    relay = CrossRelay(ToyReader(), ToyWriter(), watches=[frames.append])
+    relay.feed(b"start\npart\nhel")
+    relay.feed(b"lo\nfinish")
+    relay.close()
+
+    assert [b"start", b"part", b"hello", b"finish"] == [frame.data for frame in frames]

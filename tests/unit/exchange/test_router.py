@@ -203,7 +203,7 @@ def test_a_stream_that_goes_on_after_its_error_is_cut_off(stage, path):
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 def test_a_stream_that_goes_on_after_its_end_is_cut_off_and_billed_as_it_was(stage, path):
-    more = ResponseBody(b": more\n\n" * 2000, False)
+    more = ResponseBody(b": " + b"more" * 4000 + b"\n\n", False)
     before = headers(path), asked(stream=True), answered(content_type=SSE)
     events = [ResponseBody(b"".join(OPENAI_STREAM), False), *([more] * 2000)]
     commands, settled = run(stage, *before, *events)
@@ -829,3 +829,21 @@ def test_a_custom_tool_is_called_through_another_format(stage, stream):
     assert ["patch"] == [tool["name"] for tool in json.loads(commands[1].body)["tools"]]
     assert ("custom_tool_call", "patch", "*** Begin") == (item["type"], item["name"], item["input"])
     assert ("cross", "tool_calls") == (settled.lane, settled.finish)
+
+
+@pytest.mark.parametrize(("length", "is_sent"), [(100, True), (100_000, False)])
+def test_a_large_body_that_does_not_change_is_not_sent_back(length: int, is_sent: bool) -> None:
+    asked = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "x" * length}]}
+    _, command = talk(Stage().exchange(), headers("/v1/chat/completions", ("content-length", "7")), body(asked))
+
+    assert isinstance(command, Continue)
+    assert is_sent == (command.body is not None)
+    assert str(len(json.dumps(asked))) == dict(command.set_headers)["content-length"]
+
+
+def test_a_large_body_that_changes_is_sent_whole() -> None:
+    asked = {"model": "chat", "messages": [{"role": "user", "content": "x" * 100_000}]}
+    _, command = talk(Stage().exchange(), headers(), body(asked))
+
+    assert isinstance(command, Continue)
+    assert {**asked, "model": "gpt-4o-mini"} == json.loads(command.body or b"")

@@ -19,6 +19,7 @@ from edge_extproc.limits.rule_table import RuleTable
 from edge_extproc.model.plan import Candidate
 from edge_extproc.model.principal import Principal
 from edge_extproc.model.run import Run, RunCaps
+from edge_extproc.model.settlement import Settlement
 from edge_extproc.routing.base import ModelTable
 from edge_extproc.routing.planner import ModelRoute, RoutingRule, RuleCondition
 
@@ -169,3 +170,34 @@ def test_a_run_with_another_parent_is_refused() -> None:
 
     assert isinstance(refusal, ImmediateResponse)
     assert (400, "x-edge-run-parent") == (refusal.status, json.loads(refusal.body)["error"]["param"])
+
+
+def named(given: Settlement) -> tuple[str | None, str | None]:
+    return given.run, given.run_parent
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_settlement_names_the_run_and_its_parent(counted: bool) -> None:
+    on = stage(runs=counted)
+    exchange(on, {})
+    exchange(on, {"x-edge-run": "b"})
+    exchange(on, {"x-edge-run": "a", "x-edge-run-parent": "b"})
+
+    assert [(None, None), ("b", None), ("a", "b")] == [named(each) for each in on.settled]
+
+
+def test_a_later_call_of_a_run_has_the_parent_of_the_first_one() -> None:
+    on = stage()
+    exchange(on, {"x-edge-run": "b", "x-edge-run-parent": "c"})
+    exchange(on, {"x-edge-run": "a", "x-edge-run-parent": "b"})
+    exchange(on, {"x-edge-run": "a"})
+
+    assert ("a", "b") == named(on.settled[-1])
+
+
+def test_a_call_that_its_run_refuses_is_settled_with_the_run() -> None:
+    on = stage(rule("requests", 1, "run"))
+    for _ in range(3):
+        exchange(on, {"x-edge-run": "a"})
+
+    assert [("ok", "a"), ("rejected", "a"), ("rejected", "a")] == [(each.outcome, each.run) for each in on.settled]

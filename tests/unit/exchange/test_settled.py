@@ -8,13 +8,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from player import KEY, Stage, answered, body, chunks, headers, talk, whole
+from player import KEY, ADollarPerToken, Stage, answered, body, chunks, headers, talk, whole
 
 from edge_extproc import registry
 from edge_extproc.auth.base import AuthSettings, KeySettings
 from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
 from edge_extproc.store.journal import row_of
+from edge_extproc.telemetry.logs import access_line
 
 ASKED = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}]}
 USED = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -61,6 +62,49 @@ def test_where_nothing_answered_there_is_no_model_that_did() -> None:
 
     assert row is not None
     assert ("search", "gpt-4o-mini", None) == (row.team, row.upstream_model, row.response_model)
+
+
+def test_searches_are_a_part_of_the_cost_with_a_column_of_its_own() -> None:
+    usage = {"input_tokens": 3, "output_tokens": 2, "server_tool_use": {"web_search_requests": 4}}
+    content = [{"type": "text", "text": "Hi"}]
+    reply = {"type": "message", "id": "m", "model": "c", "content": content, "stop_reason": "end_turn", "usage": usage}
+    stage = Stage().having(prices=ADollarPerToken())
+    settlement = settled(stage, body({**ASKED, "model": "claude"}), answered(), whole(reply))
+    row = row_of(settlement)
+
+    assert (4, Decimal("0.04")) == (settlement.usage and settlement.usage.searches, settlement.search_cost)
+    assert row is not None
+    assert (4, 40_000_000_000) == (row.searches, row.search_cost)
+    assert ("0.04", 4) == (
+        json.loads(access_line(settlement))["search_usd"],
+        json.loads(access_line(settlement))["searches"],
+    )
+    plain = settled(Stage().having(prices=ADollarPerToken()), *UNARY)
+    assert plain.search_cost is None
+    assert (0, 0) == ((found := row_of(plain)) and (found.searches, found.search_cost))
+
+
+def test_searches_are_charged_though_the_caller_leaves_before_the_usage_comes() -> None:
+    search = {"type": "web_search_call", "id": "ws", "status": "completed", "action": {"type": "search"}}
+    begun = {"id": "r", "object": "response", "status": "in_progress", "model": "gpt-4o-mini", "output": []}
+    events = [
+        {"type": "response.created", "response": begun},
+        *({"type": "response.output_item.done", "output_index": number, "item": search} for number in range(3)),
+        {"type": "response.output_text.delta", "item_id": "m", "output_index": 3, "content_index": 0, "delta": "Hi"},
+    ]
+    wire = b"".join(b"event: %b\ndata: %b\n\n" % (e["type"].encode(), json.dumps(e).encode()) for e in events)
+    stage = Stage().having(prices=ADollarPerToken())
+    exchange = stage.exchange()
+    asked = body({"model": "chat", "input": "Hello", "stream": True})
+    head = answered(content_type="text/event-stream")
+    talk(exchange, headers("/v1/responses"), asked, head, *chunks(wire, end=False))
+    exchange.closed("cancelled")
+
+    (settlement,) = stage.settled
+    assert settlement.usage is not None
+    assert (3, Decimal("0.03")) == (settlement.usage.searches, settlement.search_cost)
+    assert settlement.estimated
+    assert settlement.usage.prompt > 0 < settlement.usage.completion
 
 
 @pytest.mark.parametrize("count", [2**64 - 1, 10**12, -1, 10**30], ids=repr)

@@ -62,6 +62,23 @@ def test_what_is_beyond_a_bound_is_told_which(name: str) -> None:
         check(asked)
 
 
+LONG_TEXT = "{,[" * 100_000
+"""A text that makes a body so long that its values are counted first."""
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_a_long_text_beside_them_changes_nothing_within_the_bounds(name: str) -> None:
+    check({"user": LONG_TEXT, **WITHIN[name]})
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_a_long_text_beside_them_hides_nothing_beyond_a_bound(name: str) -> None:
+    asked, key = BEYOND[name]
+    for body_of in ({"user": LONG_TEXT, **asked}, {**asked, "user": LONG_TEXT}):
+        with pytest.raises(TooLarge, match=key):
+            check(body_of)
+
+
 def test_the_names_are_those_of_the_dialects() -> None:
     """A dialect from another distribution has names of its own."""
     names = WireNames(

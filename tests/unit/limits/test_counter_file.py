@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import structlog
 from limits_kit import ANN, MIDNIGHT, Now, dollars, limiter, rule, until, used
+from prometheus_client import CollectorRegistry
 
+from edge_extproc.config.load import load
 from edge_extproc.errors import LimitReached, StartError
 from edge_extproc.limits.base import ReservationRequest
 from edge_extproc.limits.counter_file import CounterFile
 from edge_extproc.limits.limiter import PolicyLimiter
 from edge_extproc.limits.rule_table import outlives_restart
+from edge_extproc.worker.wiring.limits import build_limits
 
 RULES = (
     dollars(1),
@@ -121,6 +125,28 @@ async def test_a_disk_that_takes_nothing_is_told_once_and_stops_nobody(tmp_path:
     await kept.close()
 
     assert 1 == len(told)
+
+
+async def test_the_log_names_the_file_that_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "edge.yaml"
+    path.write_text(
+        "agent: {state_dir: missing}\nauth: {pepper: a pepper of the tests}\n"
+        "callers: [{tenant: a, limits: {dollars_per_day: 1}, keys: [{id: k, key: edge-key-of-the-tests}]}]\n"
+        "providers: {p: {kind: openai, api_key: x}}\nmodels: {m: [{provider: p}]}\n"
+    )
+    limits = build_limits(load(path, {}), CollectorRegistry(), print)
+    assert limits is not None
+    with structlog.testing.capture_logs() as logs:
+        limits.start()
+        await until(lambda: bool(logs))
+        await limits.close()
+
+    reported = {key: logs[0][key] for key in ("event", "reason", "path")}
+    assert {
+        "event": "counters_not_saved",
+        "reason": "No such file or directory",
+        "path": str(tmp_path / "missing" / "counted.json"),
+    } == reported
 
 
 async def test_a_budget_that_was_reached_is_reached_after_a_restart(tmp_path: Path) -> None:

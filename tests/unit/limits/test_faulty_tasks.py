@@ -22,7 +22,7 @@ class FaultyStore(MemoryLimitStore):
 
     def __init__(self, seed: int, times: int) -> None:
         super().__init__(Now())
-        self.left = dict.fromkeys(("settle", "renew", "check_writable", "add"), times)
+        self.left = dict.fromkeys(("settle", "renew", "check_writable", "add", "join"), times)
         self.calls = dict.fromkeys(self.left, 0)
         self._chance = random.Random(seed)
 
@@ -47,6 +47,10 @@ class FaultyStore(MemoryLimitStore):
         self._maybe("add")
         await super().add(amounts)
 
+    async def join(self, worker: str, milliseconds: int) -> int:
+        self._maybe("join")
+        return await super().join(worker, milliseconds)
+
 
 @pytest.mark.parametrize("seed", [1])
 async def test_settlements_leases_and_probes_go_on_after_any_exception(seed: int) -> None:
@@ -61,6 +65,7 @@ async def test_settlements_leases_and_probes_go_on_after_any_exception(seed: int
 
     await until(lambda: store.calls["renew"] > 1 and store.calls["check_writable"] > 1, 60.0)
     await until(lambda: by.unsettled == 0, 60.0)
+    await until(lambda: by.workers.counted == 1, 60.0)
     day = next(status for status in by.statuses() if status.rule.measure == "dollars")
     assert 2_500_000 == day.used
     await by.close()

@@ -184,7 +184,7 @@ async def test_an_unpriced_model_is_refused_under_a_budget_or_pays_an_assumed_pr
     strict = limiter(dollars(1), listener=listener)
     with pytest.raises(Unpriced) as found:
         await admit(strict, "a", asking(None))
-    lenient = limiter(dollars(1, allow_unpriced=True), assumed_input=2 * MICRO, assumed_output=3 * MICRO)
+    lenient = limiter(dollars(1, allow_unpriced=True), assumed=(2 * MICRO, 3 * MICRO))
     await admit(lenient, "a", asking(None, assumed=400_000))
     usage = Usage(input=10_000, output=10_000)
     lenient.settle(settlement("a", provider="p", lane="raw", usage=usage, unpriced=True))
@@ -193,6 +193,17 @@ async def test_an_unpriced_model_is_refused_under_a_budget_or_pays_an_assumed_pr
     assert ("model_unpriced", 403, "model") == (found.value.code, found.value.status, found.value.param)
     assert 1 == len(listener.refusals)
     assert "0.95" == headers["x-ratelimit-remaining-dollars"]
+
+
+@pytest.mark.parametrize("allow_unpriced", [False, True])
+async def test_a_call_whose_web_searches_have_no_price_counts_as_the_worst_case(allow_unpriced: bool) -> None:
+    """Its model has one, so it was admitted. Otherwise a search would make any call free."""
+    by = limiter(dollars(1, allow_unpriced=allow_unpriced))
+    await admit(by, "a", asking(600_000))
+    usage = Usage(input=10_000, output=10_000, searches=1)
+    by.settle(settlement("a", provider="p", lane="raw", usage=usage, unpriced=True))
+
+    assert "0.40" == (await admit(by, "b", asking(0)))["x-ratelimit-remaining-dollars"]
 
 
 UNSEEN = {"usage": None, "cost": None}
@@ -325,6 +336,13 @@ class Broken:
 
     async def renew(self, *arguments: Any) -> None:
         await self._do("renew", *arguments)
+
+    async def join(self, *arguments: Any) -> int:
+        counted: int = await self._do("join", *arguments)
+        return counted
+
+    async def leave(self, *arguments: Any) -> None:
+        await self._do("leave", *arguments)
 
     async def check_writable(self) -> None:
         self.proved += 1
@@ -509,6 +527,7 @@ def test_two_hundred_calls_on_four_workers_never_spend_more_than_the_budget(valk
             by.settle(settlement(name, "caller_left"))
             return
         passed.append(1)
+        # The calls of all limiters overlap in another order each time.
         await asyncio.sleep(chance.uniform(0, 0.005))
         if dead or end == "caller_left":
             spent.append(worst)

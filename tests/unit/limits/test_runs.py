@@ -179,7 +179,7 @@ async def test_a_cached_reply_counts_as_a_request_of_the_run() -> None:
 
 
 async def test_a_model_without_a_price_counts_at_the_assumed_one() -> None:
-    by = limiter(cap("dollars", MICRO), assumed_input=MICRO, assumed_output=MICRO)
+    by = limiter(cap("dollars", MICRO), assumed=(MICRO, MICRO))
     rules = await by.with_run(ANN, Run("a"))
     told = await by.admit("one", rules, ReservationRequest(10, None, assumed=400_000))
 

@@ -135,10 +135,22 @@ def test_anthropic_itself_gets_the_billing_line() -> None:
 
 
 @pytest.mark.parametrize("host", OTHERS)
-@pytest.mark.parametrize(
-    "system", [LINE, [{"type": "text", "text": f"{LINE}\nMore"}], [{"type": "text", "text": "x"}], {"text": LINE}]
-)
-def test_another_text_with_the_line_is_left_alone(host: str, system: Any) -> None:
+@pytest.mark.parametrize("shared", [f"{LINE}\nMore", f"{LINE}\n\nMore\n", f"More\n{LINE}", f"More\n{LINE}\n"])
+def test_the_billing_line_is_removed_from_a_text_that_has_more(host: str, shared: str) -> None:
+    mark, other = {"cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "x", "citations": None}
+    block = {"type": "text", "text": shared, **mark}
+    blocks, dropped, _ = sent(host, {"system": [block, other]})
+    plain, named, _ = sent(host, {"system": shared})
+    alone, _, _ = sent(host, {"system": LINE})
+
+    assert [{"type": "text", "text": "More", **mark}, other] == blocks["system"]
+    assert ("More", False) == (plain["system"], "system" in alone)
+    assert ("system.x-anthropic-billing-header",) == dropped == named
+
+
+@pytest.mark.parametrize("host", OTHERS)
+@pytest.mark.parametrize("system", [f"See {LINE}", [{"type": "text", "text": f"a\nb {LINE}"}], {"text": LINE}])
+def test_another_text_with_the_words_is_left_alone(host: str, system: Any) -> None:
     body, dropped, _ = sent(host, {"system": system, "metadata": {"user_id": LINE}})
 
     assert (system, ()) == (body["system"], dropped)

@@ -140,3 +140,11 @@ def test_items_of_responses_have_system_for_developer_too():
     assert raw == ask("xai", raw, "openai_responses").body
     for other in (b'{"input":"developer"}', b'["developer"]', b'{"input":["developer"]}'):
         assert other == ask("groq", other, "openai_responses").body
+
+
+def test_mistral_gets_no_newer_fields_of_openai():
+    newer = {"safety_identifier": "u1", "prompt_cache_key": "k", "prompt_cache_retention": "24h"}
+    request = ask("mistral", json.dumps({"model": "m", "messages": [], **newer}).encode())
+
+    assert tuple(sorted(newer)) == tuple(sorted(request.dropped))
+    assert newer.keys().isdisjoint(json.loads(request.body))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,6 @@ from edge_extproc.records.memory import MemoryRecords
 from edge_extproc.records.redis import RedisRecords
 
 ONE, TWO = record_name("one"), record_name("two")
-
-
-@pytest.fixture(params=["memory", "file", "valkey"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RecordStore]:
-    built: RecordStore
-    if request.param == "memory":
-        built = MemoryRecords()
-    elif request.param == "file":
-        built = FileRecords(tmp_path / "state" / "records.db")
-    else:
-        server = request.getfixturevalue("valkey")
-        server.command("FLUSHALL")
-        built = RedisRecords(server.url, 5.0)
-    yield built
-    await built.close()
 
 
 async def gone(store: RecordStore, name: bytes) -> None:

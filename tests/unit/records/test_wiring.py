@@ -78,6 +78,7 @@ async def test_the_store_is_a_file_or_the_redis_of_several_gateways(tmp_path: Pa
         "": FileRecords,
         f"limiter: {{{redis}}}\n": FileRecords,
         f"limiter: {{{redis}, replicas: 2}}\n": RedisRecords,
+        f"limiter: {{{redis}, replicas: auto}}\n": RedisRecords,
         f"records: {{{redis}, timeout: 1s}}\n": RedisRecords,
     }
     for text, kind in texts.items():

@@ -217,3 +217,37 @@ def test_the_bounds_leave_room_for_the_longest_request_of_the_api() -> None:
     longest = {"tenant": "a" * 64, "note": "\u2028" * 500, "models": ["m" * 256] * 100, "roles": ["r" * 64] * 32}
 
     assert len(json.dumps(longest).encode()) * 6 < admin_admission.MAX_BODY
+
+
+async def test_a_request_for_a_websocket_is_answered_as_any_other() -> None:
+    upgrade = (
+        "Connection: Upgrade, close",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: eA==",
+    )
+    async with running() as at:
+        status, came = await at.say(request("POST /length", *upgrade, OURS, "Content-Length: 0"))
+
+    assert 200 == status
+    assert came.endswith(b'{"length":0}')
+
+
+async def test_a_client_cannot_choose_its_own_address() -> None:
+    """The limit of sign-in attempts counts by address."""
+
+    async def peer(request: Request) -> JSONResponse:
+        return JSONResponse({"peer": request.client.host if request.client is not None else None})
+
+    server = admin.server(Starlette(routes=[Route("/peer", peer)]), "127.0.0.1", 0)
+    serving = asyncio.create_task(server.serve())
+    await server.until_started()
+    try:
+        forged = request("GET /peer", "X-Forwarded-For: 10.1.2.3", "Connection: close")
+        status, came = await Running(server).say(forged)
+    finally:
+        server.should_exit = True
+        await serving
+
+    assert 200 == status
+    assert {"peer": "127.0.0.1"} == json.loads(came.partition(b"\r\n\r\n")[2])

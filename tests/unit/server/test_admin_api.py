@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 from admin_kit import PEPPER, START_MS, TOKENS, Api, open_api, secret_of
+from settlements import settlement
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_extproc.auth.api_key import digest
 from edge_extproc.model.limit_use import LimitUse
+from edge_extproc.model.rule_hit import RuleHit
+from edge_extproc.server import admin
 from edge_extproc.server.admin_api import NEEDS
 from edge_extproc.server.admin_errors import RANK
+from edge_extproc.server.admin_usage import in_parts
+from edge_extproc.store.journal import row_of
 from edge_extproc.store.managed import Actor
 
 
@@ -26,11 +31,26 @@ def api() -> Iterator[Api]:
     found.engine.dispose()
 
 
-BODIES: dict[str, Any] = {"POST /keys": {"tenant": "acme"}, "POST /cache/purge": {}}
+BODIES: dict[str, Any] = {
+    "POST /keys": {"tenant": "acme"},
+    "POST /cache/purge": {},
+    "POST /config/check": {"text": "version: 1"},
+    "POST /config/replay": {"text": "version: 1"},
+    "POST /playground": {"tenant": "acme", "model": "gpt-4o-mini"},
+    "PUT /providers/{provider}/taken-out": {"seconds": 60},
+}
+NAMES = {
+    "key_id": "acme-api",
+    "tenant": "acme",
+    "level": "team",
+    "name": "search",
+    "exchange": "of-acme",
+    "provider": "spare",
+}
 
 
 def _request(method: str, path: str) -> tuple[str, str, dict[str, Any]]:
-    filled = path.format(key_id="acme-api", tenant="acme", level="team", name="search")
+    filled = path.format(**NAMES)
     body = BODIES.get(f"{method} {path}", {"requests_per_minute": 5} if method == "PUT" else None)
     return method, filled, {"json": body} if body is not None else {}
 
@@ -39,6 +59,7 @@ def _request(method: str, path: str) -> tuple[str, str, dict[str, Any]]:
 async def test_every_route_refuses_those_below_its_role_and_whoever_is_nobody(api: Api, method: str, path: str) -> None:
     await api.ask("root", "POST", "/keys", json={"tenant": "acme", "id": "acme-api"})
     await api.ask("root", "PUT", "/budgets/acme/team/search", json={"concurrent": 1})
+    api.settle("of-acme")
     before = len(api.store.audit(None, None, 100))
     verb, filled, options = _request(method, path)
 
@@ -237,6 +258,7 @@ async def test_paths_and_methods_that_are_none_are_told_as_errors_too(api: Api) 
     assert [(404, "not_found"), (405, "method_not_allowed")] == [
         (a.status_code, a.json()["error"]["code"]) for a in (nowhere, wrong)
     ]
+    assert admin.NO_SUCH_PATH == nowhere.json()["error"]["message"]
 
 
 async def test_keys_come_in_pages(api: Api) -> None:
@@ -287,15 +309,116 @@ async def test_a_budget_shows_what_is_used_reserved_and_left_and_until_when(api:
 
     assert {
         ("tenant", "acme"): [
-            {"limit": "dollars_per_day", "maximum": "100", "used": "40", "reserved": "0.5", "left": "59.5", **at}
+            {
+                "limit": "dollars_per_day",
+                "maximum": "100",
+                "used": "40",
+                "reserved": "0.5",
+                "left": "59.5",
+                **at,
+                "forecast": "120",
+            }
         ],
-        ("user", "*"): [{"limit": "requests_per_minute", "maximum": 10, "used": 11, "reserved": 1, "left": 0, **at}],
-        ("user", "bob"): [{"limit": "requests_per_minute", "maximum": 99, "used": 98, "reserved": 0, "left": 1, **at}],
+        ("user", "*"): [
+            {
+                "limit": "requests_per_minute",
+                "maximum": 10,
+                "used": 11,
+                "reserved": 1,
+                "left": 0,
+                **at,
+                "forecast": None,
+            }
+        ],
+        ("user", "bob"): [
+            {
+                "limit": "requests_per_minute",
+                "maximum": 99,
+                "used": 98,
+                "reserved": 0,
+                "left": 1,
+                **at,
+                "forecast": None,
+            }
+        ],
     } == shown
+
+
+@pytest.mark.parametrize(
+    ("limit", "window", "zone", "before_end", "used", "forecast"),
+    [
+        ("dollars_per_hour", "hour", "UTC", 1800, 2, "4"),
+        ("dollars_per_day", "day", "UTC", 21_600, 3, "4"),
+        # The hour of Kathmandu begins at a quarter of that of UTC.
+        ("dollars_per_hour", "hour", "Asia/Kathmandu", 900, 3, "4"),
+        # October there has an hour more than in UTC: this is the last tenth of 31 days and an hour.
+        ("dollars_per_month", "month", "Europe/Berlin", 268_200, 9, "10"),
+        # Too early in the window.
+        ("dollars_per_hour", "hour", "UTC", 3500, 2, None),
+        ("requests_per_minute", "minute", "UTC", 30, 2, None),
+    ],
+)
+async def test_a_forecast_is_of_the_average_since_the_windows_beginning(
+    api: Api, limit: str, window: str, zone: str, before_end: int, used: int, forecast: str | None
+) -> None:
+    # The end of an hour of each zone, and of October 2026 in Berlin.
+    until = {"Asia/Kathmandu": 1_800_000_900, "Europe/Berlin": 1_793_487_600}.get(zone, 1_800_057_600)
+    api.now = (until - before_end) * 1000
+    await api.ask("root", "PUT", "/budgets/acme/team/search", json={limit: 50, "time_zone": zone})
+    measure = "requests" if window == "minute" else "dollars"
+    unit = 1 if measure == "requests" else 1_000_000
+    use = LimitUse(("acme", "team", "search", measure, window), 50 * unit, used * unit, 0, until)
+    api.uses = {use.limit: use}
+    (shown,) = (await api.ask("acme-eye", "GET", "/budgets?level=team")).json()[0]["limits"]
+
+    assert forecast == shown["forecast"]
 
 
 async def test_a_limit_that_no_worker_could_read_is_shown_as_unknown(api: Api) -> None:
     api.uses = {}
     (limit,) = (await api.ask("acme-eye", "GET", "/budgets")).json()[-1]["limits"]
 
-    assert ("dollars_per_day", "100", None, None, None, None) == tuple(limit.values())
+    assert ("dollars_per_day", "100", None, None, None, None, None) == tuple(limit.values())
+
+
+async def test_the_counts_of_guardrails_are_shown_to_those_whose_they_are(api: Api) -> None:
+    for number, tenant in enumerate(("acme", "acme", "umbrella")):
+        hits = (RuleHit("pii", "email", "mask", "enforce", "request", 2),)
+        row = row_of(settlement(exchange_id=f"g{number}", tenant=tenant, guardrails=hits))
+        assert row is not None
+        api.ledger.add([row])
+
+    async def shown(name: str) -> list[tuple[str, str, int, int]]:
+        answer = await api.ask(name, "GET", "/guardrails")
+        assert 200 == answer.status_code
+        return [(each["rule"], each["label"], each["calls"], each["findings"]) for each in answer.json()]
+
+    assert [("pii", "email", 3, 6)] == await shown("eye")
+    assert [("pii", "email", 2, 4)] == await shown("acme-eye")
+    assert [("pii", "email", 1, 2)] == await shown("umbrella-admin")
+
+
+def test_a_file_is_made_in_parts() -> None:
+    lines = [f"{n}\n" for n in range(250)]
+    parts = list(in_parts(iter(lines)))
+
+    assert [100, 100, 50] == [part.count("\n") for part in parts]
+    assert "".join(lines) == "".join(parts)
+    assert [] == list(in_parts(iter(())))
+
+
+async def test_budgets_are_selected_and_limited(api: Api) -> None:
+    for n in range(5):
+        await api.ask("root", "PUT", f"/budgets/umbrella/user/u{n}", json={"requests_per_minute": n + 1})
+    await api.ask("root", "PUT", "/budgets/acme/team/u1", json={"requests_per_minute": 9})
+
+    async def names(name: str, query: str) -> list[tuple[str, str, str]]:
+        answer = await api.ask(name, "GET", f"/budgets?{query}")
+        return [(b["tenant"], b["level"], b["name"]) for b in answer.json()]
+
+    assert [("umbrella", "user", "u1")] == await names("root", "level=user&name=u1")
+    assert [("acme", "team", "u1"), ("umbrella", "user", "u0")] == await names("root", "limit=2")
+    assert [("acme", "team", "u1")] == await names("acme-admin", "name=u1")
+    assert [400, 400] == [
+        (await api.ask("root", "GET", f"/budgets?{query}")).status_code for query in ("level=x", "limit=0")
+    ]

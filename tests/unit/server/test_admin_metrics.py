@@ -67,3 +67,10 @@ async def test_readiness_tells_of_failed_tasks_and_quarantined_rows() -> None:
         },
         "ledger": {"quarantined_rows": 2},
     } == json.loads(answer.body)
+
+
+async def test_who_confuses_the_ports_learns_which_one_this_is() -> None:
+    answer = await get(admin.build(ready, metrics), "/v1/models")
+
+    error = {"code": "not_found", "message": admin.NO_SUCH_PATH}
+    assert (404, {"error": error}) == (answer.status, json.loads(answer.body))

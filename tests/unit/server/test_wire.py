@@ -282,6 +282,13 @@ def test_a_mode_for_the_response_body_repeats_the_rest_of_the_configuration(mode
     )
 
 
+def test_full_duplex_is_requested_with_trailers() -> None:
+    mode = answered(EVENTS[3], Continue(response_body="full_duplex")).mode_override
+
+    assert mode.response_body_mode == ProcessingMode.FULL_DUPLEX_STREAMED
+    assert mode.response_trailer_mode == ProcessingMode.SEND
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -290,6 +297,63 @@ json_values = st.recursive(
 spaces = st.dictionaries(
     st.text(min_size=1, max_size=5), st.dictionaries(st.text(max_size=5), json_values, max_size=3), max_size=2
 )
+
+
+# A length takes one byte up to 127, and two up to 16,383.
+lengths = st.sampled_from([0, 1, 127, 128, 16_383, 16_384, 2_097_152])
+
+
+def changes(to_set: tuple[tuple[str, str], ...], to_remove: tuple[str, ...] = ()) -> HeaderMutation:
+    mutation, before = HeaderMutation(remove_headers=to_remove), set()
+    for name, value in to_set:
+        option = mutation.set_headers.add()
+        option.header.key, option.header.raw_value = name, value.encode("utf-8", "surrogateescape")
+        if name in before:
+            option.append.value = True
+        else:
+            option.append_action = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+        before.add(name)
+    return mutation
+
+
+@given(pairs, st.lists(names, max_size=3).map(tuple), st.none() | lengths, lengths, st.booleans())
+def test_an_answer_with_everything_is_what_protobuf_builds(
+    to_set: tuple[tuple[str, str], ...], to_remove: tuple[str, ...], body: int | None, text: int, reroute: bool
+) -> None:
+    to_set = (*to_set, ("x-long", "v" * text))
+    content = None if body is None else b"b" * body
+    metadata: dict[str, dict[str, object]] = {"edge": {"text": "t" * text, "n": 1}, "none": {}}
+    command = Continue(to_set, to_remove, content, reroute=reroute, metadata=metadata, order=("a", "b" * text))
+
+    for event in (EVENTS[1], EVENTS[4]):
+        wanted = ProcessingResponse()
+        common = getattr(wanted, PHASES[type(event)]).response
+        common.header_mutation.CopyFrom(changes(to_set, to_remove))
+        common.clear_route_cache = reroute
+        if content:
+            common.body_mutation.body = content
+        elif content is not None:
+            common.body_mutation.clear_body = True
+        groups = [
+            {"name": f"{n}", "clusters": [{"cluster_name": each, "weight": 1}]}
+            for n, each in enumerate(command.order, 1)
+        ]
+        wanted.dynamic_metadata.update({**metadata, wire.ROUTE_NAMESPACE: {"priority_groups": groups}})
+        assert answered(event, command) == wanted
+
+
+@given(pairs, lengths, lengths, st.integers(100, 599))
+def test_a_reply_is_what_protobuf_builds(
+    headers: tuple[tuple[str, str], ...], body: int, text: int, status: int
+) -> None:
+    command = ImmediateResponse(status, headers, b"b" * body, "d" * text, metadata={"edge": {"text": "t" * text}})
+
+    wanted = ProcessingResponse()
+    wanted.immediate_response.status.code = status
+    wanted.immediate_response.headers.CopyFrom(changes(headers))
+    wanted.immediate_response.body, wanted.immediate_response.details = command.body, command.details
+    wanted.dynamic_metadata.update(command.metadata)
+    assert answered(EVENTS[0], command) == wanted
 
 
 @given(spaces)
@@ -385,6 +449,16 @@ def test_what_passes_is_streamed() -> None:
     assert (b"bytes", True) == (streamed.body, streamed.end_of_stream)
     (empty,) = all_answered(CHUNK, Pass(b"", end=False))
     assert "streamed_response" == empty.response_body.response.body_mutation.WhichOneof("mutation")
+
+
+def test_the_last_bytes_may_have_metadata_and_trailers_after_them() -> None:
+    body, trailers = all_answered(
+        ResponseTrailers(), Pass(b"bytes", end=False, trailers=True, metadata={"edge": {"cost_usd": "1"}})
+    )
+
+    assert b"bytes" == body.response_body.response.body_mutation.streamed_response.body
+    assert body.dynamic_metadata["edge"]["cost_usd"] == "1"
+    assert "response_trailers" == trailers.WhichOneof("response")
 
 
 def test_a_release_answers_the_headers_first_and_then_the_body() -> None:

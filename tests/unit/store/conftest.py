@@ -8,7 +8,7 @@ from running_postgres import postgres_url
 from sqlalchemy import Engine, delete
 
 from edge_extproc.store.database import open_database
-from edge_extproc.store.tables import usage
+from edge_extproc.store.tables import explanations, usage, usage_sums
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -17,5 +17,6 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     engine = open_database(url)
     yield engine
     with engine.begin() as connection:
-        connection.execute(delete(usage))
+        for table in (usage, usage_sums, explanations):
+            connection.execute(delete(table))
     engine.dispose()

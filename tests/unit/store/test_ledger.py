@@ -17,19 +17,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import settlements
 from hypothesis import given
 from hypothesis import strategies as st
 from settlements import settlement
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from edge_extproc.errors import ConfigError, StartError
 from edge_extproc.model.usage import Usage
 from edge_extproc.store.database import open_database, tables_of
 from edge_extproc.store.journal import Journal, LedgerRow, dollars, encode_row, pico, read, row_of, segments
-from edge_extproc.store.ledger import Ingest, Ledger, UsageFilter, as_csv, as_json_lines
+from edge_extproc.store.ledger import Ingest, Ledger, LedgerPosition, UsageFilter, as_csv, as_json_lines
 from edge_extproc.store.quarantine import Quarantine
 
 SETTLED = settlement(
@@ -102,6 +103,61 @@ def test_a_segment_goes_only_when_its_writer_is_done_and_all_of_it_is_kept(engin
     assert [] == segments(tmp_path / "journal")
 
 
+RUNS = [
+    ("job", None, "acme"),
+    ("task", "job", "acme"),
+    ("sub", "task", "acme"),
+    ("other", None, "acme"),
+    (None, None, "acme"),
+    ("task", None, "umbrella"),
+    # These two are a part of each other.
+    ("left", "right", "umbrella"),
+    ("right", "left", "umbrella"),
+]
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        (UsageFilter(run="job"), {"job", "sub", "task"}),
+        (UsageFilter(run="task", tenant="acme"), {"sub", "task"}),
+        (UsageFilter(run="task", tenant="umbrella"), {"task"}),
+        (UsageFilter(run="right"), {"left", "right"}),
+        (UsageFilter(run="none"), set()),
+        (UsageFilter(run="job", tenant="umbrella"), set()),
+    ],
+)
+def test_a_report_of_a_run_has_the_runs_that_are_a_part_of_it(
+    engine: Engine, where: UsageFilter, found: set[str]
+) -> None:
+    ledger = Ledger(engine)
+    made = [
+        row_of(replace(SETTLED, exchange_id=f"x{n}", run=run, run_parent=parent, tenant=tenant))
+        for n, (run, parent, tenant) in enumerate(RUNS)
+    ]
+    ledger.add([row for row in made if row is not None])
+
+    totals = ledger.totals(["run"], where)
+    assert found == {total.by["run"] for total in totals}
+    assert len(found) == sum(total.requests for total in totals)
+    assert found == {row["run"] for row in ledger.rows(where)}
+
+
+def test_usage_is_summed_by_run_and_by_its_parent(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    made = [
+        row_of(replace(SETTLED, exchange_id=f"x{n}", run=run, run_parent=parent))
+        for n, (run, parent, _) in enumerate([*RUNS[:2], *RUNS[:2]])
+    ]
+    ledger.add([row for row in made if row is not None])
+
+    sums = {
+        (total.by["run"], total.by["run_parent"]): total.requests
+        for total in ledger.totals(["run", "run_parent"], UsageFilter())
+    }
+    assert {("job", None): 2, ("task", "job"): 2} == sums
+
+
 def test_requests_of_nobody_are_not_kept() -> None:
     assert row_of(replace(SETTLED, tenant=None)) is None
 
@@ -115,13 +171,14 @@ def test_unpriced_is_not_free(engine: Engine) -> None:
     assert (2, 1, Decimal("0.00001875")) == (total.requests, total.unpriced, total.cost)
 
 
-def test_the_rows_of_a_batch_add_up_and_are_no_requests(engine: Engine) -> None:
-    batch = replace(SETTLED, operation="batch", usage=None)
+@pytest.mark.parametrize("operation", ["batch", "background"])
+def test_the_rows_of_a_batch_add_up_and_are_no_requests(engine: Engine, operation: str) -> None:
+    batch = replace(SETTLED, operation=operation, usage=None)
     charge, credit = (
         replace(batch, exchange_id="b.charge0", cost=Decimal(7), booking="charge"),
         replace(batch, exchange_id="b.credit0", cost=Decimal(-7), booking="credit"),
     )
-    used = replace(SETTLED, operation="batch", exchange_id="b.usage0", cost=Decimal("2.5"), booking="usage")
+    used = replace(SETTLED, operation=operation, exchange_id="b.usage0", cost=Decimal("2.5"), booking="usage")
     ledger = Ledger(engine)
     rows = [row for row in map(row_of, (charge, credit, used, used)) if row is not None]
     ledger.add(rows[:3])
@@ -394,3 +451,62 @@ def test_a_database_that_cannot_be_used_is_told_without_its_password(url: str, t
         open_database(url)
 
     assert "hunter2" not in str(found.value)
+
+
+def _at(exchange: str, started_ms: int, tenant: str = "acme", **fields: object) -> LedgerRow:
+    return LedgerRow(exchange, started_ms, 1, "ok", tenant, **fields)  # type: ignore[arg-type]
+
+
+def test_a_day_begins_and_ends_at_midnight_in_utc(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    midnight, day = 1_800_057_600_000, 86_400_000  # 2027-01-16
+    ledger.add([_at(str(n), at) for n, at in enumerate((midnight - 1, midnight, midnight + day - 1, midnight + day))])
+    where = UsageFilter(first_day="2027-01-16", last_day="2027-01-16")
+
+    assert ["1", "2"] == [row["exchange"] for row in ledger.rows(where)]
+    assert [{"day": "2027-01-16"}] == [total.by for total in ledger.totals(["day"], where)]
+
+
+def test_the_newest_rows_come_first_and_in_pages(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    # Two of them began in the same millisecond.
+    ledger.add([_at("a", 1), _at("b", 2), _at("c", 2, "umbrella"), _at("d", 3, status=418, cost=10**12)])
+
+    def names(where: UsageFilter, before: LedgerPosition | None, most: int = 9) -> list[str]:
+        return [row["exchange"] for row in ledger.newest(where, before, most)]
+
+    assert ["d", "c", "b", "a"] == names(UsageFilter(), None)
+    assert ["d", "c"] == names(UsageFilter(), None, 2)
+    assert ["b", "a"] == names(UsageFilter(), LedgerPosition(2, "c"))
+    assert ["a"] == names(UsageFilter(), LedgerPosition(2, "b"))
+    assert [] == names(UsageFilter(), LedgerPosition(1, "a"))
+    assert ["d", "b", "a"] == names(UsageFilter(tenant="acme"), None)
+    assert ["d"] == names(UsageFilter(status=418), None)
+    assert "1" == ledger.newest(UsageFilter(), None, 1)[0]["cost"]
+
+
+def test_one_row_is_found_by_its_exchange(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    ledger.add([_at("a", 1), _at("b", 2)])
+    row = ledger.row("b")
+
+    assert row is not None
+    assert ("b", 2) == (row["exchange"], row["started_ms"])
+    assert ledger.row("c") is None
+
+
+@pytest.mark.parametrize("tenant", [None, "acme"])
+def test_the_newest_rows_are_found_by_an_index(tmp_path: Path, tenant: str | None) -> None:
+    engine = open_database(f"sqlite:///{tmp_path}/edge.db")
+    statements: list[tuple[str, Any]] = []
+    event.listen(engine, "before_cursor_execute", lambda *seen: statements.append((seen[2], seen[3])))
+    where = UsageFilter(tenant=tenant, first_day="2027-01-16", last_day="2027-01-16")
+    Ledger(engine).newest(where, LedgerPosition(1, "a"), 50)
+    statement, parameters = statements[-1]
+    with engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    engine.dispose()
+
+    index = "usage_by_time" if tenant is None else "usage_by_tenant_time"
+    assert f"USING INDEX {index} (" in plan[0][3]
+    assert "started_ms<" in plan[0][3]

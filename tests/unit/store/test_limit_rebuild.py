@@ -234,7 +234,7 @@ async def test_a_call_that_was_in_progress_at_the_loss_is_counted_by_a_repetitio
     await gateway.rebuilder.check(gateway.store)
     gateway.end(name, "0.5")
     lost = await gateway.used()
-    gateway.rebuilder._due = [0.0]
+    gateway.rebuilder._check_times = [0.0]
     await gateway.rebuilder.check(gateway.store)
 
     assert (250_000, 750_000) == (lost["tenant month"], (await gateway.used())["tenant month"])

@@ -18,7 +18,7 @@ from alembic.config import Config as AlembicConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from settlements import settlement
-from sqlalchemy import Engine, column, insert, table, text
+from sqlalchemy import Engine, column, insert, inspect, table, text
 from sqlalchemy.exc import SQLAlchemyError
 from thoroughness import examples
 
@@ -28,7 +28,7 @@ from edge_extproc.store import database
 from edge_extproc.store.database import open_database
 from edge_extproc.store.ingest_loop import IngestLoop
 from edge_extproc.store.journal import Journal, LedgerRow, read, row_of, segments
-from edge_extproc.store.ledger import Ingest, Ledger, UsageFilter
+from edge_extproc.store.ledger import Dimension, Ingest, Ledger, UsageFilter
 from edge_extproc.store.quarantine import Quarantine
 from edge_extproc.store.tables import usage
 from edge_extproc.telemetry.background import Background
@@ -281,23 +281,47 @@ async def test_no_exception_ends_the_ledgers_task(tmp_path: Path) -> None:
 
 # --- a ledger of an earlier version
 
+RUN = ("run", "run_parent")
+SEARCHES = ("searches", "search_cost")
 
-def test_a_ledger_without_the_model_that_answered_gets_its_column(tmp_path: Path) -> None:
+
+@pytest.mark.parametrize(
+    ("version", "absent", "name"),
+    [
+        ("0002", ("response_model", *RUN, *SEARCHES, "guardrails", "session", "explanation"), "response_model"),
+        ("0003", (*RUN, *SEARCHES, "guardrails", "session", "explanation"), "run"),
+        ("0004", (*SEARCHES, "guardrails", "session", "explanation"), "run_parent"),
+    ],
+)
+def test_a_ledger_of_an_earlier_version_gets_its_columns(
+    tmp_path: Path, version: str, absent: tuple[str, ...], name: Dimension
+) -> None:
     url = f"sqlite:///{tmp_path}/edge.db"
     engine = database.reach(url)
     config = AlembicConfig()
     config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0002")
-        values = {n: v for n, v in msgspec.structs.asdict(GOOD).items() if n != "response_model"}
+        command.upgrade(config, version)
+        values = {n: v for n, v in msgspec.structs.asdict(GOOD).items() if n not in absent}
         old = table("usage", *map(column, (*values, "day")))
         connection.execute(insert(old), {**values, "day": "2027-01-15"})
     engine.dispose()
     ledger = Ledger(open_database(url))
-    ledger.add([msgspec.structs.replace(GOOD, exchange="new", response_model="small-2026")])
+    searched = {"searches": 3, "search_cost": 30_000_000_000}
+    ledger.add([msgspec.structs.replace(GOOD, exchange="new", **searched, **{name: "a name"})])
+    (total,) = ledger.totals([], UsageFilter())
 
-    assert [(None, 1), ("small-2026", 1)] == [
-        (total.by["response_model"], total.requests) for total in ledger.totals(["response_model"], UsageFilter())
+    assert (3, Decimal("0.03")) == (total.searches, total.search_cost)
+    assert [(None, 1), ("a name", 1)] == [
+        (total.by[name], total.requests) for total in ledger.totals([name], UsageFilter())
     ]
     ledger.close()
+
+
+def test_the_migrations_make_the_tables_of_the_code(engine: Engine) -> None:
+    """An index of the code that no migration makes would exist only in tests."""
+    found = inspect(engine)
+
+    assert {c.name for c in usage.columns} == {c["name"] for c in found.get_columns("usage")}
+    assert {i.name for i in usage.indexes} == {i["name"] for i in found.get_indexes("usage")}

@@ -76,10 +76,15 @@ async def test_a_cancelled_task_ends() -> None:
 # Modules that start a task of their own: each ends by itself, and its exception is awaited, retrieved or reported.
 SHORT_TASKS = {
     "cache/l2.py": "one read or write of the store",
+    "cache/semantic/tier.py": "one record, or one comparison of replies",
     "gateway/launch.py": "the start of the workers, and the admin port, which ends the gateway",
     "gateway/supervisor.py": "the start, the output and the checks of one process; its watcher is supervised",
+    "guardrails/during_check.py": "the check of one call, which its end cancels",
+    "guardrails/service_calls.py": "one check of a service, which its time-out ends",
+    "guardrails/service_http.py": "the requests of one check, which the check awaits",
     "limits/store_connection.py": "one connection or one command",
     "rehearsal/connection.py": "one request",
+    "server/gone_readers.py": "one request, and the wait for the end of its connection",
     "server/http2/transport.py": "one call",
     "store/ingest_loop.py": "one pause",
     "records/completion.py": "one step that a cancellation must not leave half done",

@@ -347,6 +347,12 @@ def test_a_line_says_what_the_exchange_came_to() -> None:
     assert said["first_token_ms"] is None
 
 
+def test_a_line_names_the_run_and_its_parent() -> None:
+    said = json.loads(access_line(replace(DONE, run="task", run_parent="job 4111 1111 1111 1111")))
+
+    assert ("task", "job [card]") == (said["run"], said["run_parent"])
+
+
 def test_every_line_has_the_same_keys() -> None:
     empty = settlement(exchange_id="e", outcome="caller_left", status=None, started_at=0.0, duration=0.0, overhead=0.0)
 

@@ -64,6 +64,16 @@ def test_counters_and_histograms_are_summed() -> None:
     assert value(whole, "edge_took_seconds_sum") == 5.55
 
 
+def test_of_what_workers_know_of_the_other_workers_the_safe_value_is_shown() -> None:
+    """The largest number of workers that one of them has counted, and the smallest number of shares that one has."""
+    registries = [CollectorRegistry() for _ in range(3)]
+    for registry, counted, shares in zip(registries, (4, 6, 5), (6, 0, 6), strict=True):
+        LimitMetrics(registry).watch_workers(lambda n=counted: n, lambda n=shares: n)  # type: ignore[misc]
+    whole = merge(snapshot.take(registry) for registry in registries)
+
+    assert (6, 0) == (value(whole, "edge_limit_workers"), value(whole, "edge_limit_shares"))
+
+
 def test_gauges_are_summed_unless_a_sum_would_mean_nothing() -> None:
     whole = merge(worker.said() for worker in two())
 

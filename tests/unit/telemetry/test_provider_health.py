@@ -71,7 +71,7 @@ def test_many_scrapes_are_not_all_remembered():
     for _ in range(1000):
         gateway.scraped(after=15.0)
 
-    assert len(gateway.health._seen) <= WINDOW / 15.0 + 2
+    assert len(gateway.health._attempts) <= WINDOW / 15.0 + 2
 
 
 def test_a_provider_of_no_configuration_is_not_shown():

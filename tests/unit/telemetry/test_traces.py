@@ -26,6 +26,7 @@ from otlp import Span, spans_of
 from settlements import settlement
 
 from edge_extproc.model.plan import AttemptResult, Candidate
+from edge_extproc.model.rule_hit import RuleHit
 from edge_extproc.model.settlement import PhaseTime, Settlement
 from edge_extproc.model.trace import Parent, Trace, Transcript, read_traceparent
 from edge_extproc.model.usage import Usage
@@ -99,6 +100,13 @@ def test_a_span_says_what_an_exchange_came_to() -> None:
     assert span.resource.items() >= {"service.version": "1.2.3", "service.name": "edge"}.items()
 
 
+def test_a_span_names_the_run_and_its_parent() -> None:
+    named = attributes(replace(DONE, run="task", run_parent="job"))
+
+    assert ("task", "job") == (named["edge.run"], named["edge.run_parent"])
+    assert not {"edge.run", "edge.run_parent"} & attributes(DONE).keys()
+
+
 def test_the_bill_is_exact() -> None:
     (span,) = spans(DONE)
     (bill,) = [facts for name, facts in span.events if name == "edge.usage"]
@@ -113,6 +121,25 @@ def test_an_error_is_named_and_its_attempts_told() -> None:
     assert span.error
     assert span.attributes["error.type"] == "***"
     assert [name for name, _ in span.events if name == "edge.attempt"] == ["edge.attempt"]
+
+
+def test_what_guardrail_rules_did_is_an_event_each() -> None:
+    hits = (
+        RuleHit("pii", "email", "mask", "enforce", "request", 2),
+        RuleHit("k", "aws", "block", "shadow", "reply", 1),
+    )
+    (span,) = spans(replace(DONE, guardrails=hits))
+
+    found = [facts for name, facts in span.events if name == "edge.guardrail"]
+    assert found[0] == {
+        "edge.guardrail.rule": "pii",
+        "edge.guardrail.label": "email",
+        "edge.guardrail.action": "mask",
+        "edge.guardrail.mode": "enforce",
+        "edge.guardrail.direction": "request",
+        "edge.guardrail.count": 2,
+    }
+    assert len(found) == 2
 
 
 def test_what_a_provider_says_too_much_is_cut_and_redacted() -> None:

@@ -10,7 +10,7 @@ from player import Stage, body, headers, talk, tried
 from edge_extproc.errors import PeerError
 from edge_extproc.exchange.attempt import AttemptExchange
 from edge_extproc.exchange.commands import Continue, Replace
-from edge_extproc.exchange.guard import GuardExchange
+from edge_extproc.exchange.first_token import GuardExchange
 from edge_extproc.exchange.router import RouterExchange
 from edge_extproc.model.envoy_names import ROLE
 from edge_extproc.server.rpc import CallRefused, Status

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from config_kit import ENVIRON, SECTIONS
 
+from edge_extproc import __version__
 from edge_extproc.__main__ import worker_parser
 from edge_extproc.gateway.config_source import ConfigSource
 
@@ -67,7 +68,7 @@ UNWANTED = frozenset({"rich", "cyclopts", "cryptography.x509", "grpc", "uvicorn"
     [
         ("import edge_extproc.__main__, edge_extproc.worker.main", set()),
         # Until the workers are started.
-        ("from edge_extproc.gateway import launch, banner", set()),
+        ("from edge_extproc.gateway import launch, banner, worker_client", set()),
         ("import edge_extproc.envoy_config.dynamic", set()),
         ("import edge_extproc.cli", {"cyclopts"}),
     ],
@@ -80,3 +81,22 @@ def test_a_process_does_not_load_what_it_does_not_need(tmp_path: Path, imports: 
 
     assert done.returncode == 0, done.stderr
     assert loaded == set(done.stdout.split())
+
+
+def test_the_version_needs_no_import() -> None:
+    code = "import sys; sys.argv = ['edge-extproc', '--version']\nfrom edge_extproc import __main__\n"
+    code += "__main__.main(); print(*sorted(name for name in sys.modules if name.startswith(('edge_', 'cyclopts'))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    version, modules = done.stdout.splitlines()
+    assert version == __version__
+    assert modules.split() == ["edge_extproc", "edge_extproc.__main__"]
+
+
+@pytest.mark.parametrize(("arguments", "forks"), [(["--help"], False), (["--port", "http"], True)])
+def test_only_a_command_that_may_start_a_gateway_forks(arguments: list[str], forks: bool) -> None:
+    code = f"import sys; sys.argv = ['edge-extproc', 'up', *{arguments!r}]\nfrom edge_extproc import __main__\n"
+    code += "try: __main__.main()\nfinally: print('edge_extproc.gateway.forked_worker' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert str(forks) == done.stdout.splitlines()[-1]

@@ -95,9 +95,8 @@ seccompProfile: {type: RuntimeDefault}
 {{- $_ := set $pod "limiter" (dict "url" (printf "redis://%s-valkey:6379/0" (include "edge-extproc.fullname" .))) -}}
 {{- end -}}
 {{- $limiter := default dict $config.limiter -}}
-{{- if and (or .Values.valkey.enabled $limiter.url) (not $limiter.replicas) (ne .Values.mode "sidecar") -}}
-{{- $most := ternary (int .Values.autoscaling.maxReplicas) (max (int .Values.replicas) 1) .Values.autoscaling.enabled -}}
-{{- $_ := set $pod "limiter" (merge (dict "replicas" $most) (default dict $pod.limiter)) -}}
+{{- if and (or .Values.valkey.enabled $limiter.url) (not $limiter.replicas) -}}
+{{- $_ := set $pod "limiter" (merge (dict "replicas" "auto") (default dict $pod.limiter)) -}}
 {{- end -}}
 {{- if .Values.postgresql.enabled -}}
 {{- if (default dict $config.store).database -}}

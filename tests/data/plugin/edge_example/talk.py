@@ -207,6 +207,9 @@ class ExampleTalk:
         why = finish.reason if finish is not None else "stop"
         return encode({"model": reply.model, "said": said, "why": why, **_counts(reply.usage or Usage())})
 
+    cites = False
+    signs_thinking = False
+
     def can_contain(self, part: Part) -> bool:
         return isinstance(part, Text)
 

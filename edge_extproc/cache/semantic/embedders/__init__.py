@@ -1,0 +1,1 @@
+"""Embedders: each file with a PLUGIN is one kind, by its name in `cache.semantic.embedder`."""

@@ -1,0 +1,1 @@
+"""Stores of vectors: each file with a PLUGIN is one kind, by its name in `cache.semantic.store`."""

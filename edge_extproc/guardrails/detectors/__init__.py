@@ -1,0 +1,1 @@
+"""Detectors: each finds one kind of text. They use no network."""

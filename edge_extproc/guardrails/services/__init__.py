@@ -1,0 +1,1 @@
+"""Services that judge texts over the network."""
