@@ -28,8 +28,8 @@ chat: [{provider: openai, model: rehearsal}]
 claude: [{provider: anthropic, model: rehearsal}]
 both: [{provider: anthropic, model: rehearsal}]
 only-this: [{provider: openai, model: rehearsal}]
-slow: [{provider: openai, model: "rehearsal(delay=1500ms)"}]
-slow-stream: [{provider: openai, model: "rehearsal(first=1500ms)"}]
+slow: [{provider: openai, model: "rehearsal(delay=4s)"}]
+slow-stream: [{provider: openai, model: "rehearsal(first=4s)"}]
 cut: [{provider: openai, model: "rehearsal(end=3)"}]
 """
 
@@ -37,9 +37,9 @@ cut: [{provider: openai, model: "rehearsal(end=3)"}]
 def config(rehearsal_url, valkey, *, workers):
     # A wait for an equal call is longer than Envoy would wait for us: we have to ask for it.
     more = f"""
-    limits: {{message_timeout: 1s}}
+    limits: {{message_timeout: 3s}}
     cache:
-      redis: {{url: "{valkey.url}", budget: 900ms}}
+      redis: {{url: "{valkey.url}", budget: 2500ms}}
       single_flight: {{wait: 15s, wait_of_streams: 15s}}
       models: {{both: {{across_dialects: true}}}}
     """

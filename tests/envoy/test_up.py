@@ -349,6 +349,7 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_counted_twice(configured)
 
     asked = {"model": "rehearsal", "messages": [{"role": "user", "content": "Hello"}]}
     printed = len(configured.lines)
+    configured.all_settled()  # lines of other tests' requests may still be on their way
     with httpx.Client(headers={"authorization": f"Bearer {KEY}"}, base_url=configured.url) as client:
         before = lines()
         client.post("/v1/chat/completions", json=asked).raise_for_status()
