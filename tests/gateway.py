@@ -287,8 +287,9 @@ class RunningGateway:
 
 
 def until(condition: Any, patience: float = PATIENCE) -> None:
-    """Waits for a condition; fails if it does not come true."""
-    deadline = time.monotonic() + patience
+    """Waits for a condition; fails if it does not come true. Asking costs the gateway time: the pauses grow."""
+    deadline, pause = time.monotonic() + patience, 0.01
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.15)

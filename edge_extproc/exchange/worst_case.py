@@ -7,8 +7,9 @@ tokens per minute, an estimate is sufficient, and the settlement corrects it.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -65,23 +66,27 @@ class PromptSearch:
         fields = b'|"%s"\\s*:' % _one_of(tools)
         return cls(
             # One tree, so that the search goes from quote to quote.
-            re.compile(b'"%s' % _one_of([*(f'{name}"' for name in marked), *names.provider_tool_types])),
+            re.compile(b'"%s' % _one_of(frozenset(f'{name}"' for name in marked) | names.provider_tool_types)),
             re.compile(b'"%s"' % _one_of(names.media)),
             re.compile(b'"%s"' % _one_of(elsewhere) + links + fields + types),
             re.compile(b'"%s"' % _one_of(names.cache_marks)),
         )
 
 
-def _one_of(names: Iterable[str]) -> bytes:
-    """A pattern of any of these names, as a tree of their beginnings: a plain list is tried from its first to its last
-    name at each quote. Without names, it matches nothing."""
+@functools.lru_cache(maxsize=64)  # each reload has the same dialects
+def _one_of(names: frozenset[str]) -> bytes:
+    """A pattern of any of these names. Without names, it matches nothing."""
+    return _tree(sorted(names)) if names else rb"(?!)"
+
+
+def _tree(names: list[str]) -> bytes:
+    """The names in order, as a tree of their beginnings: a plain list is tried from its first to its last name at each
+    quote."""
     by_first: dict[str, list[str]] = {}
-    for name in sorted(names):
+    for name in names:
         by_first.setdefault(name[:1], []).append(name[1:])
-    if not by_first:
-        return rb"(?!)"
     ends = by_first.pop("", None) is not None
-    branches = [re.escape(first).encode() + _one_of(rest) for first, rest in by_first.items()]
+    branches = [re.escape(first).encode() + _tree(rest) for first, rest in by_first.items()]
     if not branches:
         return b""
     return b"(?:%s)%s" % (b"|".join(branches), b"?" if ends else b"") if ends or len(branches) > 1 else branches[0]

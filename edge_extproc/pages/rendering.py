@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -24,22 +25,11 @@ _YEAR = 365 * 24 * 3600
 
 
 class Renderer:
-    """The templates and the static files, read once."""
+    """The templates and the static files. A process reads and compiles them once."""
 
     def __init__(self) -> None:
-        self._environment = Environment(
-            loader=PackageLoader(__package__ or "", "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        folder = resources.files(__package__ or "") / "static"
-        self._files = {name: (folder / name).read_bytes() for name in _STATIC}
-        self._environment.filters.update(
-            money=money, number=number, ms=milliseconds, seconds=seconds, moment=moment, rate=rate, segment=segment
-        )
-        self._environment.globals.update(root=ROOT, static=self._url, query=query)
+        self._environment = _environment()
+        self._files = _files()
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
         return HTMLResponse(self._environment.get_template(template).render(values), status)
@@ -54,8 +44,31 @@ class Renderer:
         headers = {"cache-control": f"private, max-age={_YEAR}, immutable", "content-type": _STATIC[name]}
         return Response(content, headers=headers)
 
-    def _url(self, name: str) -> str:
-        return f"{ROOT}/static/{name}?v={hashlib.sha256(self._files[name]).hexdigest()[:12]}"
+
+@functools.cache
+def _environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader(__package__ or "", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters.update(
+        money=money, number=number, ms=milliseconds, seconds=seconds, moment=moment, rate=rate, segment=segment
+    )
+    found.globals.update(root=ROOT, static=_url, query=query)
+    return found
+
+
+@functools.cache
+def _files() -> dict[str, bytes]:
+    folder = resources.files(__package__ or "") / "static"
+    return {name: (folder / name).read_bytes() for name in _STATIC}
+
+
+def _url(name: str) -> str:
+    return f"{ROOT}/static/{name}?v={hashlib.sha256(_files()[name]).hexdigest()[:12]}"
 
 
 def query(values: Mapping[str, object], **changes: object) -> str:

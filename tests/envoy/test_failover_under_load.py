@@ -7,6 +7,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import fault_player
@@ -14,12 +15,13 @@ import gateway as gateways
 import httpx2 as httpx
 import pytest
 from running_envoy import admin_stats
+from thoroughness import is_long
 
 pytestmark = pytest.mark.envoy
 
 HELLO = [{"role": "user", "content": "Hello"}]
 # What each fault is tried with: streams, for a reply that broke off midway is guarded only where config wants it.
-FAULTS = ("503", "429", "reset-before-headers", "reset-after-headers", "empty-body", "error-first", "slow-first-token")
+FAULTS = ("503", "429", "reset-before-headers", "reset-after-headers", "empty-body", "error-first")
 MODELS = """
 "first.*": [{provider: faulty}, {provider: healthy, model: a.good}]
 "hedged.*": {candidates: [{provider: faulty}, {provider: healthy, model: a.good}], hedge: {at_least: 200ms}}
@@ -36,21 +38,24 @@ NEVER, SHORT = "600s", "15s"
 
 
 @pytest.fixture(scope="module")
-def loaded(request: pytest.FixtureRequest) -> Iterator[tuple[gateways.RunningGateway, fault_player.FaultPlayer]]:
-    """The parameter is the longest time to the first token."""
+def loaded() -> Iterator[tuple[gateways.RunningGateway, fault_player.FaultPlayer]]:
+    with with_time_to_first_token(NEVER) as found:
+        yield found
+
+
+@contextmanager
+def with_time_to_first_token(longest: str) -> Iterator[tuple[gateways.RunningGateway, fault_player.FaultPlayer]]:
     with fault_player.fault_player() as player:
         here = f"http://127.0.0.1:{player.port}/v1"
-        more = MORE.replace("FIRST_TOKEN", getattr(request, "param", NEVER))
+        more = MORE.replace("FIRST_TOKEN", longest)
         text = gateways.config(here.removesuffix("/v1"), more=more, models=MODELS, workers=4)
         providers = "".join(f"  {n}: {{kind: openai, base_url: '{here}', api_key: x}}\n" for n in ("faulty", "healthy"))
         with gateways.RunningGateway(text.replace("providers:\n", "providers:\n" + providers, 1)) as gateway:
             yield gateway, player
 
 
-@pytest.fixture(autouse=True)
-def all_workers(loaded: tuple[gateways.RunningGateway, fault_player.FaultPlayer]) -> None:
+def await_all_workers(gateway: gateways.RunningGateway) -> None:
     """Each test begins when Envoy has all four: one kills a worker, and those that come and go take requests along."""
-    gateway, _ = loaded
     gateways.until(lambda: 4 == stats(gateway, "cluster.agent.")["cluster.agent.membership_healthy"], 30)
 
 
@@ -71,15 +76,19 @@ async def ask(http: httpx.AsyncClient, model: str) -> str:
     return "whole" if is_whole else f"{reply.status_code} {reply.text[:200]}"
 
 
-@pytest.mark.parametrize(
-    ("loaded", "fault"),
-    [(SHORT if fault == "slow-first-token" else NEVER, fault) for fault in FAULTS],
-    indirect=["loaded"],
-    ids=FAULTS,
-)
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_no_failure_reaches_the_caller_while_a_healthy_candidate_remains(loaded, fault):
-    gateway, player = loaded
-    many = (20, 100, 300) if fault in ("503", "error-first") else (20, 100)
+    await each_call_is_answered(*loaded, fault)
+
+
+async def test_no_slow_first_token_reaches_the_caller_while_a_healthy_candidate_remains():
+    with with_time_to_first_token(SHORT) as slow:
+        await each_call_is_answered(*slow, "slow-first-token")
+
+
+async def each_call_is_answered(gateway: gateways.RunningGateway, player: fault_player.FaultPlayer, fault: str) -> None:
+    await_all_workers(gateway)
+    many = (20, 100, 300) if is_long() else (20, 100) if fault in ("503", "error-first") else (40,)
     before = retries(gateway)
     player.asked.clear()
     async with client(gateway) as http:
@@ -108,6 +117,7 @@ def stats(gateway: gateways.RunningGateway, prefix: str) -> dict[str, int]:
 
 async def test_a_hedged_call_is_answered_by_whoever_is_first_and_the_other_is_let_go(loaded):
     gateway, player = loaded
+    await_all_workers(gateway)
     player.asked.clear()
     async with client(gateway) as http:
         came = Counter(await asyncio.gather(*(ask(http, "hedged.slow-first-token.stream") for _ in range(20))))
@@ -135,6 +145,7 @@ def is_gone(pid: int) -> bool:
 
 async def test_a_worker_that_dies_takes_its_own_requests_and_no_others(loaded):
     gateway, player = loaded
+    await_all_workers(gateway)
     player.asked.clear()
     async with client(gateway) as http:
         under_way = [asyncio.create_task(ask(http, "slow.stall-midway.stream")) for _ in range(32)]

@@ -95,7 +95,7 @@ def test_keys_limits_and_models_change_under_traffic_and_nothing_is_dropped(runn
     seen: list[int | str] = []
 
     def keep_asking() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.01):
             try:
                 seen.append(_ask(running))
             except OSError as error:

@@ -175,7 +175,7 @@ def load(gateway: RunningGateway, model: str = "rehearsal") -> Iterator[list[int
 
     def keep_asking(*, keeps: bool) -> None:
         caller = Caller(gateway)
-        while not stop.is_set():
+        while not stop.wait(0.01):
             try:
                 seen.append(caller.ask(model))
             except (OSError, http.client.HTTPException) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import re
 import zlib
@@ -248,6 +249,7 @@ class CredentialDetector:
             yield from self._rules.search(view)
 
 
+@functools.cache  # a compilation takes longer than most searches, and each rule and each reload has the same formats
 def _search(each: CredentialFormat, word: str, *, checksums: bool) -> _Search:
     pattern = re2.compile((each.before + re.escape(word) + each.after).encode())
     check = _CHECKS.get(each.check) if each.check != "crc32" or checksums else None

@@ -19,7 +19,7 @@ from crossings import offered
 from google.genai.types import GenerateContentResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
-from recordings import body, recordings
+from recordings import body, of_today, recordings
 
 from edge_extproc.codecs.sse import SseDecoder
 from edge_extproc.dialects import anthropic_messages, gemini_generate, openai_chat, openai_responses
@@ -93,7 +93,7 @@ OWN = {r["id"]: r for r in recordings("converse", "converse_stream", newer=True)
 
 
 def ids(rows: dict[str, Any], api: str | None = None, *, streaming: bool | None = None) -> list[str]:
-    return sorted(
+    return of_today(
         id
         for id, r in rows.items()
         if (api is None or r["api"] == api)

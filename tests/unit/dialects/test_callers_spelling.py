@@ -21,7 +21,7 @@ from full_requests import (
     RESPONSES,
     requests_of,
 )
-from recordings import body, recordings
+from recordings import body, is_of_today, recordings
 
 from edge_extproc.errors import BadRequest
 from edge_extproc.model.call import Chat
@@ -49,6 +49,8 @@ def recorded(source: str) -> tuple[dict[str, Any], ...]:
     """The bodies of the recorded calls that are JSON objects."""
     found = []
     for recording in recordings(*APIS[source]):
+        if not is_of_today(recording["id"]):
+            continue
         try:
             told = json.loads(body(recording["request"]))
         except ValueError:

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from cells import each_cell
 from crossings import dialect_of, events_of, examine, recorded
-from recordings import body
+from recordings import body, of_today
 
 from edge_extproc.model.reply import Ended, Failed
 
-STREAMS = sorted(id for id, r in recorded().items() if r["streaming"] and r["response"]["status"] == 200)
+STREAMS = of_today(id for id, r in recorded().items() if r["streaming"] and r["response"]["status"] == 200)
 
 
-@each_cell("id", sorted(recorded()), parts=8)
+@each_cell("id", of_today(recorded()), parts=4)
 def test_a_recording_crosses_into_every_other_format(id: str) -> None:
     findings = list(examine(recorded()[id]))
 
