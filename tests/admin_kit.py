@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from databases import migrated
 
 from edge_extproc.auth.api_key import digest
 from edge_extproc.gateway.admin_service import read_allowance
@@ -200,7 +201,7 @@ class Api:
         self.engine.dispose()
         for leftover in file.parent.glob(f"{file.name}*"):
             leftover.unlink()
-        file.write_bytes(_migrated())
+        file.write_bytes(migrated())
         self.traffic = self._new_traffic()
         self.now, self.published = START_MS, 0
         self.purged.clear()
@@ -221,7 +222,7 @@ def _opened() -> tuple[Api, Path]:
     directory = tempfile.mkdtemp(prefix="edge-admin-")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     file = Path(directory) / "edge.db"
-    file.write_bytes(_migrated())
+    file.write_bytes(migrated())
     return Api(f"sqlite:///{file}"), file
 
 
@@ -230,15 +231,6 @@ def open_api() -> Api:
     api, file = _opened()
     api.begin_anew(file)
     return api
-
-
-@functools.cache
-def _migrated() -> bytes:
-    """A database as the migrations leave it: they take most of a test's time."""
-    with tempfile.TemporaryDirectory() as name:
-        file = Path(name) / "edge.db"
-        open_database(f"sqlite:///{file}").dispose()
-        return file.read_bytes()
 
 
 if __name__ == "__main__":

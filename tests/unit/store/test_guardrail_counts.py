@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from databases import sqlite_engine
 from settlements import settlement
 
 from edge_extproc.model.rule_hit import RuleHit
-from edge_extproc.store.database import open_database
 from edge_extproc.store.journal import row_of
 from edge_extproc.store.ledger import GuardrailCount, Ledger, UsageFilter
 
@@ -20,7 +20,7 @@ def hit(rule: str, count: int, **more: str) -> RuleHit:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(open_database(f"sqlite:///{tmp_path}/edge.db"))
+    return Ledger(sqlite_engine(tmp_path))
 
 
 def add(ledger: Ledger, number: int, *hits: RuleHit, tenant: str = "acme") -> None:

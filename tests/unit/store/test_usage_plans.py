@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from cells import each_cell
+from databases import sqlite_engine
 from sqlalchemy import Engine, event
 
-from edge_extproc.store.database import open_database
 from edge_extproc.store.journal import LedgerRow
 from edge_extproc.store.ledger import Ledger, LedgerPosition
 from edge_extproc.store.usage_query import COMPARED, DIMENSIONS, Dimension, UsageFilter
@@ -39,7 +39,7 @@ COMMON = ({"outcome": "ok"}, {"status": 200})
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path}/edge.db")
+    engine = sqlite_engine(tmp_path)
     yield engine
     engine.dispose()
 
