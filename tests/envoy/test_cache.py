@@ -255,19 +255,22 @@ def test_hits_cost_nothing_and_are_counted(cached, openai_sdk, asks):
         assert name in metrics, name
 
 
-def test_another_replica_has_it_at_once_and_goes_on_without_redis(rehearsal_url, openai_sdk, asks, valkey):
+def test_another_replica_has_it_at_once_and_goes_on_without_redis(rehearsal_url, asks):
     question, other = asks(), asks()
-    openai_sdk.create(model="chat", **question.more)
-    with gateways.RunningGateway(config(rehearsal_url, valkey, workers=1)) as replica:
-        with openai.OpenAI(base_url=f"{replica.url}/v1", api_key=KEY, max_retries=0, timeout=30) as client:
-            ask = client.chat.completions.with_raw_response.create
-            assert "hit" == told(ask(model="chat", **question.more))[0]
-            assert "redis" == replica.settled(1)[0]["cache_tier"]
-            valkey.kill()
-            try:
-                assert ["miss", *["hit"] * 9] == [told(ask(model="chat", **other.more))[0] for _ in range(10)]
-            finally:
-                valkey.start()
+    # A Valkey of its own: gateways of other tests would go on without theirs for a moment.
+    with (
+        Valkey() as valkey,
+        gateways.RunningGateway(config(rehearsal_url, valkey, workers=1)) as first,
+        gateways.RunningGateway(config(rehearsal_url, valkey, workers=1)) as replica,
+        openai.OpenAI(base_url=f"{first.url}/v1", api_key=KEY, max_retries=0, timeout=30) as writer,
+        openai.OpenAI(base_url=f"{replica.url}/v1", api_key=KEY, max_retries=0, timeout=30) as reader,
+    ):
+        writer.chat.completions.create(model="chat", **question.more)
+        ask = reader.chat.completions.with_raw_response.create
+        assert "hit" == told(ask(model="chat", **question.more))[0]
+        assert "redis" == replica.settled(1)[0]["cache_tier"]
+        valkey.kill()
+        assert ["miss", *["hit"] * 9] == [told(ask(model="chat", **other.more))[0] for _ in range(10)]
 
     assert (1, 1) == (question.asked, other.asked)
 
