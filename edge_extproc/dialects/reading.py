@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from urllib.parse import unquote
 
-from ..codecs.json_values import as_object, as_text, maybe_bool, maybe_int, read_body, rest_of
+from ..codecs.json_values import as_object, as_text, maybe_bool, maybe_int, read_members, rest_of
 from ..errors import BadRequest
 from ..model.content import NO_EXTRAS, Json, Message, Part, Role, Text
 from .places import places
@@ -17,7 +17,7 @@ def why_no_call(raw: bytes, *counts: str, otherwise: str = "the body cannot be r
     """The fault of a body. Checks the model, the streaming flag and the whole numbers named in `counts`. `otherwise` is
     the message if these fields are valid."""
     try:
-        body = read_body(raw)
+        body = read_members(raw, ("model", "stream", *counts))
         if "model" not in body:
             return BadRequest("model is missing: give the name of a model", param="model")
         as_text(body["model"], "model")

@@ -81,9 +81,19 @@ _EXACT = 2.0**53
 
 # --- from Envoy
 
+# Bytes of a message from which on its body is read without protobuf.
+_LARGE = 65_536
+# Keys of the wire format: of a body in a ProcessingRequest, and of the bytes in an HttpBody.
+_BODIES: dict[int, type[RequestBody] | type[ResponseBody]] = {0x22: RequestBody, 0x2A: ResponseBody}
+_BODY_OF_HTTP_BODY = b"\x0a"
+_END_OF_STREAM = {b"": False, b"\x10\x00": False, b"\x10\x01": True}
+"""What follows the bytes in an HttpBody, if it has no further fields."""
+
 
 def to_event(message: bytes) -> Event:
     """Decodes a ProcessingRequest. Raises PeerError."""
+    if len(message) >= _LARGE and (event := _large_body(message)) is not None:
+        return event
     try:
         request = ProcessingRequest.FromString(message)
     except DecodeError as exc:
@@ -118,6 +128,40 @@ def to_event(message: bytes) -> Event:
             return ResponseTrailers()
         case _:
             raise PeerError("a ProcessingRequest without a phase")
+
+
+def _large_body(message: bytes) -> RequestBody | ResponseBody | None:
+    """The body of a message that has only the fields Envoy writes, in their order. None: the message is another one.
+    The body is copied once; protobuf would copy it into the message, and again out of it."""
+    kind = _BODIES.get(message[0])
+    if kind is None:
+        return None
+    length, at = _varint(message, 1)
+    end = at + length
+    if end > len(message) or message[at : at + 1] != _BODY_OF_HTTP_BODY:
+        return None
+    size, begin = _varint(message, at + 1)
+    if begin + size > end or message[begin + size : end] not in _END_OF_STREAM:
+        return None
+    try:  # attributes and metadata may follow
+        is_more = end < len(message) and ProcessingRequest.FromString(message[end:]).WhichOneof("request") is not None
+    except DecodeError:
+        return None
+    if is_more:
+        return None
+    return kind(message[begin : begin + size], _END_OF_STREAM[message[begin + size : end]])
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    """A number of at most 35 bits, and where it ends."""
+    value = shift = 0
+    for byte in message[at : at + 5]:
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+    return value, at
 
 
 def _pairs(header_map: HeaderMap) -> Headers:

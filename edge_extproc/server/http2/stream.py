@@ -6,15 +6,19 @@ from collections import deque
 from collections.abc import Mapping
 
 from ..rpc import MAX_MESSAGE, CallRefused, Status
-from .frames import MAX_FRAME, PREFIX, STREAM_WINDOW
+from .frames import PREFIX, STREAM_WINDOW
+
+_SMALL_PART = 1_024
 
 
 class Http2Stream:
     """One call. A subclass of the transport overrides the three notification methods at the end."""
 
     __slots__ = (
+        "_missing",
         "_out",
-        "_partial",
+        "_parts",
+        "_prefix",
         "_trailers",
         "ended",
         "finished",
@@ -48,7 +52,12 @@ class Http2Stream:
         self.headers_sent = False
         self.finished = False
         """Whether the server sends nothing more than the bytes that are already queued."""
-        self._partial = bytearray()
+        self._prefix = b""
+        """The first bytes of a message, as long as its prefix is incomplete."""
+        self._parts: list[bytes | bytearray] = []
+        """What there is of a message whose prefix is complete."""
+        self._missing = 0
+        """How many bytes that message lacks."""
         self._out = bytearray()
         self._trailers: bytes | None = None
 
@@ -59,34 +68,54 @@ class Http2Stream:
 
     def assemble(self, data: bytes) -> None:
         """Adds the payload of a DATA frame. Raises CallRefused."""
-        if not self._partial and len(data) >= PREFIX.size:
-            compressed, size = PREFIX.unpack_from(data)
-            if not compressed and len(data) == size + PREFIX.size <= MAX_FRAME:
-                self.messages.append(data[PREFIX.size :])
-                self.unread += size
-                return
-        partial = self._partial
-        partial += data
+        if self._missing:
+            data = self._continue(data)
+        elif self._prefix:
+            data, self._prefix = self._prefix + data, b""
         at = 0
-        while len(partial) - at >= PREFIX.size:
-            compressed, size = PREFIX.unpack_from(partial, at)
+        while len(data) - at >= PREFIX.size:
+            compressed, size = PREFIX.unpack_from(data, at)
             if compressed:
                 raise CallRefused(Status.UNIMPLEMENTED, "messages must not be compressed")
             if size > MAX_MESSAGE:
                 raise CallRefused(Status.RESOURCE_EXHAUSTED, f"a message of {size} bytes; {MAX_MESSAGE} at most")
-            end = at + PREFIX.size + size
-            if len(partial) < end:
-                break
-            self.messages.append(bytes(memoryview(partial)[at + PREFIX.size : end]))
+            begin = at + PREFIX.size
+            at = begin + size
+            if len(data) < at:
+                self._parts, self._missing = [data[begin:]], at - len(data)
+                return
+            self.messages.append(data[begin:at])
             self.unread += size
-            at = end
-        if at:
-            del partial[:at]
+        self._prefix = data[at:]
+
+    def _continue(self, data: bytes) -> bytes:
+        """Adds to a message of which a part is there, and returns what follows it. The message is copied once, when it
+        is complete: each further copy of nine megabytes holds up the event loop for milliseconds."""
+        missing = self._missing
+        if len(data) < missing:
+            self._missing = missing - len(data)
+            self._keep(data)
+            return b""
+        message = b"".join((*self._parts, data[:missing]))
+        self._parts, self._missing = [], 0
+        self.messages.append(message)
+        self.unread += len(message)
+        return data[missing:]
+
+    def _keep(self, part: bytes) -> None:
+        """Small parts are joined: many of one byte would take much memory."""
+        last = self._parts[-1]
+        if len(part) >= _SMALL_PART:
+            self._parts.append(part)
+        elif isinstance(last, bytearray):
+            last += part
+        else:
+            self._parts.append(bytearray(part))
 
     @property
     def broken_off(self) -> bool:
         """Whether the last message is incomplete."""
-        return bool(self._partial)
+        return bool(self._prefix or self._missing)
 
     def readable(self) -> None:
         """Called when there are messages, or their end."""
