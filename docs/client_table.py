@@ -28,7 +28,7 @@ The signs of a cell are:
    streams where the client's loop can.
 4. **structured**: a value for a JSON schema, in the client's own way.
 
-✓: the client has seen what the model said, and the model what the tools said. ?: has not run yet with the locked
+✓: the client has seen what the model said, and the model what the tools said. ?: has not passed yet with the locked
 version. –: the client does not have it, see below.
 
 """

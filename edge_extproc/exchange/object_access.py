@@ -10,8 +10,9 @@ A provider with `shared_account: false` has no part in this.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from ..codecs.content_type import media_type
 from ..codecs.json_values import UNREADABLE, decode_reply, encode
@@ -52,28 +53,35 @@ async def object_access(
     target = object_of(path, endpoint.path) if endpoint is not None else None
     if target is not None and target.id is not None and owners.checks:
         objects_named = [NamedObject(target.id, "path"), *objects_named]
-    refused: dict[str, NamedObject | None] = {}
+    refused: dict[str, tuple[NamedObject, ...]] = {}
     if objects_named:
         ids = [each.id for each in objects_named]
         for provider in gateway.providers:
             if owners.is_shared(provider):
                 owned = await owners.owned(provider, identified.principal.tenant, ids)
-                refused[provider] = next(
-                    (each for each, is_owned in zip(objects_named, owned, strict=True) if not is_owned), None
+                refused[provider] = tuple(
+                    [each for each, is_owned in zip(objects_named, owned, strict=True) if not is_owned]
                 )
-    objects = ObjectAccess(owners, identified.principal.tenant, call, target, refused)
+    objects = ObjectAccess(owners, identified.principal.tenant, call, target, refused, partial(_reads, gateway, call))
     able = objects.able(candidates)
     if candidates and not able:
-        first = next(each for each in refused.values() if each is not None)
-        first = refused.get(candidates[0].provider) or first
+        first = next(each for candidate in candidates for each in objects.refused(candidate))
         raise NoSuchObject(first.id, param=None if first.param == "path" else first.param)
     return objects
+
+
+def _reads(gateway: Gateway, call: Call, candidate: Candidate) -> bool:
+    """Whether a candidate may get the items of the caller's format as they are. A translated chat has no references."""
+    if call.operation != "chat":
+        return True
+    formats = gateway.providers[candidate.provider].formats(call.operation, candidate.model)
+    return call.dialect in ((candidate.dialect,) if candidate.dialect else formats)
 
 
 class ObjectAccess:
     """The stored objects of one exchange."""
 
-    __slots__ = ("_call", "_owners", "_refused", "_reply", "_target", "_tenant")
+    __slots__ = ("_call", "_owners", "_reads", "_refused", "_reply", "_target", "_tenant")
 
     def __init__(
         self,
@@ -81,22 +89,32 @@ class ObjectAccess:
         tenant: str,
         call: Call,
         target: ObjectPath | None,
-        refused: dict[str, NamedObject | None],
+        refused: dict[str, tuple[NamedObject, ...]],
+        reads: Callable[[Candidate], bool],
     ) -> None:
-        """`target`: what the path of a passthrough endpoint names. `refused`: for each shared provider, an object that
-        the request names and that is not the tenant's there, or None."""
+        """`target`: what the path of a passthrough endpoint names. `refused`: for each shared provider, the objects
+        that the request names and that are not the tenant's there. `reads`: whether a candidate gets the references of
+        the request."""
         self._owners = owners
         self._tenant = tenant
         self._call = call
         self._target = target
         self._refused = refused
+        self._reads = reads
         self._reply: ReplyIds | None = None
 
     def able(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """The candidates at which all named objects are the tenant's."""
         if not any(self._refused.values()):
             return candidates
-        return tuple([each for each in candidates if self._refused.get(each.provider) is None])
+        return tuple([each for each in candidates if not self.refused(each)])
+
+    def refused(self, candidate: Candidate) -> Sequence[NamedObject]:
+        """The objects that a candidate would get and that are not the tenant's there."""
+        refused = self._refused.get(candidate.provider, ())
+        if not any(each.is_reference for each in refused) or self._reads(candidate):
+            return refused
+        return [each for each in refused if not each.is_reference]
 
     def permitted(self, fallback: Fallback) -> Fallback:
         return Fallback(tuple(self.able(fallback.context_length)), tuple(self.able(fallback.content_filter)))

@@ -40,6 +40,8 @@ class NamedObject:
     id: str
     param: str
     """The field that names it."""
+    is_reference: bool = False
+    """It is named by a whole item, which only a provider of the caller's format can read."""
 
 
 class _Members(list[tuple[str, Any]]):
@@ -128,7 +130,8 @@ class IdSearch:
             value, is_request = pending.pop()
             if isinstance(value, _Members):
                 if any(key == "type" and isinstance(v, str) and v in self.references for key, v in value):
-                    yield from (NamedObject(v, "id") for key, v in value if key == "id" and isinstance(v, str) and v)
+                    ids = (v for key, v in value if key == "id" and isinstance(v, str) and v)
+                    yield from (NamedObject(id, "id", is_reference=True) for id in ids)
                 for key, inner in value:
                     yield from self._named(key, inner)
                     if key in OPAQUE or isinstance(inner, str) or (key in self.data and not is_request):

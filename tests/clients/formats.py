@@ -9,12 +9,14 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from request_validators import CLAUDE_SIGNED, GOOGLE_SIGNED, OPENAI_SEALED
+
 Json = dict[str, Any]
 
 # What `request_validators` accepts as the provider's own signature.
-CLAUDE_SIGNATURE = "RUNsYXVkZQ=="
-GOOGLE_SIGNATURE = "R29vZ2xlIQ=="
-OPENAI_SIGNATURE = "OPENAI-encrypted-reasoning"
+CLAUDE_SIGNATURE = f"{CLAUDE_SIGNED}=="
+GOOGLE_SIGNATURE = f"{GOOGLE_SIGNED}IQ=="
+OPENAI_SIGNATURE = f"{OPENAI_SEALED}-encrypted-reasoning"
 
 
 @dataclass(frozen=True)

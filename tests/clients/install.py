@@ -84,7 +84,9 @@ def _commands(name: str, path: Path) -> Iterator[list[str]]:
         case _:
             yield [sys.executable, "-m", "venv", "--clear", "venv"]
             pip = [str(path / "venv/bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            yield [*pip, "--require-hashes", "--only-binary", ":all:", "-r", "requirements.lock"]
+            # The lock names all packages, so pip resolves none. pip before 23.3 does not apply the locked version of a
+            # package to a requirement of the same package with extras.
+            yield [*pip, "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", "requirements.lock"]
 
 
 def _run(name: str, command: list[str], path: Path) -> None:

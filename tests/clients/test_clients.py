@@ -27,10 +27,9 @@ def test_a_client_works_unmodified(name: str, provider: Provider, gateway: Runni
         pytest.skip(str(reason))
     broken = {place: wrong for place, wrong in found.items() if wrong}
     if os.environ.get("WRITE_CLIENTS"):
-        results.add(
-            (place.client.name, version(place.client), place.provider, place.scenario)
-            for place in found
-            if place not in broken
+        results.write(
+            results.Result(place.client.name, version(place.client), place.provider, place.scenario, not wrong)
+            for place, wrong in found.items()
         )
 
     assert not broken, "\n\n".join(f"{place}: {problem}" for place, wrong in broken.items() for problem in wrong)

@@ -86,6 +86,29 @@ def test_the_page_shows_the_results() -> None:
     assert module.page() == module.PAGE.read_text("utf-8")
 
 
+def test_a_cell_has_the_result_of_its_last_run(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text("{}")
+    results.write((results.Result("c", "1", "gpt", name, True) for name in ("tools", "plain", "stream")), path)
+    results.write([results.Result("c", "1", "gemini", "plain", True)], path)
+
+    results.write(
+        [results.Result("c", "1", "gpt", "plain", False), results.Result("c", "1", "gemini", "plain", False)], path
+    )
+
+    assert {"c": {"version": "1", "passed": {"gpt": ["stream", "tools"]}}} == results.read(path)
+
+
+def test_another_version_of_a_client_has_passed_nothing_yet(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text("{}")
+    results.write([results.Result("c", "1", "gpt", "plain", True)], path)
+
+    results.write([results.Result("c", "2", "claude", "tools", True)], path)
+
+    assert {"c": {"version": "2", "passed": {"claude": ["tools"]}}} == results.read(path)
+
+
 def test_the_results_are_those_of_cells_and_of_locked_versions() -> None:
     expected = {
         (client.name, version(client), provider, scenario)

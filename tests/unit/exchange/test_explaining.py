@@ -329,13 +329,14 @@ def test_a_candidate_that_the_caller_may_not_use_is_left_out_by_its_rights() -> 
 
 
 def test_a_candidate_whose_account_lacks_an_object_is_left_out() -> None:
-    lacking = {"openai": NamedObject("file-1", "input"), "anthropic": None}
+    lacking: dict[str, tuple[NamedObject, ...]] = {"openai": (NamedObject("file-1", "input"),), "anthropic": ()}
     objects = ObjectAccess(
         ObjectOwners(MemoryRecords(), {}),
         "acme",
         Call("openai_chat", "chat", "both", stream=False, raw=b""),
         None,
         lacking,
+        lambda candidate: True,
     )
     access = AccountAccess(objects, None, None, None)
     able = access.able((Candidate("openai", "a"), Candidate("anthropic", "b")))

@@ -739,6 +739,41 @@ def test_a_call_goes_only_where_its_objects_are() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("kind", ["item_reference", "image_generation_call"])
+def test_a_reference_is_checked_only_where_it_is_sent(kind: str) -> None:
+    """The gateway makes the ids of the items of a translated reply. Vercel's SDK refers to them in its next request."""
+    stage = tenants()
+    openai = [Candidate("openai", "gpt-5.2", "openai_responses"), Candidate("openai", "gpt-5.2", "openai_chat")]
+    model = ModelTable({"m": [openai[0], Candidate("anthropic", "b"), openai[1]], "native": openai[:1]})
+    stage.having(models=model, planner=planner(model))
+    reference = [{"role": "user", "content": "hi"}, {"type": kind, "id": "rs_1"}]
+
+    async def run() -> None:
+        exchange = stage.exchange()
+        for event in (headers("/v1/responses", JSON), body({**RESPONSES, "input": reference, "model": "m"})):
+            command = await exchange.handle(event)
+        assert not isinstance(command, ImmediateResponse)
+        opened = stage.open.find(exchange.id)
+        assert opened is not None
+        assert (Candidate("anthropic", "b"), openai[1]) == opened.plan.candidates
+
+    asyncio.run(run())
+    assert 404 == (refusal(ask(stage, "acme", "/v1/responses", {"model": "native", "input": reference})) or (0,))[0]
+
+
+def test_a_file_beside_a_reference_is_checked_everywhere() -> None:
+    stage = tenants()
+    items = [
+        {"type": "item_reference", "id": "rs_1"},
+        {"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]},
+    ]
+    found = refusal(ask(stage, "acme", "/v1/responses", {"model": "claude", "input": items}))
+
+    assert found is not None
+    assert 404 == found[0]
+    assert "'file-1'" in found[1]
+
+
 def test_while_the_store_is_down_no_object_is_passed_on() -> None:
     stage = tenants()
     records = MemoryRecords()
