@@ -78,6 +78,21 @@ def takes_custom_tools(model: str, host: HostProfile) -> bool:
     return host.custom_tools and _CUSTOM_TOOLS.search(model.lower()) is not None
 
 
+# Models that think unless `thinking` has the type `disabled`: the guides of Moonshot, Z.AI and DeepSeek.
+# Kimi K2 Thinking always thinks.
+_SWITCHED = re.compile(r"(^|/)(kimi-k(2\.[5-9]|[3-9])|glm-(4\.[5-9]|[5-9])|deepseek-(chat|v3\.[1-9]|v[4-9]))")
+_NEVER_THINKS = re.compile(r"(^|/)(gpt-[34]|gpt-5.*chat|chatgpt-4)")
+
+
+def has_thinking_switch(model: str) -> bool:
+    return _SWITCHED.search(model.lower()) is not None
+
+
+def never_thinks(model: str) -> bool:
+    """Whether the model is known not to think, so that a request to turn thinking off loses nothing."""
+    return _NEVER_THINKS.search(model.lower()) is not None
+
+
 def efforts_of(model: str) -> tuple[str, ...]:
     """The effort levels that a model is known to accept."""
     name = model.lower()
