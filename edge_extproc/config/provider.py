@@ -183,6 +183,8 @@ class HostProfileConfig(ConfigSection):
     sent. Otherwise: always sent in this field."""
     thoughts_required: Boolean | None = None
     """The host refuses a message with tool calls and without reasoning."""
+    thinking_switch: Boolean | None = None
+    """It takes thinking with the type disabled, for the models that have this switch."""
     strict_messages: Boolean | None = None
     """The host refuses fields of a message that OpenAI's first chat format does not have."""
     refusals: Boolean | None = None

@@ -13,7 +13,7 @@ from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar, assert_never
 
 import msgspec
 
-from ..codecs.json_values import UNREADABLE, JsonObject, as_object, decode, encode
+from ..codecs.json_values import UNREADABLE, JsonObject, as_object, as_text, decode, encode
 from ..errors import BadRequest, Unsupported
 from ..model.call import Chat, Reasoning
 from ..model.content import Json, Part, RedactedThinking, Role, Thinking, ToolCall, ToolResult, plain_text
@@ -47,6 +47,14 @@ def arguments_of(text: str) -> JsonObject | None:
     if value is None:
         return {}
     return value if isinstance(value, dict) else None
+
+
+def arguments_text(value: Json, path: str) -> str:
+    """The text of a call's arguments in a request of OpenAI's formats. Some clients send back the object itself, or
+    null. Raises BadRequest for any other value."""
+    if isinstance(value, dict):
+        return encode(value).decode()
+    return "" if value is None else as_text(value, path)
 
 
 RAW_ARGUMENTS = "raw_arguments"

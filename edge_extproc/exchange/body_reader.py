@@ -17,9 +17,6 @@ from .relay import Tally
 Clock: TypeAlias = Callable[[], float]
 """Monotonic, in seconds."""
 
-VERDICT_SECONDS = 30.0
-"""How long Envoy waits for the services of guardrails."""
-
 
 class BodyReader:
     """The interface of all readers. A class attribute is the value for a reader without this fact."""

@@ -308,27 +308,45 @@ class _ErrorResponse:
         self.length = 0
 
 
-class _WholeReply:
+class _HeldBytes:
+    """The bytes of a response that are held."""
+
+    __slots__ = ("_inflater", "_parts", "length")
+
+    def __init__(self, inflater: Inflater | None) -> None:
+        self._inflater = inflater
+        self._parts: list[bytes] = []
+        self.length = 0
+        """Bytes, as they came."""
+
+    def _hold(self, event: ResponseBody) -> bytes:
+        """Holds the bytes, and returns them without their content encoding. Raises UpstreamError."""
+        self._parts.append(event.body)
+        self.length += len(event.body)
+        return self._inflater.feed(event.body) if self._inflater is not None else event.body
+
+    def take(self) -> bytes:
+        """All bytes, as they came."""
+        return b"".join(self._parts)
+
+
+class _WholeReply(_HeldBytes):
     """A reply that is held until it is complete and was read. It may be a stream whatever its content type says."""
 
-    __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "_stream", "_whole", "has_output", "length")
+    __slots__ = ("_dialect", "_plain", "_stream", "_whole", "has_output")
 
     def __init__(self, dialect: Dialect, inflater: Inflater | None, *, whole: bool) -> None:
         """`whole`: the caller asked for no stream, so a stream is held until its end too."""
+        super().__init__(inflater)
         self._dialect = dialect
-        self._inflater = inflater
         self._whole = whole
-        self._parts: list[bytes] = []
         self._plain: list[bytes] = []
         self._stream: _StreamBeginning | None = None
-        self.length = 0
         self.has_output = False
 
     def feed(self, event: ResponseBody) -> Fault | None:
-        self._parts.append(event.body)
-        self.length += len(event.body)
         try:
-            data = self._inflater.feed(event.body) if self._inflater is not None else event.body
+            data = self._hold(event)
             if self._stream is not None:
                 return self._feed_stream(data, event.end)
             self._plain.append(data)
@@ -359,31 +377,24 @@ class _WholeReply:
         self.has_output = self._stream.has_output
         return fault
 
-    def take(self) -> bytes:
-        return b"".join(self._parts)
 
-
-class _StreamBeginning:
+class _StreamBeginning(_HeldBytes):
     """The beginning of a stream: its bytes and its events."""
 
-    __slots__ = ("_inflater", "_parts", "_reader", "_tally", "_unframer", "has_output", "length")
+    __slots__ = ("_reader", "_tally", "_unframer", "has_output")
 
     def __init__(self, reader: StreamReader, inflater: Inflater | None, unframer: Unframer | None) -> None:
+        super().__init__(inflater)
         self._reader = reader
-        self._inflater = inflater
         self._unframer = unframer
         self._tally = Tally()
-        self._parts: list[bytes] = []
-        self.length = 0
         self.has_output = False
         """Whether a part of the reply was received."""
 
     def feed(self, event: ResponseBody) -> Fault | None:
         """The fault, if the stream failed before its first token."""
-        self._parts.append(event.body)
-        self.length += len(event.body)
         try:
-            data = self._inflater.feed(event.body) if self._inflater is not None else event.body
+            data = self._hold(event)
             if self._unframer is not None:
                 data = self._unframer.feed(data) + (self._unframer.close() if event.end else b"")
             for frame in self._reader.frames(data):
@@ -411,9 +422,6 @@ class _StreamBeginning:
                 self.has_output = True
                 return None
         return None
-
-    def take(self) -> bytes:
-        return b"".join(self._parts)
 
 
 def _has_output(reply_event: ReplyEvent) -> bool:

@@ -13,10 +13,10 @@ from ..codecs.content_encoding import Inflater
 from ..codecs.content_type import media_type
 from ..codecs.json_values import UNREADABLE, decode_reply, encode
 from ..errors import GuardrailBlocked, PolicyUnavailable, UpstreamError
+from ..guardrails.base import VERDICT_SECONDS
 from ..model.content import Json
 from ..model.fault import Fault
 from .batch_results import LONGEST_LINE, MOST_DECODED, ResultLines, ResultsBody
-from .body_reader import VERDICT_SECONDS
 from .commands import Command, Continue
 from .events import ResponseBody
 from .handler import MoreTime

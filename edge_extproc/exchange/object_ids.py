@@ -22,11 +22,20 @@ from ..dialects.stored_ids import ENDS, MARKS, ids_made
 from ..errors import BadRequest
 from ..model.call import Call
 from ..model.frozen_dataclass import frozen_dataclass
-from ..model.stored_objects import FIELDS, NESTED_REQUESTS, OPAQUE, OWN_PREFIXES, RESOURCE_FIELDS, resource_name
+from ..model.stored_objects import (
+    FIELDS,
+    NESTED_REQUESTS,
+    OPAQUE,
+    OWN_PREFIXES,
+    REFERENCE_LISTS,
+    RESOURCE_FIELDS,
+    resource_name,
+)
 from ..model.wire_names import WireNames
 
 # A name in JSON may be written with escapes.
 _ESCAPE = b"\\u00"
+_ID = b'"id"'
 _BACKSLASH = ord("\\")
 _JSONL_LINE = re.compile(rb"^[ \t]*\{.*$", re.MULTILINE)
 # Ids in one request. Each is a lookup in the store.
@@ -48,6 +57,17 @@ class _Members(list[tuple[str, Any]]):
     """An object of JSON with all its members."""
 
 
+def _untyped_ids(item: object) -> Iterator[str]:
+    """The ids of an item that may be read as one without a type and a role: OpenAI reads it as a reference. Of several
+    members of one name, a provider may read any."""
+    if not isinstance(item, _Members):
+        return
+    types = [value for key, value in item if key == "type"]
+    has_type = bool(types) and all(isinstance(value, str) for value in types)
+    if not has_type and not any(key == "role" for key, _ in item):
+        yield from (value for key, value in item if key == "id" and isinstance(value, str) and value)
+
+
 @dataclass(frozen=True, slots=True)
 class IdSearch:
     """The fields to search requests for."""
@@ -56,12 +76,16 @@ class IdSearch:
     objects: frozenset[str]
     resources: frozenset[str]
     references: frozenset[str]
+    lists: frozenset[str]
+    """Fields of a request in whose lists an object without a type refers to an item."""
     data: frozenset[str]
     """Fields below the top level whose objects are data of tools."""
     stems: tuple[bytes, ...] = field(init=False)
     """A body without any of these byte strings names no object."""
     key: re.Pattern[bytes] = field(init=False)
     """The quote and one of the names. A lookbehind for the character before it would take ten times as long."""
+    untyped: re.Pattern[bytes] = field(init=False)
+    """The beginning of one of the lists."""
 
     def __post_init__(self) -> None:
         names = sorted({*self.owned, *self.resources, *self.references, *self.objects}, key=len)
@@ -71,17 +95,31 @@ class IdSearch:
                 stems.append(name)
         object.__setattr__(self, "stems", tuple(f'"{stem}'.encode() for stem in stems))
         object.__setattr__(self, "key", re.compile(b'"(?:' + "|".join(stems).encode() + b")"))
+        lists = "|".join(sorted(self.lists)).encode()
+        object.__setattr__(self, "untyped", re.compile(rb'"(?:' + lists + rb')"\s*:\s*\[' if lists else rb"(?!)"))
 
     @classmethod
     def of_chats(cls, names: WireNames) -> IdSearch:
         """`names`: those of all dialects, because many hosts read the fields of another format."""
-        return cls(names.owned, names.owned_objects, names.resources, names.reference_types, names.tool_data)
+        return cls(
+            names.owned,
+            names.owned_objects,
+            names.resources,
+            names.reference_types,
+            names.reference_lists,
+            names.tool_data,
+        )
 
     @classmethod
     def of_passed(cls, names: WireNames) -> IdSearch:
         """For paths that are passed on: batches, fine-tuning jobs, vector stores."""
         chats = cls.of_chats(names)
-        return replace(chats, owned=chats.owned | FIELDS, resources=chats.resources | RESOURCE_FIELDS)
+        return replace(
+            chats,
+            owned=chats.owned | FIELDS,
+            resources=chats.resources | RESOURCE_FIELDS,
+            lists=chats.lists | REFERENCE_LISTS,
+        )
 
     def ids_in(self, call: Call, path: str) -> list[NamedObject]:
         """The objects that a request names in its body and its query. `path` includes the query. Raises BadRequest if
@@ -97,7 +135,7 @@ class IdSearch:
 
     def _may_name(self, raw: bytes) -> bool:
         """Whether a JSON text may have one of the fields. It is fast, because nearly all bodies have none."""
-        if _ESCAPE in raw:
+        if _ESCAPE in raw or (_ID in raw and self.untyped.search(raw) is not None):
             return True
         if not any(stem in raw for stem in self.stems):
             return False
@@ -134,6 +172,8 @@ class IdSearch:
                     yield from (NamedObject(id, "id", is_reference=True) for id in ids)
                 for key, inner in value:
                     yield from self._named(key, inner)
+                    if is_request and key in self.lists and isinstance(inner, list):
+                        yield from (NamedObject(id, "id") for item in inner for id in _untyped_ids(item))
                     if key in OPAQUE or isinstance(inner, str) or (key in self.data and not is_request):
                         continue
                     pending.append((inner, key in NESTED_REQUESTS))

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from ..codecs.content_type import media_type
 from ..codecs.json_values import UNREADABLE, decode_reply, encode
 from ..errors import GuardrailBlocked, UpstreamError
+from ..guardrails.base import VERDICT_SECONDS
 from ..model.content import Json
 from ..model.fault import Fault
-from .body_reader import VERDICT_SECONDS
 from .commands import CONTINUE, Command
 from .events import ResponseBody
 from .handler import MoreTime

@@ -16,13 +16,14 @@ from ..codecs.sse import is_stream
 from ..dialects.base import Dialect
 from ..dialects.dropping import lost_in
 from ..errors import ErrorReply, ResponseTooLarge, UpstreamError
+from ..guardrails.base import VERDICT_SECONDS
 from ..model.fault import Fault
 from ..model.reply import Reply, ReplyEvent, fold
 from ..model.reply_summary import ReplySummary, summary_of
 from ..providers.base import Unframer
 from .account_faults import for_caller
 from .body_limits import BodyLimits
-from .body_reader import VERDICT_SECONDS, BodyReader, Clock
+from .body_reader import BodyReader, Clock
 from .commands import CONTINUE, Command, Continue, Pairs
 from .events import ResponseBody
 from .handler import MoreTime

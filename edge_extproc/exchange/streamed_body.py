@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from ..codecs.content_encoding import Inflater
 from ..errors import PolicyUnavailable, UpstreamError
+from ..guardrails.base import VERDICT_SECONDS
 from ..model.fault import Fault
 from ..providers.base import Unframer
-from .body_reader import VERDICT_SECONDS, BodyReader, Clock
+from .body_reader import BodyReader, Clock
 from .commands import CONTINUE, Command, Continue, ImmediateResponse
 from .events import ResponseBody
 from .handler import MoreTime

@@ -22,6 +22,9 @@ from ..model.rule_hit import Direction as Direction
 from ..model.rule_hit import RuleHit as RuleHit
 from ..model.rule_hit import TextKind as TextKind
 
+VERDICT_SECONDS = 30.0
+"""How long the proxy waits for the verdict of services, in seconds."""
+
 
 @frozen_dataclass
 class Piece:

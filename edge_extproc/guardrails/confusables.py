@@ -97,7 +97,6 @@ def _in_class(ranges: tuple[tuple[int, int], ...]) -> str:
     return "".join(rf"\x{{{first:x}}}-\x{{{last:x}}}" for first, last in ranges)
 
 
-INVISIBLE: Final = frozenset(_characters(_INVISIBLE_RANGES))
 INVISIBLE_CLASS: Final = _in_class(_INVISIBLE_RANGES)
 """For RE2: the ranges of a character class."""
 COMBINING_CLASS: Final = _in_class(_COMBINING_RANGES)

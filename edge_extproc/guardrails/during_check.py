@@ -12,10 +12,8 @@ from typing import Any
 
 from ..errors import EdgeError, GuardrailBlocked, PolicyUnavailable
 from ..model.rule_hit import RuleHit
+from .base import VERDICT_SECONDS
 from .findings import Findings
-
-VERDICT_SECONDS = 30.0
-"""How long Envoy waits for services."""
 
 
 def raise_if_blocked(findings: Findings) -> None:

@@ -84,7 +84,7 @@ _BY_MESSAGE: Mapping[FaultKind, re.Pattern[str]] = {
         r"|number of tokens in (?:the )?(?:prompt|input)|reduce the length of (?:the |your )?(?:prompt|messages|input)"
         r"|longer than the maximum model length|exceed\w* model token limit|prompt \u8d85\u957f|range of input length"
         r"|prompt token count of|inputs` must have less than|input tokens exceeded|has too many tokens"
-        r"|inputs` tokens \+ `max_new_tokens",
+        r"|inputs` tokens \+ `max_new_tokens|prompt exceeds max length|token length too long|exceed max message tokens",
         re.IGNORECASE,
     ),
     "content_filter": re.compile(

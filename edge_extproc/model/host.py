@@ -31,6 +31,8 @@ class HostProfile:
     it."""
     thoughts_required: bool = False
     """Whether the host refuses a message with tool calls and no reasoning. One of another model gets a substitute."""
+    thinking_switch: bool = False
+    """Whether the host takes `thinking: {"type": "disabled"}` in OpenAI's chat format, for models with this switch."""
     developer_role: bool = False
     """Whether the host takes the role `developer` in OpenAI's formats. Other hosts get `system`."""
     custom_tools: bool = True

@@ -73,6 +73,9 @@ FIELDS = frozenset(
 OWN_PREFIXES: Mapping[str, str] = MappingProxyType({"skill_id": "skill_"})
 """How ids begin in fields that can also name what a provider offers to all, such as the skill pptx."""
 
+REFERENCE_LISTS = frozenset({"items"})
+"""Fields with a list of items, in the requests that add items to a conversation."""
+
 RESOURCE_FIELDS = frozenset({"fileName", "file_name"})
 """Fields whose value may be the name of a Google resource."""
 

@@ -146,6 +146,8 @@ class WireNames:
     """Fields whose value is the name of a resource, a list of names, or a URL with a name."""
     reference_types: frozenset[str] = _NONE
     """Types of items that refer to an earlier item by their id."""
+    reference_lists: frozenset[str] = _NONE
+    """Fields of a request with a list in which an object without a type and a role is such a reference."""
     stored_if: frozenset[str] = _NONE
     """The provider stores a reply if one of these fields of the request is true."""
     stored_unless: frozenset[str] = _NONE

@@ -40,14 +40,15 @@ _DEVELOPER = HostProfile(developer_role=True, custom_tools=False)
 _NO_THOUGHTS = HostProfile(thoughts="refused", strict_messages=True)
 # Hosts whose thinking models refuse the history of a tool call without its reasoning: DeepSeek's guide on thinking
 # mode; Moonshot by its users' reports (anomalyco/opencode#16318, microsoft/vscode#306695).
-_WANTS_THOUGHTS = HostProfile(thoughts="reasoning_content", thoughts_required=True)
+# Both and Z.AI turn thinking off by `thinking`, by their guides (router-for-me/CLIProxyAPI#1716, t8y2/dbx#3030).
+_WANTS_THOUGHTS = HostProfile(thoughts="reasoning_content", thoughts_required=True, thinking_switch=True)
 # Hosts of OpenAI Responses that take functions and tools of their own: that none takes OpenAI's tools of the caller is
 # assumed, after llama.cpp's refusal of namespaces (ggml-org/llama.cpp#23229). Functions are safe everywhere.
 _FUNCTIONS_ONLY = HostProfile(callers_tools=False)
 # The bounds of `user`, by their users' reports: Zhipu takes 6 to 128 characters (looplj/axonhub#1669), OpenRouter up to
 # 128 (ujisati/claude-code-provider-proxy#11). That Z.AI and OpenRouter want reasoning back is assumed: both have a
 # field for it in their replies.
-_ZAI = HostProfile(user_limit=128, user_least=6, thoughts="reasoning_content")
+_ZAI = HostProfile(user_limit=128, user_least=6, thoughts="reasoning_content", thinking_switch=True)
 _OPENROUTER = HostProfile(
     user_limit=128, thoughts="reasoning_details", developer_role=True, custom_tools=False, callers_tools=False
 )

@@ -225,6 +225,8 @@ class ReplyReader:
                 return [] if signature.startswith(MARK) else [PartSigned(block.part, signature)]
             case {"type": "citations_delta", "citation": citation}:
                 return [PartNoted(block.part, {"citations": [citation]})]
+            case _ if not isinstance(kind, str) or delta.get(_DELTA_TEXTS.get(kind, "")) is not None:
+                return [Garbled("a delta without a type, or with another value than a text")]
             case _:
                 return []  # a new kind of delta
 

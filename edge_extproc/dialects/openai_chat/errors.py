@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -69,6 +70,12 @@ STATUS_OF_KIND: Mapping[FaultKind, int] = MappingProxyType(
         "api": 502,
     }
 )
+# OpenAI refuses any string over its limit with this code. The conversation is too long only if the string is a part of
+# it: a name, an id or a description that is too long stays so in a shorter conversation.
+_TOO_LONG = "string_above_max_length"
+_OF_THE_PROMPT = re.compile(
+    r"(messages|input|prompt|instructions)(\.?\[\d+\])?(\.(content|output|arguments|text)\b.*|$)"
+)
 _TYPE_OF_KIND: Mapping[FaultKind, str] = MappingProxyType(
     {
         "invalid_request": "invalid_request_error",
@@ -120,7 +127,7 @@ def error_message(error: Json) -> str:
             return scrubbed(message)
         case {"message": dict() | list() as message}:
             return scrubbed(encode(message).decode("utf-8", "replace"))
-        case {"detail": str(message)}:
+        case {"detail": str(message)} | {"msg": str(message), "code": _}:
             return scrubbed(message)
         case {"detail": list(details)}:
             messages = [each["msg"] for each in details if isinstance(each, dict) and isinstance(each.get("msg"), str)]
@@ -139,7 +146,7 @@ def is_bare_error(value: Object) -> bool:
     """An error that is not wrapped: no answer has these fields and no choices (vLLM, SGLang, FastAPI, Cloudflare)."""
     if "choices" in value:
         return False
-    message = value.get("message")
+    message = value.get("message") or (value.get("msg") if "code" in value else None)
     has_text = bool(value.get("detail")) or bool(value.get("errors")) or (isinstance(message, str) and bool(message))
     return value.get("object") == "error" or has_text
 
@@ -175,6 +182,8 @@ def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault
     kind = kind_of(status) if status else "api"
     for word in (code, kind_word):
         known = _KIND_OF_CODE.get((word or "").lower())
+        if word == _TOO_LONG and param is not None and not _OF_THE_PROMPT.match(param):
+            known = None
         # A general type does not outweigh a clear status: 401 and 404 come with invalid_request_error too.
         if known is not None and (known not in ("invalid_request", "api") or not status):
             kind = known

@@ -33,9 +33,10 @@ _EFFORTS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
 
 # Models that refuse stop sequences and sampling settings (`Unsupported value: 'temperature' does not support 0.7 with
 # this model`): OpenAI's guide on reasoning models. From GPT-5.1 on they are accepted while the model does not think. Up
-# to 5.4 it thinks only on request.
+# to 5.4 it thinks only on request. Codex and pro models always think (AnswerDotAI/shell_sage#77,
+# epam/ai-dial-chat#8538; of pro models it is assumed).
 _NEVER_SAMPLED = re.compile(r"(^|/)(o\d|gpt-5(?!\.\d)(?!.*chat))")
-_SAMPLED_UNTHINKING = re.compile(r"(^|/)gpt-5\.(\d)(?!.*(chat|pro))")
+_SAMPLED_UNTHINKING = re.compile(r"(^|/)gpt-5\.(\d)(?!.*chat)")
 _LAST_UNTHINKING = 4
 SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs")
 _PENALTIES = ("presence_penalty", "frequency_penalty")
@@ -60,13 +61,14 @@ def refused_sampling(model: str, effort: str | None) -> tuple[str, ...]:
     match = _SAMPLED_UNTHINKING.search(name)
     if match is None:
         return next((names for pattern, names in _REFUSED_SAMPLING if pattern.search(name)), ())
-    is_sampled = effort == "none" or (effort is None and int(match[2]) <= _LAST_UNTHINKING)
-    return () if is_sampled else SAMPLING
+    is_unthinking = effort == "none" or (effort is None and int(match[2]) <= _LAST_UNTHINKING)
+    return () if is_unthinking and "none" in efforts_of(name) else SAMPLING
 
 
 def takes_stop(model: str) -> bool:
     name = model.lower()
-    return _NEVER_SAMPLED.search(name) is None and _NEVER_STOPPED.search(name) is None
+    always_thinks = _SAMPLED_UNTHINKING.search(name) is not None and "none" not in efforts_of(name)
+    return not always_thinks and _NEVER_SAMPLED.search(name) is None and _NEVER_STOPPED.search(name) is None
 
 
 # OpenAI's guide on function calling: custom tools since GPT-5.
@@ -76,6 +78,21 @@ _CUSTOM_TOOLS = re.compile(r"(^|/)(gpt-([5-9]|\d\d)(?!.*chat)|codex)")
 def takes_custom_tools(model: str, host: HostProfile) -> bool:
     """Whether the model and its host support tools with free text as input."""
     return host.custom_tools and _CUSTOM_TOOLS.search(model.lower()) is not None
+
+
+# Models that think unless `thinking` has the type `disabled`: the guides of Moonshot, Z.AI and DeepSeek.
+# Kimi K2 Thinking always thinks.
+_SWITCHED = re.compile(r"(^|/)(kimi-k(2\.[5-9]|[3-9])|glm-(4\.[5-9]|[5-9])|deepseek-(chat|v3\.[1-9]|v[4-9]))")
+_NEVER_THINKS = re.compile(r"(^|/)(gpt-[34]|gpt-5.*chat|chatgpt-4)")
+
+
+def has_thinking_switch(model: str) -> bool:
+    return _SWITCHED.search(model.lower()) is not None
+
+
+def never_thinks(model: str) -> bool:
+    """Whether the model is known not to think, so that a request to turn thinking off loses nothing."""
+    return _NEVER_THINKS.search(model.lower()) is not None
 
 
 def efforts_of(model: str) -> tuple[str, ...]:

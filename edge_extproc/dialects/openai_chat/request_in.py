@@ -42,6 +42,7 @@ from ..carried import original_id
 from ..output_bounds import as_count, output_bound
 from ..places import places
 from ..reading import why_no_call
+from ..turns import arguments_text
 from .content import THOUGHT, opaque_of, read_cache, read_content, read_image_part, read_thoughts
 from .fields import NAME, SCALARS, SPELLING, Object
 from .functions import (
@@ -133,16 +134,13 @@ def _read_tool_call(value: Json, path: str, *, strict: bool) -> Part:
         case {"google": {"thought_signature": str(signed), **more}, **others} if not more and not others:
             signature = signed
             del extras["extra_content"]
-    arguments = function.get("arguments")
-    if isinstance(arguments, dict):  # some hosts give the object itself
-        arguments = encode(arguments).decode()
-    id = call.get("id")
+    arguments, id = function.get("arguments"), call.get("id")
     if not strict:
         id, arguments = id or "", arguments or ""
     return ToolCall(
         original_id(as_text(id, f"{path}.id")),
         as_text(function.get("name"), f"{path}.function.name"),
-        "" if arguments is None else as_text(arguments, f"{path}.function.arguments"),
+        arguments_text(arguments, f"{path}.function.arguments"),
         cache,
         signature,
         extras or NO_EXTRAS,
@@ -306,15 +304,18 @@ def _read_tool(value: Json, path: str) -> Tool:
 
 
 def _read_tool_choice(value: Json, tools: tuple[Tool, ...]) -> tuple[ToolChoice | None, Object]:
-    """The choice, or what only this dialect knows, whole. `any` is Mistral's `required`."""
+    """The choice, or what only this dialect knows, whole. `any` is Mistral's `required`. Some clients spell a choice as
+    Anthropic's or as the Responses API."""
     match value:
         case None:
             return None, {}
-        case "auto" | "none" | "required":
-            return ToolChoice(value), {}
-        case "any":
+        case "auto" | "none" | "required" as mode:
+            return ToolChoice(mode), {}
+        case {"type": "auto" | "none" | "required" as mode}:
+            return ToolChoice(mode), {}
+        case "any" | {"type": "any"}:
             return ToolChoice("required"), {}
-        case {"type": "function", "function": {"name": str(name)}}:
+        case {"type": "function", "function": {"name": str(name)}} | {"type": "function" | "tool", "name": str(name)}:
             return ToolChoice("tool", name), {}
         # As Hugging Face's clients spell it, some of them with a null for the type.
         case {"function": {"name": str(name)}, **rest} if rest in ({}, {"type": None}):

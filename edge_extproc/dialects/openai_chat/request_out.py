@@ -50,8 +50,9 @@ from .models import (
     call_id,
     effort_for,
     effort_of_budget,
-    efforts_of,
+    has_thinking_switch,
     is_unsigned,
+    never_thinks,
     refused_sampling,
     takes_custom_tools,
     takes_stop,
@@ -177,8 +178,10 @@ class RequestWriter(DropList):
             level = "medium" if reasoning.mode == "enabled" else None
         effort = None if level is None else effort_for(self.model, level)
         set_values(body, reasoning_effort=effort)
-        # Not to think is all that a model can do which never does.
-        is_moot = level is None or (level == "none" and not efforts_of(self.model))
+        is_off = level == "none" and effort is None and self.host.thinking_switch and has_thinking_switch(self.model)
+        if is_off:
+            body["thinking"] = {"type": "disabled"}
+        is_moot = level is None or is_off or (level == "none" and never_thinks(self.model))
         self._drop_if(self._reasoning_path(reasoning), effort is None and not is_moot)
         self._drop_extras(reasoning.extras, self.spelling.field("reasoning"))
 

@@ -96,6 +96,7 @@ class _Chunk(msgspec.Struct):
     object: Any = None
     detail: Any = None
     message: Any = None
+    msg: Any = None
     errors: Any = None
 
 
@@ -503,7 +504,8 @@ class ReplyReader:
             return self._odd(data)
         if chunk.error:
             return self._fail(fault_of(200, (), {"error": chunk.error}))
-        if chunk.choices is None and (chunk.object == "error" or chunk.detail or chunk.message or chunk.errors):
+        is_error = chunk.object == "error" or chunk.detail or chunk.message or chunk.msg or chunk.errors
+        if is_error and chunk.choices is None:
             return self._odd(data)
         return self._chunk(chunk)
 
@@ -579,7 +581,10 @@ class ReplyReader:
             return self._fail(fault_of(200, (), value))
         if is_bare_error(value):
             return self._fail(fault_of(200, (), value, text_of(value.get("detail")) or ""))
-        return self._chunk(repaired_chunk(value))
+        repaired = repaired_chunk(value)
+        if value.get("choices") and not repaired.choices:
+            return [Garbled("the choices of a chunk are not objects")]
+        return self._chunk(repaired)
 
     def _end(self) -> list[ReplyEvent]:
         failed = next((fault for choice in self._choices.values() if (fault := failed_finish(choice.finish))), None)

@@ -28,6 +28,7 @@ from ...model.content import (
     Url,
 )
 from ..carried import MARK, REDACTED, original_id, unseal
+from ..turns import arguments_text
 from .fields import NAME, Item
 
 # --- reading a request: items
@@ -179,7 +180,7 @@ def read_call_item(item: Item, path: str) -> ToolCall:
     return ToolCall(
         original_id(as_text(item.get("call_id"), f"{path}.call_id")),
         as_text(item.get("name"), f"{path}.name"),
-        as_text(item.get("arguments"), f"{path}.arguments"),
+        arguments_text(item.get("arguments"), f"{path}.arguments"),
         extras=rest_of(item, CALL),
         path=path,
     )

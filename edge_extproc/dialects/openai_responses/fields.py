@@ -117,6 +117,7 @@ WIRE = WireNames(
     ),
     owned_objects=frozenset({"prompt"}),
     reference_types=frozenset({"image_generation_call", "item_reference"}),
+    reference_lists=frozenset({"input"}),
     stored_unless=frozenset({"store"}),
 )
 """The names of this format for bounds, policies and the cache key."""

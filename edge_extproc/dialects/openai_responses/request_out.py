@@ -38,8 +38,8 @@ from ..hosted_tools import for_responses
 from ..openai_chat.models import (
     WANTED,
     effort_for,
-    efforts_of,
     is_unsigned,
+    never_thinks,
     refused_sampling,
     takes_custom_tools,
 )
@@ -184,8 +184,7 @@ class RequestWriter(DropList):
         effort = None if level is None else effort_for(self.model, level)
         if effort is not None:
             body["reasoning"] = {"effort": effort}
-        # Off is what a model is anyway that cannot think, or that has no such level.
-        is_moot = level is None or (level == "none" and not efforts_of(self.model))
+        is_moot = level is None or (level == "none" and never_thinks(self.model))
         self._drop_if(self._reasoning_path(reasoning), effort is None and not is_moot)
         self._drop_extras(reasoning.extras, self.spelling.field("reasoning"))
 

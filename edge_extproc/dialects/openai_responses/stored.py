@@ -34,6 +34,10 @@ _DIGITS = 28
 OWN_ID = re.compile(r"(?:resp|conv)_[0-9a-f]{28}")
 # The id of an item of a stored response: the digits of the response, and the position of the item.
 _OWN_ITEM_ID = re.compile(r"[a-z]+_([0-9a-f]{28})[0-9a-f]{4}")
+# A reference to such an item, which needs no type.
+_UNTYPED_REFERENCE = re.compile(
+    rb'\{\s*(?:"type"\s*:\s*null\s*,\s*)?"id"\s*:\s*"[a-z]+_[0-9a-f]{32}"\s*(?:,\s*"type"\s*:\s*null\s*)?\}'
+)
 LEGAL_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
 CONVERSATION_PREFIX = "conv_"
 
@@ -159,7 +163,8 @@ def add_context(call: Call, seed: str) -> StoreSteps[Call]:
             )
         context += [bytes(item) for entry in entries_of(blocks) for item in entry.items if bytes(item) != DELETED]
         stored = replace(stored, conversation=conversation)
-    resolved = (yield from _resolved(own)) if b"item_reference" in call.raw else own
+    may_refer = b"item_reference" in call.raw or _UNTYPED_REFERENCE.search(call.raw) is not None
+    resolved = (yield from _resolved(own)) if may_refer else own
     if not stored.has_context and resolved is own:
         return replace(call, stored=stored)
     changes: dict[str, json_splice.Change] = {"previous_response_id": None, "conversation": None}

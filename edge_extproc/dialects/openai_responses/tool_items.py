@@ -15,6 +15,7 @@ from ...model.content import CustomCall, Extras, Json, Part, Text, ToolCall, Too
 from ...model.frozen_dataclass import frozen_dataclass
 from ..carried import original_id
 from ..custom_tools import arguments_of_input, input_of
+from ..turns import arguments_text
 from .content import CALL, read_content
 from .fields import Item
 from .tools import ToolForm, ToolKind, ToolTable, objects_in
@@ -88,7 +89,7 @@ def read_tool_call(item: Item, kind: str, path: str, table: ToolTable) -> ToolCa
         name = table.name_of("function", as_text(item.get("name"), f"{path}.name"), namespace)
         id, arguments = (
             as_text(item.get("call_id"), f"{path}.call_id"),
-            as_text(item.get("arguments"), f"{path}.arguments"),
+            arguments_text(item.get("arguments"), f"{path}.arguments"),
         )
         extras = rest_of(item, CALL | {"namespace"})
         return OwnCall(original_id(id), name, arguments, extras=extras, path=path, value=item)

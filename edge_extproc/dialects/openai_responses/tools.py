@@ -385,6 +385,11 @@ def read_tool_choice(value: Json, table: ToolTable) -> tuple[ToolChoice | None, 
             return None, tools
         case "auto" | "required" | "none":
             return ToolChoice(value), tools
+        # The spellings of Anthropic's format and of chat completions, which some clients use.
+        case {"type": "auto" | "required" | "none" | "any" as mode}:
+            return OwnChoice("required" if mode == "any" else mode, value=value), tools
+        case {"type": "function", "function": {"name": str(name)}}:
+            return OwnChoice("tool", table.chosen("function", name, None), value), tools
         case {"type": "function" | "custom" as kind, "name": str(name)}:
             namespace = value.get("namespace") if isinstance(value, dict) else None
             known = table.chosen(kind, name, namespace if isinstance(namespace, str) else None)

@@ -334,6 +334,23 @@ def test_a_frame_that_makes_no_sense_is_garbled_and_skipped(data: bytes) -> None
     assert Ended() == ended
 
 
+@pytest.mark.parametrize("delta", [{"text": "Hi"}, {"type": "text_delta", "text": 5}, {"type": 7, "text": "Hi"}])
+def test_a_delta_whose_text_cannot_be_read_is_garbled(delta: Any) -> None:
+    """A stream of nothing else then fails, and is no empty answer."""
+    begun = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+    events = heard(wire([START, begun, {"type": "content_block_delta", "index": 0, "delta": delta}, STOP]))
+
+    assert [Garbled] == [type(event) for event in events if isinstance(event, Garbled | PartDelta)]
+
+
+@pytest.mark.parametrize("delta", [{"type": "text_delta", "text": None}, {"type": "text_delta"}, {"type": "new_delta"}])
+def test_a_delta_without_a_text_or_of_a_new_kind_is_skipped(delta: Any) -> None:
+    begun = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+    events = heard(wire([START, begun, {"type": "content_block_delta", "index": 0, "delta": delta}, STOP]))
+
+    assert [] == [event for event in events if isinstance(event, Garbled | PartDelta)]
+
+
 def test_a_start_that_comes_twice_is_garbled() -> None:
     first = block(0, {"type": "text", "text": ""})[:1]
     events = listen(START, START, *first, *first, STOP)

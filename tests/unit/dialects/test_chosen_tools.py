@@ -1,8 +1,11 @@
-"""The tool that a caller of OpenAI Responses chooses, at providers of other formats."""
+"""The tool that a caller of OpenAI's formats chooses, and the calls in its history, at providers of other formats."""
 
 from __future__ import annotations
 
-from translating import MESSAGES, RESPONSES, cross, refused
+from typing import Any
+
+import pytest
+from translating import CHAT, GEMINI, HI, MESSAGES, RESPONSES, cross, refused
 
 
 def test_a_choice_may_leave_out_the_namespace_of_a_tool() -> None:
@@ -32,3 +35,40 @@ def test_a_choice_may_leave_out_the_namespace_of_a_tool() -> None:
         tool_choice={"type": "function", "name": "read", "namespace": "mail"},
     )
     assert "mail__read" == named["tool_choice"]["name"]
+
+
+@pytest.mark.parametrize("source", [CHAT, RESPONSES])
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"type": "auto"}, {"type": "auto"}),
+        ({"type": "none"}, {"type": "none"}),
+        ({"type": "required"}, {"type": "any"}),
+        ({"type": "any"}, {"type": "any"}),
+        ({"type": "function", "name": "read"}, {"type": "tool", "name": "read"}),
+        ({"type": "function", "function": {"name": "read"}}, {"type": "tool", "name": "read"}),
+    ],
+)
+def test_a_choice_may_have_the_spelling_of_another_format(source: str, choice: Any, expected: Any) -> None:
+    read = {"name": "read", "parameters": {"type": "object", "properties": {}}}
+    tool = {"type": "function", "function": read} if source == CHAT else {"type": "function", **read}
+    body, _ = cross(source, MESSAGES, tools=[tool], tool_choice=choice)
+
+    assert expected == body["tool_choice"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"), [(None, {}), ({"a": 1}, {"a": 1}), ("null", {}), ('{"a":1}', {"a": 1})]
+)
+@pytest.mark.parametrize("source", [CHAT, RESPONSES])
+def test_the_arguments_of_a_call_may_be_an_object_or_null(source: str, arguments: Any, expected: Any) -> None:
+    if source == CHAT:
+        call = {"id": "c1", "type": "function", "function": {"name": "read", "arguments": arguments}}
+        said = {"role": "assistant", "content": None, "tool_calls": [call]}
+        body, _ = cross(CHAT, GEMINI, messages=[HI, said, {"role": "tool", "tool_call_id": "c1", "content": "x"}])
+    else:
+        called = {"type": "function_call", "call_id": "c1", "name": "read", "arguments": arguments}
+        result = {"type": "function_call_output", "call_id": "c1", "output": "x"}
+        body, _ = cross(RESPONSES, GEMINI, input=[HI, called, result])
+
+    assert expected == body["contents"][1]["parts"][0]["functionCall"]["args"]

@@ -62,7 +62,10 @@ TOO_LONG: dict[str, tuple[str, int, str, Any]] = {
     "hugging face": (CHAT, 422, "Input validation error: `inputs` must have less than 4096 tokens. Given: 5000", None),
     "fireworks": (CHAT, 400, "The prompt is too long: 140000, model maximum context length: 131071", None),
     "kimi": (CHAT, 400, "Invalid request: Your request exceeded model token limit: 8192", None),
+    "kimi tokens": (CHAT, 400, "Invalid request: Input token length too long", None),
     "zhipu": (CHAT, 400, "Prompt \u8d85\u957f", "1261"),
+    "zhipu english": (CHAT, 400, "Prompt exceeds max length", "1261"),
+    "volcengine": (CHAT, 400, "Total tokens of image and text exceed max message tokens.", "InvalidParameter"),
     "qwen": (CHAT, 400, "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 129024]", None),
     "minimax": (CHAT, 400, "invalid params, context window exceeds limit (2013)", None),
     "cohere": (CHAT, 400, "too many tokens: total number of tokens in the prompt cannot exceed 4081", None),
@@ -171,6 +174,37 @@ def test_a_prompt_that_is_too_long_is_known_in_a_stream_too(provider: str) -> No
     assert caller_stream(CHAT, events)[-1]["error"]["code"] == "context_length_exceeded"
     assert failed["response"]["error"]["code"] == "context_length_exceeded"
     assert message.lower().startswith(("prompt is too long", "input length and `max_tokens` exceed context limit"))
+
+
+@pytest.mark.parametrize(
+    ("param", "kind"),
+    [
+        ("user", "invalid_request"),
+        ("input[1].id", "invalid_request"),
+        ("messages[1].tool_calls[0].id", "invalid_request"),
+        ("tools[0].function.description", "invalid_request"),
+        ("messages[3].content", "context_length"),
+        ("messages.[3].content", "context_length"),
+        ("input[0].content[0].text", "context_length"),
+        ("input", "context_length"),
+        (None, "context_length"),
+    ],
+)
+@pytest.mark.parametrize("source", [CHAT, RESPONSES])
+def test_only_a_long_string_of_the_conversation_makes_the_prompt_too_long(
+    source: str, param: str | None, kind: FaultKind
+) -> None:
+    """A client that shortens its conversation would otherwise do so for ever."""
+    error = {
+        "message": f"Invalid '{param}': string too long. Expected a string with maximum length 64.",
+        "type": "invalid_request_error",
+        "param": param,
+        "code": "string_above_max_length",
+    }
+    fault = DIALECTS[source].read_error(400, (), json.dumps({"error": error}).encode())
+
+    assert kind == fault.kind
+    assert ("context_length" == kind) is written(MESSAGES, fault)["error"]["message"].startswith("prompt is too long")
 
 
 @pytest.mark.parametrize("message", NOT_TOO_LONG)

@@ -14,7 +14,7 @@ from edge_extproc.errors import UpstreamError
 from edge_extproc.exchange.relay import CrossRelay
 from edge_extproc.model.call import Call
 from edge_extproc.model.content import Refusal, Text, Thinking, ToolCall
-from edge_extproc.model.reply import Ended, Failed
+from edge_extproc.model.reply import Ended, Failed, Garbled
 
 END = (chunk({}, "stop"), "[DONE]")
 
@@ -128,6 +128,21 @@ def test_a_complete_reply_in_another_shape_of_choices_is_read(choices: Any) -> N
 def test_a_reply_without_a_readable_answer_is_an_error(choices: Any) -> None:
     with pytest.raises(UpstreamError, match="cannot be read"):
         answered(choices)
+
+
+def test_a_bare_code_and_message_are_an_error() -> None:
+    """Zhipu and other hosts spell the message `msg`."""
+    (failed,) = stream_events(CHAT, {"code": 1113, "msg": "Insufficient balance"}, *END)
+
+    assert isinstance(failed, Failed)
+    assert "Insufficient balance" == failed.fault.message
+    with pytest.raises(UpstreamError, match="Insufficient balance"):
+        PLUGIN.read_reply(b'{"code":1113,"msg":"Insufficient balance"}')
+
+
+@pytest.mark.parametrize("choices", [["x"], "x", 7])
+def test_choices_that_are_no_objects_are_unreadable(choices: Any) -> None:
+    assert [Garbled("the choices of a chunk are not objects")] == stream_events(CHAT, {"choices": choices}, *END)[:1]
 
 
 @pytest.mark.parametrize("delta", [{}, None])

@@ -27,6 +27,11 @@ SET = {"temperature": 0.7, "topP": 0.9, **PENALTIES}
         ("x-ai/grok-4.5", {"temperature", "top_p"}),
         ("grok-code-fast-1", {"temperature", "top_p"}),
         ("grok-3", {"temperature", "top_p", "presence_penalty", "frequency_penalty"}),
+        ("gpt-5.2-codex", set()),
+        ("gpt-5.1-codex-mini", set()),
+        ("openai/gpt-5.2-pro", set()),
+        ("gpt-5.2", {"temperature", "top_p", "presence_penalty", "frequency_penalty"}),
+        ("gpt-5.2-chat-latest", {"temperature", "top_p", "presence_penalty", "frequency_penalty"}),
         ("qwen3", {"temperature", "top_p", "presence_penalty", "frequency_penalty"}),
     ],
 )
@@ -40,7 +45,16 @@ def test_a_setting_that_the_model_refuses_is_named(target: str, model: str, kept
 
 @pytest.mark.parametrize(
     ("model", "taken"),
-    [(GROK, False), ("grok-3-mini", False), ("grok-4-fast-non-reasoning", True), ("grok-3", True), (KIMI, True)],
+    [
+        ("gpt-5.2-codex", False),
+        ("gpt-5.2-pro", False),
+        ("gpt-5.2", True),
+        (GROK, False),
+        ("grok-3-mini", False),
+        ("grok-4-fast-non-reasoning", True),
+        ("grok-3", True),
+        (KIMI, True),
+    ],
 )
 def test_stop_sequences_go_to_models_that_take_them(model: str, taken: bool) -> None:
     body, dropped = cross(MESSAGES, CHAT, model, stop_sequences=["x"])

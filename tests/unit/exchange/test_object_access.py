@@ -95,6 +95,8 @@ NAMING: Mapping[str, tuple[str, Any, str]] = {
     "conversation as an object": ("/v1/responses", lambda id: {**RESPONSES, "conversation": {"id": id}}, "conv_1"),
     "stored prompt": ("/v1/responses", lambda id: {**RESPONSES, "prompt": {"id": id}}, "pmpt_1"),
     "item": ("/v1/responses", lambda id: _input({"type": "item_reference", "id": id}), "msg_1"),
+    "item without a type": ("/v1/responses", lambda id: _input({"id": id}), "msg_1"),
+    "item with a null for the type": ("/v1/responses", lambda id: _input({"type": None, "id": id}), "rs_1"),
     "image of an earlier turn": (
         "/v1/responses",
         lambda id: _input({"type": "image_generation_call", "id": id}),
@@ -175,6 +177,8 @@ NAMING: Mapping[str, tuple[str, Any, str]] = {
         lambda id: {"requests": [{"custom_id": "1", "params": _parts({"type": "container_upload", "file_id": id})}]},
         "file_1",
     ),
+    "item of a conversation": ("/v1/things", lambda id: {"items": [{"id": id}]}, "msg_1"),
+    "item without a type in a nested request": ("/v1/evals", lambda id: {"request": _input({"id": id})}, "msg_1"),
     "input of a nested request": (
         "/v1/evals",
         lambda id: {"request": _input({"type": "item_reference", "id": id})},
@@ -238,6 +242,7 @@ _NAMES = (
         "container",
         "audio",
     ),
+    *("input", "items"),
     *("cachedContent", "fileUri", "fileSearchStoreNames", "input_file_id", "training_file", "skill_id", "id", "type"),
 )
 
@@ -275,6 +280,8 @@ _NAMES = (
             ),
         ),
         ("/v1/responses", _input({"type": "file_search_call", "id": "fs", "results": [{"file_id": "f"}]})),
+        ("/v1/responses", _input({"id": "msg_1", "role": "assistant", "content": "x"})),
+        ("/v1/messages", _parts({"type": "tool_use", "id": "t", "name": "f", "input": {"input": [{"id": "x"}]}})),
         (ASK_GEMINI, {"contents": [{"parts": [{"fileData": {"fileUri": "https://youtu.be/x"}}]}]}),
         (ASK_GEMINI, {"contents": [{"parts": [{"functionCall": {"name": "f", "args": {"file_id": "x"}}}]}]}),
         (ASK_GEMINI, {"contents": [{"parts": [{"functionResponse": {"name": "f", "response": {"container": "x"}}}]}]}),

@@ -214,19 +214,20 @@ def test_a_wrong_page_is_refused(query: str) -> None:
     assert 400 == stage.ask("GET", f"/v1/responses/{first['id']}/input_items?{query}")[0]
 
 
-def test_a_reference_to_an_item_is_replaced_by_the_item() -> None:
-    """The ai SDK of Vercel refers to each earlier output item of a stored reply."""
+@pytest.mark.parametrize("kind", [{"type": "item_reference"}, {}, {"type": None}])
+def test_a_reference_to_an_item_is_replaced_by_the_item(kind: dict[str, str | None]) -> None:
+    """The ai SDK of Vercel refers to each earlier output item of a stored reply. OpenAI's type is optional there."""
     stage = Storing().with_store()
     _, first = stage.send(hello())
     items = [
         {"role": "user", "content": "Hello"},
-        {"type": "item_reference", "id": first["output"][0]["id"]},
+        {**kind, "id": first["output"][0]["id"]},
         {"role": "user", "content": "And?"},
     ]
 
     sent, _ = stage.send(hello(text=items))  # type: ignore[arg-type]
     unknown = first["output"][0]["id"][:-4] + "00ff"
-    _, error = stage.send(hello(text=[{"type": "item_reference", "id": unknown}]))  # type: ignore[arg-type]
+    _, error = stage.send(hello(text=[{**kind, "id": unknown}]))  # type: ignore[arg-type]
 
     assert ["Hello", "Bonjour", "And?"] == [_text(m) for m in sent["messages"]]
     assert ("input[0].id", f"Item with id '{unknown}' not found.") == (
