@@ -289,7 +289,7 @@ class ReplyReader:
         delta = delta if isinstance(delta, dict) else {}
         finish = read_finish(delta.get("stop_reason"), delta.get("stop_sequence"))
         reported = event.get("usage")
-        if isinstance(reported, dict) and "server_tool_use" in reported:
+        if isinstance(reported, dict):
             self._searches = 0  # it has the number that is charged
         usage = self._use(reported)
         failed = failed_finish(finish.raw) if finish is not None else None
