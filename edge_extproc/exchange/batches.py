@@ -20,6 +20,7 @@ import msgspec
 
 from ..codecs.content_type import media_type
 from ..codecs.json_values import UNREADABLE, decode_reply
+from ..dialects.base import StreamReader
 from ..errors import Forbidden
 from ..limits.base import MICRO, CallerLimits, ReservationRequest
 from ..limits.frames import counts_minute
@@ -30,8 +31,9 @@ from ..model.plausible import MOST_DOLLARS
 from ..model.settlement import BACKGROUND, BATCH, Booking, Settlement
 from ..model.usage import BUCKETS, MOST_TOKENS, Usage
 from ..records.batches import MOST_MODELS, BatchCost, Batches, Charge, OpenBatch
+from ..records.completion import to_end
 from .batch_lines import BatchReading
-from .batch_results import MESSAGES, RESPONSES, BatchUsage, ResultLines, ResultsBody, name_in, read_end
+from .batch_results import MESSAGES, RESPONSES, BatchUsage, ResultLines, ResultsBody, is_known, name_in, read_end
 from .commands import Command, Continue
 from .events import ResponseBody
 from .phases import Identified
@@ -39,6 +41,7 @@ from .ports import Gateway
 from .response import Receiving, ResponsePhase
 from .response_head import Answered
 from .settling import send
+from .streamed_body import StreamedBody
 
 _GOOD = range(200, 300)
 _WHOLE = 200
@@ -114,7 +117,18 @@ def _input_file(call: Call) -> str | None:
 class BatchAccess:
     """What one exchange does with a batch."""
 
-    __slots__ = ("_batch", "_batches", "_cost", "_gateway", "_identified", "_is_charged", "_path", "_provider", "_step")
+    __slots__ = (
+        "_batch",
+        "_batches",
+        "_cost",
+        "_gateway",
+        "_identified",
+        "_is_charged",
+        "_is_settled",
+        "_path",
+        "_provider",
+        "_step",
+    )
 
     def __init__(
         self,
@@ -136,6 +150,7 @@ class BatchAccess:
         self._cost = cost
         self._batch = batch
         self._is_charged = False
+        self._is_settled = False
 
     def reservation(self, limits: CallerLimits) -> ReservationRequest | None:
         """The most that a new batch can cost. None: this exchange creates none. Raises Forbidden if that is not known
@@ -170,11 +185,14 @@ class BatchAccess:
         self, event: ResponseBody, command: Command, phase: ResponsePhase | None, exchange_id: str
     ) -> None:
         """Records what a response says, before the caller gets it."""
-        if not event.end or not isinstance(phase, Receiving) or not isinstance(command, Continue):
-            return
-        if phase.answered.head.status not in _GOOD:
+        if not isinstance(phase, Receiving) or phase.answered.head.status not in _GOOD:
             return
         body, batch = phase.body, self._batch
+        if isinstance(body, StreamedBody):
+            await self._stream(body)
+            return
+        if not event.end or not isinstance(command, Continue):
+            return
         if isinstance(body, ResultsBody):
             if body.usage is not None and batch is not None:
                 await settle(self._gateway, self._batches, batch, body.usage)
@@ -196,6 +214,26 @@ class BatchAccess:
                     await settle(self._gateway, self._batches, batch, end.usage)
             case _:
                 pass
+
+    def listener(self, answered: Answered) -> StreamReader | None:
+        """Reads a reply in the background that is fetched as a stream. None: this response is none."""
+        batch = self._batch
+        if self._step != "status" or batch is None or batch.path != RESPONSES or answered.head.status != _WHOLE:
+            return None
+        content_type, dialect = answered.head.values.get("content-type", ""), self._gateway.dialects.get(batch.dialect)
+        if dialect is None or media_type(content_type) != media_type(dialect.stream_type):
+            return None
+        return dialect.reader(content_type)
+
+    async def _stream(self, body: StreamedBody) -> None:
+        """Settles a reply whose stream has reached its end. The caller may leave then."""
+        tally, batch = body.tally, self._batch
+        if tally is None or not tally.ended or batch is None or batch.path != RESPONSES or self._is_settled:
+            return
+        self._is_settled = True
+        if tally.usage is not None and is_known(batch, tally.usage):
+            used = BatchUsage({name_in(tally.model) or "": tally.usage})
+            await to_end(settle(self._gateway, self._batches, batch, used))
 
     async def _charge(self, id: str | None, exchange_id: str) -> None:
         """A batch was created. Without an id its usage will never be known, so it stays charged."""

@@ -561,7 +561,9 @@ class RouterExchange:
         if not self._settled and self._record is None:
             if self._guard is not None and self._guard.during is not None:
                 await self._guard.during.noted()
-            self._request = await with_prompt(self._gateway, self._request, self._response)
+            request = self._request = await with_prompt(self._gateway, self._request, self._response)
+            if self._account is not None:
+                await self._account.before_close(self.id, request, self._response)
 
     def closed(self, why: Closing) -> None:
         """Settles the exchange at the first call; later calls do nothing."""
