@@ -251,7 +251,8 @@ class BatchAccess:
         if self._step != "create" or self._is_charged or not settlement.may_have_been_used:
             return
         self._is_charged = True
-        book_charge(self._gateway, self._new(settlement.exchange_id))
+        # The row of this exchange has what its limits keep.
+        book_charge(self._gateway, self._new(settlement.exchange_id), None if settlement.held is None else _FREE)
 
     def _new(self, id: str) -> OpenBatch:
         principal = self._identified.principal
@@ -285,18 +286,25 @@ async def settle(gateway: Gateway, batches: Batches, batch: OpenBatch, used: Bat
     is_unpriced = None in costs
     if (is_unpriced and charged is not None) or not await batches.settle(batch):
         return
+    micro = None if is_unpriced else micro_dollars(sum((each.total for each in costs if each is not None), _FREE))
+    held, correction = _held(batch), None
+    if held is not None:  # budgets count what was reserved, and the difference
+        correction = _FREE if micro is None else Decimal(micro) / MICRO - held
     if charged is not None:
-        _record_entries(gateway, batch, "credit", 0, cost=_Cost(-charged), estimated=True)
+        _record_entries(gateway, batch, "credit", 0, cost=_Cost(-charged), held=correction, estimated=True)
+        correction = None if correction is None else _FREE
     number = 0
     for (models, usage), cost in zip(priced, costs, strict=True):
         rows = list(_rows(usage))
         for place, part in enumerate(rows):
             # The first row has the cost of all of them.
             row_cost = cost if not place or cost is None else _Cost(_FREE)
-            _record_entries(gateway, batch, "usage", number, models[0], part, row_cost, unpriced=cost is None)
+            _record_entries(
+                gateway, batch, "usage", number, models[0], part, row_cost, correction, unpriced=cost is None
+            )
+            correction = None if correction is None else _FREE
             number += 1
     if gateway.limiter is not None and batch.charges:
-        micro = None if is_unpriced else micro_dollars(sum((each.total for each in costs if each is not None), _FREE))
         tokens = sum(usage.total for _, usage in priced)
         gateway.limiter.correct(list(_corrections(batch, tokens, micro)))
 
@@ -346,12 +354,20 @@ def _charged(batch: OpenBatch) -> Decimal | None:
     return None if micro is None else Decimal(micro) / MICRO
 
 
-def book_charge(gateway: Gateway, batch: OpenBatch) -> None:
+def _held(batch: OpenBatch) -> Decimal | None:
+    """What budgets have counted. None: no budget applied."""
+    amounts = [charge.amount for charge in batch.charges if charge.is_money]
+    return Decimal(max(amounts)) / MICRO if amounts else None
+
+
+def book_charge(gateway: Gateway, batch: OpenBatch, held: Decimal | None = None) -> None:
+    """`held`: what budgets count for it, if `batch` does not have it."""
     models = batch.cost.models if batch.cost is not None else ()
     charged = _charged(batch)
     cost = _Cost(charged) if charged is not None else None
     model = models[0] if len(models) == 1 else ""
-    _record_entries(gateway, batch, "charge", 0, model, cost=cost, estimated=True, unpriced=cost is None)
+    held = _held(batch) if held is None else held
+    _record_entries(gateway, batch, "charge", 0, model, cost=cost, held=held, estimated=True, unpriced=cost is None)
 
 
 def _record_entries(
@@ -362,6 +378,7 @@ def _record_entries(
     model: str = "",
     usage: Usage | None = None,
     cost: _Cost | None = None,
+    held: Decimal | None = None,
     *,
     estimated: bool = False,
     unpriced: bool = False,
@@ -398,6 +415,7 @@ def _record_entries(
             cost=cost.total if cost is not None else None,
             search_cost=cost.searches if cost is not None else None,
             unpriced=unpriced,
+            held=held,
             run=batch.runs[0] if batch.runs else None,
             run_parent=batch.runs[1] if len(batch.runs) > 1 else None,
             booking=booking,

@@ -64,7 +64,7 @@ from .response_bodies import ReplacedBody, take_whole
 from .response_head import Answered, ResponseHead
 from .response_slices import SLICED, take_large
 from .runs import limits_and_runs
-from .settling import ExchangeRecord, keeps_transcript, send, settlement_of, with_facts
+from .settling import ExchangeRecord, keeps_transcript, send, settlement_of, with_facts, with_held
 from .slots import check_slots
 from .states import ROUTER, State, StreamOrder
 from .stored import ReplyRecorder, serve_stored, with_context
@@ -576,7 +576,8 @@ class RouterExchange:
         self._open_exchanges.forget(self.id)
         record = self._record or ExchangeRecord(gateway, self._request, self._response)
         closing: Closing = "error" if self._bug else why
-        settlement = settlement_of(gateway, self.id, record, self._times, self._order.state, closing)
+        settled = settlement_of(gateway, self.id, record, self._times, self._order.state, closing)
+        settlement = with_held(gateway, settled)
         lookup, call = record.request.lookup, record.request.call
         if lookup is not None and call is not None:
             store_reply(gateway, call, record.response, lookup, settlement.cost, keep=not self._bug)

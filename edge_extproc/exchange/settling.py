@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 
 from ..errors import EdgeError
+from ..limits.base import MICRO
 from ..model.content import Part, Text
 from ..model.explanation import Explanation
 from ..model.fault import FaultKind
@@ -122,6 +124,12 @@ def with_facts(gateway: Gateway, record: ExchangeRecord, command: Continue | Imm
     metadata = dict(command.metadata or {})
     metadata["edge"] = {**metadata.get("edge", {}), **access_log_facts(gateway, record)}
     return replace(command, metadata=metadata)
+
+
+def with_held(gateway: Gateway, settlement: Settlement) -> Settlement:
+    """The settlement with what budgets keep of its reservation, so that they can be rebuilt from the ledger."""
+    held = gateway.limiter.held(settlement) if gateway.limiter is not None else None
+    return settlement if held is None else replace(settlement, held=Decimal(held) / MICRO)
 
 
 def send(gateway: Gateway, settlement: Settlement, explanation: Explanation | None = None) -> None:

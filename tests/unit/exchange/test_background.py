@@ -94,7 +94,14 @@ def cost(on: Stage) -> Decimal:
 def counted(on: Stage) -> list[int]:
     limiter = on.gateway.limiter
     assert isinstance(limiter, PolicyLimiter)
-    return [amount for _, amount, _ in limiter.memory.counted(lambda key: ":dollars:" in key)() if amount]
+    amounts = [amount for _, amount, _ in limiter.memory.counted(lambda key: ":dollars:" in key)() if amount]
+    assert sum(amounts) == in_ledger(on)
+    return amounts
+
+
+def in_ledger(on: Stage) -> int:
+    """What a budget is rebuilt with, micro-dollars."""
+    return int(sum((each.cost or 0 if each.held is None else each.held for each in on.settled), Decimal(0)) * MICRO)
 
 
 def test_it_is_charged_when_it_is_accepted_and_corrected_when_its_end_is_read() -> None:
