@@ -158,7 +158,7 @@ def fork() -> WaitingWorker | None:
     cannot do it, there is no child."""
     for name in COMMON:
         importlib.import_module(f"edge_extproc.{name}")
-    if threading.active_count() > 1 or not _has_pidfds() or not _DESCRIPTORS.exists():
+    if threading.active_count() > 1 or not _has_pidfds() or not _DESCRIPTORS.exists() or _lacks_a_stream():
         return None
     # A collection writes into each object that it looks at, and so would copy the common memory.
     gc.freeze()
@@ -190,6 +190,11 @@ def _has_pidfds() -> bool:
     except OSError:  # an old kernel, or a container that forbids it
         return False
     return True
+
+
+def _lacks_a_stream() -> bool:
+    """Whether stdin, stdout or stderr is closed. A pipe would get its number, and Python makes no object for it."""
+    return None in (sys.stdin, sys.stdout, sys.stderr)
 
 
 def _show_as(command: str) -> None:
