@@ -7,6 +7,7 @@ not import the parser of cli.py, which takes an eighth of its start.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
+    open_closed_streams()
     if sys.argv[1:] == ["--version"]:
         # As cli.py, without the import of all that it needs for commands.
         print(__version__)
@@ -33,6 +35,16 @@ def main() -> None:
         sys.exit(exit_code(run))
     finally:
         garbage.collect_no_more()
+
+
+def open_closed_streams() -> None:
+    """Opens the null device for each of stdin, stdout and stderr that the process was started without. Otherwise the
+    next file or socket gets its number, and what is printed goes there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is that of the stream
+            os.set_inheritable(null, True)
+            setattr(sys, name, open(null, mode))  # noqa: SIM115 - it stays open as long as the process
 
 
 def run() -> None:

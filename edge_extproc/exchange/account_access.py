@@ -14,10 +14,10 @@ from .commands import Command
 from .events import ResponseBody
 from .object_access import ObjectAccess, object_access
 from .parsed_call import ParsedCall
-from .phases import Identified
+from .phases import Identified, RequestPhase, request_facts
 from .ports import Gateway
 from .reasoning_access import ReasoningAccess, reasoning_access
-from .response import ResponsePhase
+from .response import ResponsePhase, response_facts
 
 
 class AccountAccess:
@@ -76,6 +76,13 @@ class AccountAccess:
         if self.reasoning is not None:
             await self.reasoning.note(event, command, phase)
         return command if self.objects is None else await self.objects.respond(event, command, phase)
+
+    async def before_close(
+        self, exchange_id: str, request: RequestPhase | None, response: ResponsePhase | None
+    ) -> None:
+        """The exchange ends now. Its settlement comes after this."""
+        if self.background is not None:
+            await self.background.before_close(exchange_id, request_facts(request), response_facts(response))
 
     def closed(self, settlement: Settlement) -> None:
         """The exchange has ended."""

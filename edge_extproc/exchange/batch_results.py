@@ -101,8 +101,14 @@ def _read_response(batch: OpenBatch, reply: dict[str, Json]) -> BatchEnd | None:
     if reply.get("status") not in _RESPONSE_ENDED:
         return None
     usage, model = usage_of(reply), name_in(reply.get("model")) or ""
-    is_known = usage is not None and usage.total > 0 and _is_plausible(batch, usage)
-    return BatchEnd(None, BatchUsage({model: usage} if usage is not None and is_known else {}, unknown=not is_known))
+    if usage is None or not is_known(batch, usage):
+        return BatchEnd(None, BatchUsage({}, unknown=True))
+    return BatchEnd(None, BatchUsage({model: usage}))
+
+
+def is_known(batch: OpenBatch, usage: Usage) -> bool:
+    """Whether a reply in the background reports a usage that can be charged."""
+    return usage.total > 0 and _is_plausible(batch, usage)
 
 
 def name_in(value: object) -> str | None:

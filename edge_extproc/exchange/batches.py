@@ -20,6 +20,7 @@ import msgspec
 
 from ..codecs.content_type import media_type
 from ..codecs.json_values import UNREADABLE, decode_reply
+from ..dialects.base import StreamReader
 from ..errors import Forbidden
 from ..limits.base import MICRO, CallerLimits, ReservationRequest
 from ..limits.frames import counts_minute
@@ -30,8 +31,9 @@ from ..model.plausible import MOST_DOLLARS
 from ..model.settlement import BACKGROUND, BATCH, Booking, Settlement
 from ..model.usage import BUCKETS, MOST_TOKENS, Usage
 from ..records.batches import MOST_MODELS, BatchCost, Batches, Charge, OpenBatch
+from ..records.completion import to_end
 from .batch_lines import BatchReading
-from .batch_results import MESSAGES, RESPONSES, BatchUsage, ResultLines, ResultsBody, name_in, read_end
+from .batch_results import MESSAGES, RESPONSES, BatchUsage, ResultLines, ResultsBody, is_known, name_in, read_end
 from .commands import Command, Continue
 from .events import ResponseBody
 from .phases import Identified
@@ -39,6 +41,7 @@ from .ports import Gateway
 from .response import Receiving, ResponsePhase
 from .response_head import Answered
 from .settling import send
+from .streamed_body import StreamedBody
 
 _GOOD = range(200, 300)
 _WHOLE = 200
@@ -114,7 +117,18 @@ def _input_file(call: Call) -> str | None:
 class BatchAccess:
     """What one exchange does with a batch."""
 
-    __slots__ = ("_batch", "_batches", "_cost", "_gateway", "_identified", "_is_charged", "_path", "_provider", "_step")
+    __slots__ = (
+        "_batch",
+        "_batches",
+        "_cost",
+        "_gateway",
+        "_identified",
+        "_is_charged",
+        "_is_settled",
+        "_path",
+        "_provider",
+        "_step",
+    )
 
     def __init__(
         self,
@@ -136,6 +150,7 @@ class BatchAccess:
         self._cost = cost
         self._batch = batch
         self._is_charged = False
+        self._is_settled = False
 
     def reservation(self, limits: CallerLimits) -> ReservationRequest | None:
         """The most that a new batch can cost. None: this exchange creates none. Raises Forbidden if that is not known
@@ -170,11 +185,14 @@ class BatchAccess:
         self, event: ResponseBody, command: Command, phase: ResponsePhase | None, exchange_id: str
     ) -> None:
         """Records what a response says, before the caller gets it."""
-        if not event.end or not isinstance(phase, Receiving) or not isinstance(command, Continue):
-            return
-        if phase.answered.head.status not in _GOOD:
+        if not isinstance(phase, Receiving) or phase.answered.head.status not in _GOOD:
             return
         body, batch = phase.body, self._batch
+        if isinstance(body, StreamedBody):
+            await self._stream(body)
+            return
+        if not event.end or not isinstance(command, Continue):
+            return
         if isinstance(body, ResultsBody):
             if body.usage is not None and batch is not None:
                 await settle(self._gateway, self._batches, batch, body.usage)
@@ -197,6 +215,26 @@ class BatchAccess:
             case _:
                 pass
 
+    def listener(self, answered: Answered) -> StreamReader | None:
+        """Reads a reply in the background that is fetched as a stream. None: this response is none."""
+        batch = self._batch
+        if self._step != "status" or batch is None or batch.path != RESPONSES or answered.head.status != _WHOLE:
+            return None
+        content_type, dialect = answered.head.values.get("content-type", ""), self._gateway.dialects.get(batch.dialect)
+        if dialect is None or media_type(content_type) != media_type(dialect.stream_type):
+            return None
+        return dialect.reader(content_type)
+
+    async def _stream(self, body: StreamedBody) -> None:
+        """Settles a reply whose stream has reached its end. The caller may leave then."""
+        tally, batch = body.tally, self._batch
+        if tally is None or not tally.ended or batch is None or batch.path != RESPONSES or self._is_settled:
+            return
+        self._is_settled = True
+        if tally.usage is not None and is_known(batch, tally.usage):
+            used = BatchUsage({name_in(tally.model) or "": tally.usage})
+            await to_end(settle(self._gateway, self._batches, batch, used))
+
     async def _charge(self, id: str | None, exchange_id: str) -> None:
         """A batch was created. Without an id its usage will never be known, so it stays charged."""
         gateway, limiter = self._gateway, self._gateway.limiter
@@ -213,7 +251,8 @@ class BatchAccess:
         if self._step != "create" or self._is_charged or not settlement.may_have_been_used:
             return
         self._is_charged = True
-        book_charge(self._gateway, self._new(settlement.exchange_id))
+        # The row of this exchange has what its limits keep.
+        book_charge(self._gateway, self._new(settlement.exchange_id), None if settlement.held is None else _FREE)
 
     def _new(self, id: str) -> OpenBatch:
         principal = self._identified.principal
@@ -247,18 +286,25 @@ async def settle(gateway: Gateway, batches: Batches, batch: OpenBatch, used: Bat
     is_unpriced = None in costs
     if (is_unpriced and charged is not None) or not await batches.settle(batch):
         return
+    micro = None if is_unpriced else micro_dollars(sum((each.total for each in costs if each is not None), _FREE))
+    held, correction = _held(batch), None
+    if held is not None:  # budgets count what was reserved, and the difference
+        correction = _FREE if micro is None else Decimal(micro) / MICRO - held
     if charged is not None:
-        _record_entries(gateway, batch, "credit", 0, cost=_Cost(-charged), estimated=True)
+        _record_entries(gateway, batch, "credit", 0, cost=_Cost(-charged), held=correction, estimated=True)
+        correction = None if correction is None else _FREE
     number = 0
     for (models, usage), cost in zip(priced, costs, strict=True):
         rows = list(_rows(usage))
         for place, part in enumerate(rows):
             # The first row has the cost of all of them.
             row_cost = cost if not place or cost is None else _Cost(_FREE)
-            _record_entries(gateway, batch, "usage", number, models[0], part, row_cost, unpriced=cost is None)
+            _record_entries(
+                gateway, batch, "usage", number, models[0], part, row_cost, correction, unpriced=cost is None
+            )
+            correction = None if correction is None else _FREE
             number += 1
     if gateway.limiter is not None and batch.charges:
-        micro = None if is_unpriced else micro_dollars(sum((each.total for each in costs if each is not None), _FREE))
         tokens = sum(usage.total for _, usage in priced)
         gateway.limiter.correct(list(_corrections(batch, tokens, micro)))
 
@@ -308,12 +354,20 @@ def _charged(batch: OpenBatch) -> Decimal | None:
     return None if micro is None else Decimal(micro) / MICRO
 
 
-def book_charge(gateway: Gateway, batch: OpenBatch) -> None:
+def _held(batch: OpenBatch) -> Decimal | None:
+    """What budgets have counted. None: no budget applied."""
+    amounts = [charge.amount for charge in batch.charges if charge.is_money]
+    return Decimal(max(amounts)) / MICRO if amounts else None
+
+
+def book_charge(gateway: Gateway, batch: OpenBatch, held: Decimal | None = None) -> None:
+    """`held`: what budgets count for it, if `batch` does not have it."""
     models = batch.cost.models if batch.cost is not None else ()
     charged = _charged(batch)
     cost = _Cost(charged) if charged is not None else None
     model = models[0] if len(models) == 1 else ""
-    _record_entries(gateway, batch, "charge", 0, model, cost=cost, estimated=True, unpriced=cost is None)
+    held = _held(batch) if held is None else held
+    _record_entries(gateway, batch, "charge", 0, model, cost=cost, held=held, estimated=True, unpriced=cost is None)
 
 
 def _record_entries(
@@ -324,6 +378,7 @@ def _record_entries(
     model: str = "",
     usage: Usage | None = None,
     cost: _Cost | None = None,
+    held: Decimal | None = None,
     *,
     estimated: bool = False,
     unpriced: bool = False,
@@ -360,6 +415,7 @@ def _record_entries(
             cost=cost.total if cost is not None else None,
             search_cost=cost.searches if cost is not None else None,
             unpriced=unpriced,
+            held=held,
             run=batch.runs[0] if batch.runs else None,
             run_parent=batch.runs[1] if len(batch.runs) > 1 else None,
             booking=booking,

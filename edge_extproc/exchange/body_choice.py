@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..codecs.content_encoding import Inflater
 from ..codecs.content_type import media_type
+from ..dialects.base import StreamReader
 from ..errors import GuardrailBlocked
 from ..model.content import Part
 from ..model.fault import Fault
@@ -94,7 +95,9 @@ def operation_body(
         return BodyChoice(OperationBody(operation, encoding), "buffered", removed)
     if way == "tap":
         return BodyChoice(TappedBody(operation, encoding, gateway.clock.monotonic), "streamed", removed)
-    listener = gateway.formats[call.format].listener() if way == "listen" else None
+    listener: StreamReader | None = batch.listener(answered) if batch is not None and not end else None
+    if listener is None and way == "listen":
+        listener = gateway.formats[call.format].listener()
     if listener is None:
         return BodyChoice(PassedBody(operation), "none", removed)
     relay = RawRelay(listener, answered.caller_dialect.writer(call), hide_usage=not call.wants_usage)

@@ -72,6 +72,7 @@ class Tally:
         "garbled",
         "has_parts",
         "has_token",
+        "id",
         "lost",
         "model",
         "text_length",
@@ -86,6 +87,7 @@ class Tally:
         self.ended = False
         self.blocked = False
         """Whether a guardrail has ended the caller's stream before the provider's."""
+        self.id: str | None = None
         self.model: str | None = None
         self.garbled = 0
         self.lost: set[str] = set()
@@ -113,7 +115,7 @@ class Tally:
             case Finished():
                 self.finish = self.finish or event.finish
             case ReplyStarted():
-                self.model = event.model
+                self.id, self.model = event.id, event.model
             case PartStarted():
                 self.has_parts = True
                 self.has_token = self.has_token or event.kind in _TOKENS_AT_START

@@ -126,7 +126,7 @@ class RouterExchange:
         self._prompt_cache: PromptCacheWatch | None = None
         """Explains what the provider reads from its prompt cache. None: nobody asks for it."""
         self._record: ExchangeRecord | None = None
-        self._bug = False
+        self._bug = self._verdict_due = False
         self._settled = False
         self._has_time = False
 
@@ -194,6 +194,8 @@ class RouterExchange:
                     outcome = await take_large(body, event, gateway, guarded=guarded)
                 else:
                     outcome = take_whole(body, event, gateway.body_limits) if body.is_whole else body.take(event)
+                if self._verdict_due:
+                    await self._allowed()
                 if self._body.asks and not isinstance(outcome, Fault):
                     outcome = await self._body.judged(event, outcome, self.more_time)
                 if isinstance(outcome, Fault):
@@ -423,13 +425,14 @@ class RouterExchange:
 
     async def _allowed(self, lookup: CacheLookup | None = None) -> None:
         """Waits for the verdict of the services that are asked while the provider works. Raises EdgeError."""
+        self._verdict_due = False
         if self._guard is not None and self._guard.during is not None:
             take_time = self.more_time if isinstance(self._request, Sent) else self._take_time
             await self._guard.during.allowed(take_time, lookup.discard_hit if lookup is not None else None)
 
     async def _stopped(self, error: EdgeError) -> None:
-        """The verdict has refused the call before the provider has answered."""
-        if self._order.state is State.SENT:
+        """The verdict has refused the call before the provider has answered, or before its complete reply is here."""
+        if self._order.state is State.SENT or (self._verdict_due and self._order.state is State.ANSWERING):
             refusal = self._refuse(error.fault(), by_gateway=True, headers=error.headers)
             await self.interrupt(self._annotated(ResponseHeaders((), False), refusal))
 
@@ -459,7 +462,9 @@ class RouterExchange:
         said = parsed if self._guard is None else await shown(parsed, self._guard, gateway)
         answered = self._response = Answered(head, candidate, dialect, said, caller_dialect, dropped, began_at)
         if self._guard is not None and self._guard.during is not None:
-            await self._allowed()
+            self._verdict_due = head.status < _ERRORS and not event.end and self._guard.during.is_open
+            if not self._verdict_due:
+                await self._allowed()
         if is_failing(guards.status if guards is not None else head.status):
             stale = await self._stale(sent.admitted)
             if stale is not None:
@@ -470,17 +475,17 @@ class RouterExchange:
         if head.status >= _ERRORS:
             if event.end:
                 return self._error(read_error(gateway, answered, b""), event)
-            return self._receive(sent, answered, error_body(gateway, answered))
+            return await self._receive(sent, answered, error_body(gateway, answered))
         if not keeps_transcript(gateway, sent.admitted.read.identified.received):
             parsed.forget()
         can_end = not gateway.chains if self._route is None else self._route.can_end_responses
         if parsed.call.operation != "chat":
             account, guard = self._account, self._guard
             body = operation_body(gateway, answered, inflater, account, guard, end=event.end, can_end=can_end)
-            return self._receive(sent, answered, body)
+            return await self._receive(sent, answered, body)
         if event.end:
             raise UpstreamError("the provider answered without a body")
-        return self._receive(
+        return await self._receive(
             sent, answered, chat_body(gateway, sent, answered, inflater, self._account, can_end=can_end)
         )
 
@@ -500,11 +505,13 @@ class RouterExchange:
         fault = fault_of(head.status, head.details)
         return self._error(fault, event, by_gateway=fault.code in OF_THE_CALLER)
 
-    def _receive(self, sent: Sent, answered: Answered, choice: BodyChoice) -> Command:
+    async def _receive(self, sent: Sent, answered: Answered, choice: BodyChoice) -> Command:
         """Begins to read the response body. Raises ResponseTooLarge before the first byte of a body that is too
         long."""
         if choice.body.is_whole:
             self._gateway.body_limits.check_response(header_rules.content_length(answered.head.values))
+        elif self._verdict_due:
+            await self._allowed()
         if self._collector is not None and choice.mode == "none":
             choice = replace(choice, mode="streamed")  # a body that the gateway does not see cannot be kept
         self._body, self._response = choice.body, Receiving(answered, choice.body)
@@ -561,7 +568,9 @@ class RouterExchange:
         if not self._settled and self._record is None:
             if self._guard is not None and self._guard.during is not None:
                 await self._guard.during.noted()
-            self._request = await with_prompt(self._gateway, self._request, self._response)
+            request = self._request = await with_prompt(self._gateway, self._request, self._response)
+            if self._account is not None:
+                await self._account.before_close(self.id, request, self._response)
 
     def closed(self, why: Closing) -> None:
         """Settles the exchange at the first call; later calls do nothing."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 
 from ..errors import EdgeError
+from ..limits.base import MICRO
 from ..model.content import Part, Text
 from ..model.explanation import Explanation
 from ..model.fault import FaultKind
@@ -124,6 +126,12 @@ def with_facts(gateway: Gateway, record: ExchangeRecord, command: Continue | Imm
     return replace(command, metadata=metadata)
 
 
+def _with_held(gateway: Gateway, settlement: Settlement) -> Settlement:
+    """The settlement with what budgets keep of its reservation, so that they can be rebuilt from the ledger."""
+    held = gateway.limiter.held(settlement) if gateway.limiter is not None else None
+    return settlement if held is None else replace(settlement, held=Decimal(held) / MICRO)
+
+
 def send(gateway: Gateway, settlement: Settlement, explanation: Explanation | None = None) -> None:
     """Gives a settlement to the ledger, and then to all sinks."""
     if gateway.ledger is not None:
@@ -218,12 +226,13 @@ def settlement_of(
     )
     cut = response.refused is not None and response.refused.cut
     if usage is not None or entry is not None or body.in_background or not (settlement.may_have_been_used or cut):
-        return settlement
+        return _with_held(gateway, settlement)
     unseen = unseen_bill(gateway, request, response)
     if unseen is None:
-        return settlement
+        return _with_held(gateway, settlement)
     usage, estimated, cost, unpriced, _ = unseen
-    return replace(settlement, usage=usage, estimated=estimated, cost=cost, unpriced=unpriced, unseen=True)
+    settlement = replace(settlement, usage=usage, estimated=estimated, cost=cost, unpriced=unpriced, unseen=True)
+    return _with_held(gateway, settlement)
 
 
 def _outcome(request: RequestFacts, response: ResponseFacts, state: State, why: Closing) -> Outcome:
@@ -290,8 +299,10 @@ def _transcript(gateway: Gateway, request: RequestFacts, response: ResponseFacts
 
 
 def _reply(gateway: Gateway, response: ResponseFacts) -> Reply | None:
-    """The received part of the reply."""
+    """The received part of the reply. None if the caller was refused it."""
     entry, body = response.entry, response.body
+    if response.refused is not None and response.refused.by_gateway:
+        return None
     if entry is not None:
         return gateway.dialects[entry.dialect].read_reply(entry.body)
     if body.summary is None and body.tally is not None and body.tally.fold is not None:

@@ -49,6 +49,7 @@ class StreamedBody(BodyReader):
         "_unframer",
         "asks",
         "first_token_at",
+        "in_background",
         "in_full_duplex",
         "is_refused",
         "length",
@@ -71,6 +72,7 @@ class StreamedBody(BodyReader):
         self.in_full_duplex: bool = in_full_duplex
         self.asks: bool = services is not None
         self.is_refused: bool = False
+        self.in_background: bool = False
         self._services = services
         self._relay = relay
         self._inflater = inflater

@@ -22,7 +22,7 @@ from ..limits.merge import merge_rules
 from ..limits.rebuild import Spend, least_counters
 from ..limits.redis import RedisLimitStore
 from ..limits.rule_table import RuleTable
-from ..limits.spending import assumed_micro, micro_dollars
+from ..limits.spending import assumed_micro
 from ..limits.windows import Span
 from ..model.managed import EMPTY
 from ..store import snapshot
@@ -111,8 +111,10 @@ class LimitRebuilder:
                     row.team,
                     row.user,
                     row.key,
-                    micro_dollars(row.cost)
-                    + assumed_micro(row.unpriced_prompt, row.unpriced_completion, price.input, price.output),
+                    # Each request is rounded up.
+                    row.micro_dollars
+                    + assumed_micro(row.unpriced_prompt, row.unpriced_completion, price.input, price.output)
+                    + (row.unpriced_requests if price.input or price.output else 0),
                 )
                 for row in self._ingest.ledger.spent(span.start * 1000, span.end * 1000)
             ]

@@ -41,6 +41,11 @@ class DuringCheck:
         self._check.add_done_callback(_read)
         self._watch: asyncio.Task[None] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the reply waits for a verdict that is not there yet."""
+        return self.holds and not self._check.done()
+
     async def verdict(self) -> None:
         """Waits for it. Raises GuardrailBlocked, and PolicyUnavailable without the verdict of a service."""
         await asyncio.shield(self._check)

@@ -202,6 +202,11 @@ class Limiter(Protocol):
         """Adds amounts, which may be negative, to counters that `charge` has returned: key, amount and expiry."""
         ...
 
+    def held(self, settlement: Settlement) -> int | None:
+        """Micro-dollars that budgets will keep of the reservation when this is settled, because the cost is not known.
+        None: they will count the cost, or no budget applies."""
+        ...
+
     def settle(self, settlement: Settlement) -> None:
         """Releases what was not used. Never waits and never raises. An exchange without a reservation is ignored."""
         ...

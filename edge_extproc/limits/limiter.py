@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ..errors import BadRequest, LimitReached, PolicyUnavailable, Unpriced
+from ..errors import LimitReached, PolicyUnavailable, Unpriced
 from ..model.limit_use import LimitUse
 from ..model.principal import Principal
 from ..model.run import Run
@@ -41,7 +41,6 @@ from .base import (
     ReserveResult,
     SettleResult,
     WindowCounters,
-    WrongParent,
 )
 from .counters import KEEP_AFTER, counter_of, header_fields, remaining_total
 from .frames import (
@@ -64,9 +63,9 @@ from .memory import MemoryLimitStore
 from .rate_limit_headers import amount_text, limit_headers
 from .refusals import exceeds, never_fits, only_slots, reached, wait_for
 from .rule_table import RuleTable, counter_key
-from .runs import chain_of, exceeded_run, run_headers, run_reached
+from .runs import ancestry_of, exceeded_run, run_headers, run_reached
 from .slots import full_rule, reserved_by
-from .spending import spent_by
+from .spending import held_of, spent_by
 from .uses import uses_of
 from .windows import Windows
 from .worker_count import WorkerCount
@@ -161,22 +160,11 @@ class PolicyLimiter:
         if known is not None:
             self._runs.move_to_end(name)
             return known
-        chain = await self._ancestry(principal.tenant, run)
+        chain = await ancestry_of(self._store or self._memory, principal.tenant, run)
         rules = self._runs[name] = self._rules.with_run(principal, run, chain)
         while len(self._runs) > _MAX_CACHED:
             self._runs.popitem(last=False)
         return rules
-
-    async def _ancestry(self, tenant: str, run: Run) -> tuple[str, ...]:
-        store = self._store or self._memory
-        try:
-            return await chain_of(run, lambda name, parent: store.ancestry(tenant, name, parent, KEEP_AFTER))
-        except WrongParent as error:
-            raise BadRequest(f"the run {run.id!r} cannot be used so: {error}", param="x-edge-run-parent") from None
-        except LimitStoreDown:
-            raise PolicyUnavailable(
-                "the caps of this run cannot be checked now; the request was not sent; try again", retry_after=1.0
-            ) from None
 
     def run_used(self, rules: CallerLimits) -> int:
         shares = [0]
@@ -247,6 +235,14 @@ class PolicyLimiter:
             return
         spent = spent_by(settlement, *self._settings.assumed)
         self._finish(settlement.exchange_id, reservation, tuple([spent[kind] for kind in reservation.frame.kinds]))
+
+    def held(self, settlement: Settlement) -> int | None:
+        reservation = self._open.get(settlement.exchange_id)
+        if reservation is None:
+            return None
+        dollars = KINDS["dollars"]
+        amounts = [n for kind, n in zip(reservation.frame.kinds, reservation.amounts, strict=True) if kind == dollars]
+        return held_of(settlement, amounts, *self._settings.assumed)
 
     def charge(self, exchange_id: str) -> tuple[Charged, ...]:
         reservation = self._open.pop(exchange_id, None)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from ..errors import RunReached
+from ..errors import BadRequest, PolicyUnavailable, RunReached
 from ..model.run import NO_CAPS, Run, RunCaps
-from .base import MAX_COUNT, LimitRule, Measure, Pairs, ReserveResult, WrongParent
+from .base import MAX_COUNT, LimitRule, LimitStore, LimitStoreDown, Measure, Pairs, ReserveResult, WrongParent
+from .counters import KEEP_AFTER
 from .frames import WindowFrame
 from .rate_limit_headers import amount_text, amount_value
 from .refusals import exceeds
@@ -101,3 +102,15 @@ def run_reached(rule: LimitRule, maximum: int, remaining: int, headers: Pairs) -
     if remaining:
         text += ", less than this request could use; ask for fewer output tokens (max_tokens) or send a shorter prompt"
     return RunReached(text, headers=(*headers, _NO_RETRY))
+
+
+async def ancestry_of(store: LimitStore, tenant: str, run: Run) -> tuple[str, ...]:
+    """The runs that a run is a part of. Raises BadRequest if it has another parent, or PolicyUnavailable."""
+    try:
+        return await chain_of(run, lambda name, parent: store.ancestry(tenant, name, parent, KEEP_AFTER))
+    except WrongParent as error:
+        raise BadRequest(f"the run {run.id!r} cannot be used so: {error}", param="x-edge-run-parent") from None
+    except LimitStoreDown:
+        raise PolicyUnavailable(
+            "the caps of this run cannot be checked now; the request was not sent; try again", retry_after=1.0
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal
 
 from ..model.plausible import is_plausible
@@ -27,6 +28,14 @@ def spent_by(settlement: Settlement, assumed_input: int, assumed_output: int) ->
         if settlement.unpriced:
             dollars = assumed_micro(usage.prompt, usage.completion, assumed_input, assumed_output)
     return (-1, usage.total, min(dollars, MAX_AMOUNT), 0, 0)
+
+
+def held_of(settlement: Settlement, reserved: Sequence[int], assumed_input: int, assumed_output: int) -> int | None:
+    """Micro-dollars that budgets keep of a reservation, because the cost of the call is not known. None: they count its
+    cost. `reserved`: the amount for each budget."""
+    if not reserved or spent_by(settlement, assumed_input, assumed_output)[2] >= 0:
+        return None
+    return max(reserved)
 
 
 def assumed_micro(prompt: int, completion: int, assumed_input: int, assumed_output: int) -> int:

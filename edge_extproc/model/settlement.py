@@ -105,6 +105,9 @@ class Settlement:
     search_cost: Decimal | None = None
     """The part of `cost` for web searches of the provider; None if there were none."""
     unpriced: bool = False
+    held: Decimal | None = None
+    """US dollars that budgets count in place of `cost`: the reservation, where the cost is not known. None: they count
+    the cost."""
     dropped: tuple[str, ...] = ()
     garbled: int = 0
     """The number of unreadable frames in the provider's stream."""

@@ -86,6 +86,9 @@ class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
     cost: int | None = None
     """None: nothing was used, or the usage is unpriced."""
     unpriced: bool = False
+    held: int | None = None
+    """What budgets count in place of `cost`: a reservation, where the cost was not known. None: they count the cost. It
+    may be negative in an entry of a batch."""
     saved_tokens: int = 0
     saved_cost: int = 0
     searches: int = 0
@@ -140,6 +143,7 @@ def row_of(s: Settlement, explanation: Explanation | None = None) -> LedgerRow |
         estimated=s.estimated,
         cost=None if s.cost is None else pico(s.cost),
         unpriced=s.unpriced,
+        held=None if s.held is None else pico(s.held),
         saved_tokens=s.saved.total if s.saved is not None else 0,
         saved_cost=pico(s.saved_cost) if s.saved_cost is not None else 0,
         searches=usage.searches,
@@ -185,6 +189,8 @@ def plausible(row: LedgerRow) -> LedgerRow:
         changes |= {"searches": 0, "search_cost": 0}
     if not is_plausible_count(row.saved_tokens) or not _is_money(row.saved_cost):
         changes |= {"saved_tokens": 0, "saved_cost": 0}
+    if row.held is not None and abs(row.held) > _MAX_PICO:
+        changes["held"] = _MAX_PICO if row.held > 0 else -_MAX_PICO
     return msgspec.structs.replace(row, **changes) if changes else row
 
 

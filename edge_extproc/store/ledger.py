@@ -11,7 +11,6 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from itertools import compress
 from operator import attrgetter
 from pathlib import Path
@@ -35,19 +34,21 @@ from .usage_query import Dimension as Dimension
 from .usage_query import UsageFilter as UsageFilter
 from .usage_query import UsageRanking as UsageRanking
 from .usage_query import UsageTotal as UsageTotal
-from .usage_query import fits, half_sum, halves, started
+from .usage_query import fits, one_if, started
 from .usage_sums import PARTS, add_to_sums, can_be_summed
 
 _PROMPT = ("input", "cache_read", "cache_write", "cache_write_1h", "input_audio")
 _COMPLETION = ("output", "reasoning", "output_audio")
 _PAGE = 1000
+_MICRO = 1_000_000
+"""Pico-dollars of a micro-dollar."""
 # Ways in which requests failed at providers.
 _OF_PROVIDERS = ("refused", "upstream_error", "broken_stream")
 _MOST_KINDS = 200
 _MAX_REASON = 200
 # The columns of a row, as reports of single requests show them.
-_SHOWN = tuple(column for column in usage.columns if column is not usage.c.summed)
-_WRITTEN = tuple(column.name for column in _SHOWN if column is not usage.c.day)
+_SHOWN = tuple(column for column in usage.columns if column.name not in ("summed", "held"))
+_WRITTEN = tuple(column.name for column in usage.columns if column.name not in ("summed", "day"))
 _written_values = attrgetter(*_WRITTEN)
 _summed_values = attrgetter(*PARTS[1:])
 
@@ -218,31 +219,21 @@ class Ledger:
         """What each caller has spent with requests that began from `start_ms` until before `end_ms`, Unix time in
         milliseconds."""
         callers = [usage.c[name] for name in ("tenant", "team", "user", "key")]
+        counted = func.coalesce(usage.c.held, usage.c.cost, 0)
+        # Rounded up for each request, as budgets count it. Negative amounts are whole micro-dollars.
+        micro = case((counted > 0, (counted + _MICRO - 1) // _MICRO), else_=counted // _MICRO)
+        is_assumed = usage.c.unpriced & usage.c.held.is_(None)
         unpriced = [
-            func.sum(
-                case((usage.c.unpriced, sum((usage.c[name] for name in names[1:]), usage.c[names[0]])), else_=0)
-            ).label(label)
-            for label, names in (("unpriced_prompt", _PROMPT), ("unpriced_completion", _COMPLETION))
+            func.sum(case((is_assumed, sum((usage.c[name] for name in names[1:]), usage.c[names[0]])), else_=0))
+            for names in (_PROMPT, _COMPLETION)
         ]
         statement = (
-            select(*callers, *halves("cost"), *unpriced)
+            select(*callers, func.sum(micro), *unpriced, func.sum(one_if(is_assumed)))
             .where(usage.c.started_ms >= start_ms, usage.c.started_ms < end_ms)
             .group_by(*callers)
         )
         with self._engine.connect() as connection:
-            rows = connection.execute(statement).mappings().all()
-        return [
-            CallerSpend(
-                row["tenant"],
-                row["team"],
-                row["user"],
-                row["key"],
-                dollars(half_sum(row, "cost")),
-                int(row["unpriced_prompt"]),
-                int(row["unpriced_completion"]),
-            )
-            for row in rows
-        ]
+            return [CallerSpend(*row[:4], *map(int, row[4:])) for row in connection.execute(statement)]
 
     def rows(self, where: UsageFilter) -> Iterator[dict[str, Any]]:
         """The selected rows, oldest first, read page by page. Money is text, in US dollars."""
@@ -362,11 +353,13 @@ class CallerSpend(NamedTuple):
     team: str | None
     user: str | None
     key: str | None
-    cost: Decimal
-    """US dollars."""
+    micro_dollars: int
+    """What budgets have counted."""
     unpriced_prompt: int
     unpriced_completion: int
-    """Tokens of models without a price."""
+    """Tokens of models without a price, which budgets count with an assumed one."""
+    unpriced_requests: int
+    """The requests with these tokens."""
 
 
 class Ingest:

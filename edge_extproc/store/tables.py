@@ -73,6 +73,8 @@ usage = Table(
     Column("estimated", Boolean, nullable=False),
     Column("cost", BigInteger),  # pico-dollars; null where nothing was used, or unpriced
     Column("unpriced", Boolean, nullable=False),
+    # pico-dollars that budgets count in place of `cost`; null: they count the cost
+    Column("held", BigInteger),
     Column("saved_tokens", BigInteger, nullable=False),
     Column("saved_cost", BigInteger, nullable=False),
     Column("searches", BigInteger, nullable=False, server_default="0"),

@@ -310,6 +310,7 @@ def _line(
     request_id, trace_id = ids
     line: dict[str, object] = {  # already sorted
         "attempts": s.attempts,
+        **({"booking": s.booking} if s.booking is not None else {}),
         "bytes_in": s.request_bytes,
         "bytes_out": s.response_bytes,
         "cache": s.cache,

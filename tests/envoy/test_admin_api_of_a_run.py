@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,48 @@ roles: {watchers: {admin: [viewer]}}
 """
 
 
+class FailingProvider:
+    """A provider that is overloaded. `before` is called before each answer."""
+
+    def __init__(self) -> None:
+        self.before: Callable[[], object] = list
+        self.asked = 0
+        failing = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                failing.asked += 1
+                failing.before()
+                self.send_response(503)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
 @pytest.fixture(scope="module")
-def managed(rehearsal_url: str) -> Iterator[RunningGateway]:
-    text = config(rehearsal_url, more=MORE, workers=2)
+def failing() -> Iterator[FailingProvider]:
+    found = FailingProvider()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def managed(rehearsal_url: str, failing: FailingProvider) -> Iterator[RunningGateway]:
+    both = "both: [{provider: failing, model: gpt-4o-mini}, {provider: openai, model: gpt-4o-mini}]"
+    text = config(rehearsal_url, more=MORE, models=both, workers=2)
+    first = f'providers:\n  failing: {{kind: openai, base_url: "{failing.url}/v1", api_key: sk-failing, api: chat}}\n'
+    text = text.replace("providers:\n", first)
     line = next(each for each in text.splitlines() if each.startswith("admin:"))
     tokens = f"{line[:-1]}, tokens: [{{id: root, role: admin, token: {ROOT}}}]}}"
     with RunningGateway(text.replace(line, tokens)) as gateway:
@@ -164,6 +205,23 @@ def test_a_provider_that_is_taken_out_gets_nothing_from_any_worker_until_it_is_p
     _admin(managed, "DELETE", "/providers/openai/taken-out")
 
     assert {200} == _statuses(managed, KEY)
+
+
+def test_a_request_that_has_begun_still_reaches_a_provider_that_is_taken_out_meanwhile(
+    managed: RunningGateway, failing: FailingProvider
+) -> None:
+    """Envoy has the order of its candidates, and an agent cannot choose another one for a later attempt."""
+    failing.before = lambda: _admin(managed, "PUT", "/providers/openai/taken-out", {"note": "maintenance"})
+    status, reply = _call(managed, KEY, "both")
+    failing.before = list
+    asked = failing.asked
+
+    assert (200, "chat.completion") == (status, reply["object"])
+    assert asked > 0
+    assert 503 == _call(managed, KEY, "both")[0]  # a new one does not reach it
+    assert failing.asked > asked
+    _admin(managed, "DELETE", "/providers/openai/taken-out")
+    assert 200 == _call(managed, KEY, "both")[0]
 
 
 def test_a_probe_asks_the_provider_and_prices_are_those_of_the_list(managed: RunningGateway) -> None:

@@ -23,6 +23,7 @@ chat: [{provider: openai, model: rehearsal}]
 claude: [{provider: anthropic, model: rehearsal}]
 slow: [{provider: openai, model: "rehearsal(tokens=2000,pace=20ms)"}]
 late: [{provider: openai, model: "rehearsal(delay=40s)"}]
+early: [{provider: early, model: early}]
 """
 RULES = """
 guardrails:
@@ -42,7 +43,7 @@ guardrails:
       service: {litellm_webhook: {url: "URL", labels: [word], timeout: 20s}}
       when: during
       action: block
-      for: {models: [chat, late]}
+      for: {models: [chat, late, early]}
     - {name: secrets, detect: {words: {words: [Falcon Nine], label: project}}, action: mask}
 """
 
@@ -53,18 +54,40 @@ class Webhook:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.may_answer = Event()
+        self.begun = Event()
+        """A provider at the same address has sent the headers of a reply, and not the reply."""
+        self.left = Event()
+        """The gateway has left that reply."""
         webhook = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
+                if self.path.endswith("/chat/completions"):
+                    self.begin_reply()
+                    return
                 texts = json.loads(self.rfile.read(int(self.headers["content-length"])))["texts"]
                 body = json.dumps(webhook.answer(texts)).encode()
                 self.send_response(200)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            def begin_reply(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("transfer-encoding", "chunked")
+                self.end_headers()
+                webhook.begun.set()
+                try:
+                    while True:  # white space before JSON, as some hosts send it
+                        self.wfile.write(b"1\r\n \r\n")
+                        webhook.left.wait(0.05)
+                except OSError:
+                    webhook.left.set()
+                    self.close_connection = True
 
             def log_message(self, *_: Any) -> None: ...
 
@@ -74,6 +97,8 @@ class Webhook:
 
     def answer(self, texts: list[str]) -> dict[str, Any]:
         self.texts += texts
+        if any("until it begins" in text for text in texts):
+            self.begun.wait(20)
         if any("wait" in text for text in texts):
             self.may_answer.wait(20)
         if any("forbidden" in text or "word20 " in text for text in texts):
@@ -97,7 +122,9 @@ def webhook() -> Iterator[Webhook]:
 @pytest.fixture(scope="module")
 def guarded(rehearsal_url: str, webhook: Webhook) -> Iterator[RunningGateway]:
     rules = RULES.replace("URL", webhook.url)
-    with RunningGateway(gateways.config(rehearsal_url, more=rules, models=MODELS)) as found:
+    text = gateways.config(rehearsal_url, more=rules, models=MODELS)
+    early = f'providers:\n  early: {{kind: openai, base_url: "{webhook.url}/v1", api_key: sk-early, api: chat}}\n'
+    with RunningGateway(text.replace("providers:\n", early)) as found:
         yield found
 
 
@@ -166,3 +193,11 @@ def test_a_block_ends_a_call_before_its_provider_answers(guarded: RunningGateway
     assert "'during'" in reply.json()["error"]["message"]
     assert reply.headers["x-edge-guardrails"] == "during=block"
     until(lambda: abandoned(rehearsal_url) == before + 1)
+
+
+def test_a_block_ends_a_call_whose_complete_reply_has_only_begun(guarded: RunningGateway, webhook: Webhook) -> None:
+    reply = post(guarded, "/v1/chat/completions", "early", "a forbidden word, until it begins")
+
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == "content_filter"
+    assert webhook.left.wait(20)

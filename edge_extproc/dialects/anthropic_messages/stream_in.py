@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import msgspec
@@ -90,6 +90,8 @@ class ReplyReader:
         self._blocks: dict[int, _Open] = {}
         self._parts = 0
         self._usage: Block = {}
+        self._searches = 0
+        """Web searches that have begun. The final usage has the number that is charged."""
         self._early_finish: Finish | None = None
         """From message_start, or a later value."""
         self._started = False
@@ -171,7 +173,11 @@ class ReplyReader:
         if not isinstance(usage, dict):
             return []
         self._usage.update((key, value) for key, value in usage.items() if value is not None)
-        return [UsageSeen(read_usage(self._usage))]
+        return [self._used()]
+
+    def _used(self) -> UsageSeen:
+        usage = read_usage(self._usage)
+        return UsageSeen(replace(usage, searches=max(usage.searches, self._searches)))
 
     def _block_start(self, event: Block) -> list[ReplyEvent]:
         index, value = event.get("index"), event.get("content_block")
@@ -205,7 +211,19 @@ class ReplyReader:
                 return [PartStarted(part, "tool_call", id, name, extras=rest_of(value, TOOL_USE))]
             case _:
                 open_.kind = "opaque"
+                return self._search(value)
+
+    def _search(self, block: Block) -> list[ReplyEvent]:
+        """Counts the search that a block begins. The usage comes at the end, which a caller who leaves does not see.
+        Anthropic does not charge for a search that failed."""
+        match block:
+            case {"type": "server_tool_use", "name": "web_search"}:
+                self._searches += 1
+            case {"type": "web_search_tool_result", "content": {"type": "web_search_tool_result_error"}}:
+                self._searches = max(0, self._searches - 1)
+            case _:
                 return []
+        return [self._used()]
 
     def _block_delta(self, event: Block) -> list[ReplyEvent]:
         index, delta = event.get("index"), event.get("delta")
@@ -272,7 +290,10 @@ class ReplyReader:
         delta = event.get("delta")
         delta = delta if isinstance(delta, dict) else {}
         finish = read_finish(delta.get("stop_reason"), delta.get("stop_sequence"))
-        usage = self._use(event.get("usage"))
+        reported = event.get("usage")
+        if isinstance(reported, dict):
+            self._searches = 0  # it has the number that is charged
+        usage = self._use(reported)
         failed = failed_finish(finish.raw) if finish is not None else None
         if failed is not None:
             self._over = True

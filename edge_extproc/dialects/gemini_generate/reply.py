@@ -143,17 +143,49 @@ def _audio(details: Json, counts: TokenCounts) -> int:
     )
 
 
-# Google's page on grounding: models before Gemini 3 are charged for a prompt with searches, later ones for each search.
+# Google's page on grounding: models before Gemini 3 are charged for a prompt with searches, later ones for each search
+# that is not empty.
 _CHARGED_BY_PROMPT = re.compile(r"gemini-[12]\b")
+_SEARCHES = "GOOGLE_SEARCH_"
+"""The tools of search begin with it; `GOOGLE_MAPS` is another tool."""
+
+
+class SearchCount:
+    """The web searches of one reply, as Google charges for them. The grounding metadata lists all of them, in the last
+    chunk or in several; a call of the tool shows them before. A reply that ends with calls of functions has no
+    metadata."""
+
+    __slots__ = ("_called", "_grounded")
+
+    def __init__(self) -> None:
+        self._called = 0
+        self._grounded = 0
+
+    def add(self, body: Mapping[str, Json]) -> int:
+        """The searches of the reply so far. `body`: the reply, or one chunk of it."""
+        listed = body.get("candidates")
+        candidates = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+        grounded = sum(_queries(object_in(each, "groundingMetadata").get("webSearchQueries")) for each in candidates)
+        self._grounded = max(self._grounded, grounded)
+        self._called += sum(_called_queries(part) for each in candidates for part in parts_of(each))
+        count = max(self._grounded, self._called)
+        return min(count, 1) if _CHARGED_BY_PROMPT.search(text_of(body.get("modelVersion")) or "") else count
+
+
+def _queries(queries: Json) -> int:
+    return sum(isinstance(query, str) and query != "" for query in queries) if isinstance(queries, list) else 0
+
+
+def _called_queries(part: Block) -> int:
+    """The searches that a part begins."""
+    call = object_in(part, "toolCall")
+    is_search = (text_of(call.get("toolType")) or "").startswith(_SEARCHES)
+    return _queries(object_in(call, "args").get("queries")) if is_search else 0
 
 
 def searches_in(body: Mapping[str, Json]) -> int:
-    """The web searches of a reply or a chunk, as Google charges for them."""
-    candidates = body.get("candidates")
-    listed = candidates if isinstance(candidates, list) else ()
-    asked = (object_in(each, "groundingMetadata").get("webSearchQueries") for each in listed if isinstance(each, dict))
-    count = sum(len(queries) for queries in asked if isinstance(queries, list))
-    return min(count, 1) if _CHARGED_BY_PROMPT.search(text_of(body.get("modelVersion")) or "") else count
+    """The web searches of a complete reply."""
+    return SearchCount().add(body)
 
 
 def read_usage(value: Json, searches: int = 0) -> Usage | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...codecs import json_array, sse
 from ...codecs.frame import Frame
@@ -31,12 +31,14 @@ from ...model.reply import (
     UsageSeen,
     fold,
 )
+from ...model.usage import Usage
 from ..failed_finish import failed_finish
 from .errors import error_in
 from .fields import NAME, Block, extras_of, split
 from .reply import (
     REPLY,
     ReplyAssembly,
+    SearchCount,
     blocked_by,
     candidates_of,
     created_at,
@@ -119,6 +121,8 @@ class ReplyReader:
         self._answer = ReplyAssembly()
         self._candidates: dict[int, _OpenCandidate] = {}
         self._blocked: Finish | None = None
+        self._usage = Usage(prompt_unknown=True, completion_unknown=True)
+        self._search_count = SearchCount()
         self._searches = 0
         self._started = False
         self._over = False
@@ -163,9 +167,13 @@ class ReplyReader:
         for number, candidate, extras in candidates_of(known):
             events += self._candidate(number, candidate, extras)
         self._blocked = blocked_by(rest) or self._blocked
-        self._searches = max(self._searches, searches_in(chunk))
+        before, self._searches = self._searches, max(self._searches, self._search_count.add(chunk))
         usage = read_usage(rest.get("usageMetadata"), self._searches)
+        if usage is None and self._searches > before:
+            # The usage may come at the end, which a caller who leaves does not see.
+            usage = replace(self._usage, searches=self._searches)
         if usage is not None:
+            self._usage = usage
             events.append(UsageSeen(usage))
         return events
 

@@ -140,6 +140,8 @@ class ReplyReader:
         self._done: set[int] = set()
         self._searches = 0
         """Web searches among the complete items."""
+        self._open_searches: set[int] = set()
+        """The items of searches that have begun. What they do is known at their end."""
         self._parts = 0
         self._has_calls = False
         self._extras: Item = {}
@@ -231,11 +233,18 @@ class ReplyReader:
         error = response.get("error") or event.get("error") or event
         return [*self._used(response), Failed(stream_fault(error))]
 
+    def _searched(self) -> UsageSeen:
+        """The usage comes at the end, which a caller who leaves does not see."""
+        return UsageSeen(Usage(prompt_unknown=True, completion_unknown=True, searches=self._begun_searches()))
+
+    def _begun_searches(self) -> int:
+        return self._searches + len(self._open_searches)
+
     def _used(self, response: Item) -> list[ReplyEvent]:
         usage = response.get("usage")
         if not isinstance(usage, dict):
             return []
-        searches = max(self._searches, searches_in(response.get("output")))
+        searches = max(self._begun_searches(), searches_in(response.get("output")))
         return [UsageSeen(replace(read_usage(usage), searches=searches))]
 
     # the complete text
@@ -286,6 +295,9 @@ class ReplyReader:
         kind = text_of(item.get("type")) or ""
         own = rest_of(item, MESSAGE) if kind == "message" else {"id": item["id"]} if item.get("id") else NO_EXTRAS
         begun = self._items[index] = _OpenItem(kind, own)
+        if searches_in([item]):
+            self._open_searches.add(index)
+            self._out.append(self._searched())
         if kind != "message":
             begun.number, self._parts = self._parts, self._parts + 1
         if kind in _FIELDS_OF_CALL:
@@ -307,10 +319,11 @@ class ReplyReader:
         begun = known if known is not None else self._begin_item(index, item)
         self._items.pop(index)
         self._done.add(index)
-        if searches_in([item]):
-            # The usage comes at the end, which a caller who leaves does not see.
-            self._searches += 1
-            self._out.append(UsageSeen(Usage(prompt_unknown=True, completion_unknown=True, searches=self._searches)))
+        is_search = searches_in([item]) > 0 or (not item and index in self._open_searches)
+        if is_search or index in self._open_searches:
+            self._open_searches.discard(index)
+            self._searches += is_search
+            self._out.append(self._searched())
         match begun.kind:
             case "function_call":
                 self._rest_of(begun.parts[0], ("arguments", 0), item.get("arguments"))

@@ -112,3 +112,119 @@ def test_a_failed_response_has_its_searches() -> None:
     assert 1 == seen(RESPONSES, begun, {"type": "response.failed", "response": failed})
     done = {"type": "response.output_item.done", "output_index": 0, "item": SEARCH}
     assert 1 == seen(RESPONSES, begun, done, {"type": "response.failed", "response": {**failed, "output": []}})
+
+
+# --- searches that have begun
+
+
+def usages(source: str, *values: Any) -> list[int]:
+    """The searches of each reported usage, as a caller who leaves after it is charged for."""
+    return [event.usage.searches for event in stream_events(source, *values) if isinstance(event, UsageSeen)]
+
+
+def begun(index: int, name: str = "web_search") -> list[dict[str, Any]]:
+    """A call of a server tool, of which the arguments come later."""
+    block = {"type": "server_tool_use", "id": f"srvtoolu_{index}", "name": name, "input": {}}
+    piece = {"type": "input_json_delta", "partial_json": '{"query": "a"}'}
+    return [
+        {"type": "content_block_start", "index": index, "content_block": block},
+        {"type": "content_block_delta", "index": index, "delta": piece},
+        {"type": "content_block_stop", "index": index},
+    ]
+
+
+def searched(index: int, content: Any = ()) -> list[dict[str, Any]]:
+    block = {"type": "web_search_tool_result", "tool_use_id": f"srvtoolu_{index - 1}", "content": content}
+    return [
+        {"type": "content_block_start", "index": index, "content_block": block},
+        {"type": "content_block_stop", "index": index},
+    ]
+
+
+MESSAGE_START = {
+    "type": "message_start",
+    "message": {
+        "type": "message",
+        "id": "m",
+        "model": "c",
+        "role": "assistant",
+        "content": [],
+        "usage": {"input_tokens": 9, "output_tokens": 0, "server_tool_use": {"web_search_requests": 0}},
+    },
+}
+FAILED_SEARCH = {"type": "web_search_tool_result_error", "error_code": "max_uses_exceeded"}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "searches"),
+    [
+        ([*begun(0)], [0, 1]),
+        ([*begun(0), *searched(1, []), *begun(2)], [0, 1, 2]),
+        ([*begun(0), *searched(1, FAILED_SEARCH)], [0, 1, 0]),
+        ([*begun(0, "web_fetch"), *begun(1, "code_execution")], [0]),
+    ],
+    ids=["one", "two", "failed", "other tools"],
+)
+def test_a_search_of_anthropic_is_counted_when_it_begins(blocks: list[Any], searches: list[int]) -> None:
+    assert searches == usages(MESSAGES, MESSAGE_START, *blocks)
+    prompts = [e.usage.prompt for e in stream_events(MESSAGES, MESSAGE_START, *blocks) if isinstance(e, UsageSeen)]
+    assert {9} == set(prompts)
+
+
+@pytest.mark.parametrize(("stated", "searches"), [({"server_tool_use": {"web_search_requests": 1}}, 1), ({}, 0)])
+def test_the_final_usage_of_anthropic_has_the_number_of_searches(stated: Any, searches: int) -> None:
+    usage = {"output_tokens": 5, **stated}
+    ended = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}
+
+    assert searches == usages(MESSAGES, MESSAGE_START, *begun(0), *begun(1), ended, {"type": "message_stop"})[-1]
+
+
+def test_a_search_of_a_response_is_counted_when_it_begins() -> None:
+    response = {"id": "r", "object": "response", "status": "in_progress", "model": "m", "output": []}
+    started = {"type": "response.created", "response": response}
+    running = {"type": "web_search_call", "id": "ws", "status": "in_progress"}
+    added = [{"type": "response.output_item.added", "output_index": n, "item": running} for n in range(3)]
+    opened = {"type": "response.output_item.done", "output_index": 1, "item": OPENED}
+    found = {"type": "response.output_item.done", "output_index": 0, "item": SEARCH}
+    failed = {
+        "type": "response.failed",
+        "response": {**response, "status": "failed", "error": {"code": "server_error"}},
+    }
+
+    assert [1, 2, 3, 2, 2] == usages(RESPONSES, started, *added, opened, found)
+    assert 2 == usages(RESPONSES, started, *added, opened, found, failed)[-1]
+
+
+def grounded(*queries: str) -> dict[str, Any]:
+    return {"index": 0, "groundingMetadata": {"webSearchQueries": list(queries)}}
+
+
+def calling(*queries: str, tool: str = "GOOGLE_SEARCH_WEB") -> dict[str, Any]:
+    call = {"toolType": tool, "id": "t", "args": {"queries": list(queries)}}
+    return {"index": 0, "content": {"role": "model", "parts": [{"toolCall": call, "thoughtSignature": "c2ln"}]}}
+
+
+@pytest.mark.parametrize(
+    ("candidates", "model", "searches"),
+    [
+        ([grounded("a", "b")], "gemini-3-flash-preview", [2]),
+        ([grounded("", "a", "", "b")], "gemini-3-flash-preview", [2]),
+        ([grounded("a", "b")], "gemini-2.5-flash", [1]),
+        ([calling("a"), calling("b", "c"), grounded("", "a", "b", "c")], "gemini-3-flash-preview", [1, 3]),
+        ([calling("a", tool="GOOGLE_MAPS")], "gemini-3-flash-preview", []),
+    ],
+    ids=["metadata", "empty queries", "by prompt", "tool calls", "another tool"],
+)
+def test_a_search_of_gemini_is_counted_before_the_usage(candidates: list[Any], model: str, searches: list[int]) -> None:
+    chunks = [{"candidates": [each], "modelVersion": model} for each in candidates]
+
+    assert searches == usages(GEMINI, *chunks)
+
+
+def test_a_complete_reply_of_gemini_with_calls_of_functions_has_its_searches() -> None:
+    parts = [*calling("a", "b")["content"]["parts"], {"functionCall": {"name": "f", "args": {}}}]
+    candidate = {"index": 0, "content": {"role": "model", "parts": parts}, "finishReason": "STOP"}
+    usage = {"promptTokenCount": 1, "candidatesTokenCount": 1}
+
+    reply = {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "gemini-3-flash-preview"}
+    assert 2 == counted(GEMINI, reply)

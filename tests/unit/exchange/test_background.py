@@ -29,6 +29,17 @@ MICRO = 1_000_000
 QUEUED = {**OPENAI, "id": "resp_bg", "status": "queued", "background": True, "output": [], "usage": None}
 CALL = {"model": "gpt-4o-mini", "input": "Hello", "background": True, "max_output_tokens": 100}
 
+EVENTS = sse(
+    {"type": "response.created", "sequence_number": 0, "response": {**QUEUED, "status": "in_progress"}},
+    {"type": "response.output_text.delta", "sequence_number": 1, "item_id": "m", "output_index": 0, "delta": "H"},
+)
+END = sse(
+    {"type": "response.completed", "sequence_number": 2, "response": {**OPENAI, "id": "resp_bg", "background": True}}
+)
+SSE = answered(content_type="text/event-stream")
+BEGUN = (SSE, *chunks(*EVENTS, end=False))
+"""The response to a call in the background, which the provider streams and has not finished."""
+
 
 def stage(*rules: LimitRule) -> Stage:
     """Two tenants share OpenAI's account, which has replies in the background. A token costs one dollar."""
@@ -47,6 +58,7 @@ def play(on: Stage, *events: Event, end: Any = "done") -> list[Command]:
             commands.append(await exchange.handle(event))
             if isinstance(commands[-1], ImmediateResponse):
                 break
+        await exchange.before_close()
         exchange.closed(end)
         return commands
 
@@ -57,6 +69,11 @@ def play(on: Stage, *events: Event, end: Any = "done") -> list[Command]:
 
 def create(on: Stage, reply: Any = QUEUED, key: str = KEY, **more: Any) -> list[Command]:
     return play(on, headers("/v1/responses", key=key), body({**CALL, **more}), answered(), whole(reply))
+
+
+def leave(on: Stage, *seen: Event, **more: Any) -> None:
+    """A call in the background that its caller leaves before its end."""
+    play(on, headers("/v1/responses"), body({**CALL, "stream": True, **more}), *seen, end="cancelled")
 
 
 def fetch(on: Stage, method: str = "GET", path: str = "", key: str = KEY, **more: Any) -> list[Command]:
@@ -77,7 +94,14 @@ def cost(on: Stage) -> Decimal:
 def counted(on: Stage) -> list[int]:
     limiter = on.gateway.limiter
     assert isinstance(limiter, PolicyLimiter)
-    return [amount for _, amount, _ in limiter.memory.counted(lambda key: ":dollars:" in key)() if amount]
+    amounts = [amount for _, amount, _ in limiter.memory.counted(lambda key: ":dollars:" in key)() if amount]
+    assert sum(amounts) == in_ledger(on)
+    return amounts
+
+
+def in_ledger(on: Stage) -> int:
+    """What a budget is rebuilt with, micro-dollars."""
+    return int(sum((each.cost or 0 if each.held is None else each.held for each in on.settled), Decimal(0)) * MICRO)
 
 
 def test_it_is_charged_when_it_is_accepted_and_corrected_when_its_end_is_read() -> None:
@@ -162,19 +186,15 @@ def test_a_stream_of_its_end_is_no_call_of_its_own() -> None:
     on = stage(dollars(10_000))
     create(on)
     before = cost(on)
-    end = {**OPENAI, "id": "resp_bg", "background": True}
-    parts = sse(
-        {"type": "response.output_text.delta", "sequence_number": 8, "item_id": "m", "output_index": 0, "delta": "Hi"},
-        {"type": "response.completed", "sequence_number": 9, "response": end, "usage": end["usage"]},
-    )
     asked = headers("/v1/responses/resp_bg?stream=true&starting_after=3", method="GET", end=True)
-    head = answered(content_type="text/event-stream")
-    play(on, asked, head, *chunks(*parts))
-    play(on, asked, head, *chunks(*parts[:1], end=False), end="cancelled")
-
-    for last in on.settled[-2:]:
-        assert (None, None, False) == (last.usage, last.cost, last.unpriced)
+    play(on, asked, SSE, *chunks(EVENTS[1], end=False), end="cancelled")
     assert before == cost(on)
+    play(on, asked, SSE, *chunks(EVENTS[1], *END))
+
+    for last in [each for each in on.settled if each.booking is None][-2:]:
+        assert (None, None, False) == (last.usage, last.cost, last.unpriced)
+    assert ["charge", "credit", "usage"] == [each.booking for each in booked(on)]
+    assert Decimal(7) == cost(on)
 
 
 def test_without_limits_it_is_charged_too() -> None:
@@ -219,16 +239,10 @@ def test_an_error_costs_nothing() -> None:
 
 def test_a_caller_who_leaves_a_stream_pays_for_the_whole_reply() -> None:
     """The provider completes it."""
-    parts = sse(
-        {"type": "response.created", "sequence_number": 0, "response": {**QUEUED, "status": "in_progress"}},
-        {"type": "response.output_text.delta", "sequence_number": 1, "item_id": "m", "output_index": 0, "delta": "H"},
-    )
     costs = []
     for background in (True, False):
         on = stage()
-        asked = body({**CALL, "stream": True, "background": background})
-        sse_head = answered(content_type="text/event-stream")
-        play(on, headers("/v1/responses"), asked, sse_head, *chunks(*parts, end=False), end="cancelled")
+        leave(on, *BEGUN, background=background)
         costs.append(cost(on))
 
     assert costs[0] >= 100 > costs[1] > 0
@@ -238,17 +252,97 @@ def test_a_caller_who_leaves_a_stream_pays_for_the_whole_reply() -> None:
 def test_a_caller_who_leaves_pays_for_the_longest_reply_if_the_call_has_no_limit(stream: bool) -> None:
     """Otherwise it could read the whole reply later, and pay for a usual one. A budget keeps what was reserved."""
     on = stage(dollars(10_000_000))
-    events = sse({"type": "response.created", "sequence_number": 0, "response": {**QUEUED, "status": "in_progress"}})
-    seen = (answered(content_type="text/event-stream"), *chunks(*events, end=False)) if stream else ()
-    asked = body({**CALL, "stream": stream, "max_output_tokens": None})
-    play(on, headers("/v1/responses"), asked, *seen, end="cancelled")
+    leave(on, *BEGUN if stream else (), stream=stream, max_output_tokens=None)
 
     longest = on.gateway.bounds.output_of("gpt-4o-mini")
-    (last,) = on.settled
-    assert (True, True) == (last.estimated, last.unseen)
+    (charge,) = [each for each in on.settled if each.cost is not None]
+    assert (True, "charge" if stream else None) == (charge.estimated, charge.booking)
     assert longest < cost(on) < longest + 100
     (reserved,) = counted(on)
     assert reserved > cost(on) * MICRO
+
+
+@pytest.mark.parametrize("parts", range(1, 3))
+def test_the_reply_of_a_stream_that_its_caller_left_is_settled_when_its_end_is_read(parts: int) -> None:
+    on = stage(dollars(10_000))
+    leave(on, *BEGUN[: parts + 1])
+
+    assert cost(on) > 100
+    assert [int(cost(on) * MICRO)] < counted(on)
+    fetch(on, status="in_progress", output=[], usage=None)
+    for _ in range(2):
+        fetch(on)
+    assert ["charge", "credit", "usage"] == [each.booking for each in booked(on)]
+    assert Decimal(7) == cost(on)
+    assert [7 * MICRO] == counted(on)
+
+
+def test_a_stream_that_the_provider_breaks_off_is_settled_later() -> None:
+    on = stage(dollars(10_000))
+    play(on, headers("/v1/responses"), body({**CALL, "stream": True}), SSE, *chunks(*EVENTS))
+    assert ["broken_stream"] == [each.outcome for each in on.settled if each.booking is None]
+    fetch(on)
+
+    assert Decimal(7) == cost(on)
+    assert [7 * MICRO] == counted(on)
+
+
+def test_a_stream_that_is_read_to_its_end_is_settled_at_once() -> None:
+    on = stage(dollars(10_000))
+    play(on, headers("/v1/responses"), body({**CALL, "stream": True}), SSE, *chunks(*EVENTS, *END))
+    fetch(on)
+
+    assert [] == booked(on)
+    assert Decimal(7) == cost(on)
+    assert [7 * MICRO] == counted(on)
+
+
+def test_a_stream_that_was_left_belongs_to_its_tenant() -> None:
+    on = stage()
+    leave(on, *BEGUN)
+
+    (refused,) = fetch(on, key=KEYS["umbrella"])
+    assert isinstance(refused, ImmediateResponse)
+    assert 404 == refused.status
+    assert isinstance(fetch(on)[-1], Continue)
+
+
+def test_a_stream_without_an_id_stays_charged() -> None:
+    on = stage(dollars(10_000))
+    events = sse({"type": "response.created", "sequence_number": 0, "response": {**QUEUED, "id": None}})
+    leave(on, SSE, *chunks(*events, end=False))
+    before = cost(on)
+    fetch(on)
+
+    assert ([], before) == (booked(on), cost(on))
+    assert before > 100
+
+
+@pytest.mark.parametrize("end", ["done", "cancelled"])
+def test_a_stream_that_is_resumed_settles_the_reply(end: Any) -> None:
+    """`starting_after` begins behind the first events. A caller may leave at the last one."""
+    on = stage(dollars(10_000))
+    leave(on, *BEGUN)
+    resumed = headers("/v1/responses/resp_bg?stream=true&starting_after=1", method="GET", end=True)
+    passed = play(on, resumed, SSE, *chunks(*END, end=end == "done"), end=end)
+
+    first = passed[2]
+    assert isinstance(first, Continue)
+    assert first.body in (None, END[0])  # it passes unchanged
+    assert Decimal(7) == cost(on)
+    assert [7 * MICRO] == counted(on)
+
+
+def test_a_resumed_stream_without_its_end_settles_nothing() -> None:
+    on = stage(dollars(10_000))
+    leave(on, *BEGUN)
+    before = cost(on)
+    resumed = headers("/v1/responses/resp_bg?stream=true", method="GET", end=True)
+    play(on, resumed, *BEGUN, end="cancelled")
+
+    assert before == cost(on)
+    fetch(on)
+    assert Decimal(7) == cost(on)
 
 
 def test_another_tenant_neither_reads_nor_cancels_it() -> None:

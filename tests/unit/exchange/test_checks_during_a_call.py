@@ -81,11 +81,13 @@ def test_the_provider_gets_the_call_before_the_verdict_and_the_caller_nothing() 
         up = await exchange.handle(body(HELLO))
         assert isinstance(up, Continue)
         assert NAME.encode() in (up.body or b"")
-        head = asyncio.create_task(exchange.handle(answered()))
+        head = await exchange.handle(answered())
+        reply = asyncio.create_task(exchange.handle(whole(reply_of(f"you said {NAME}"))))
         await settle_down()
-        assert not head.done()
+        held = not reply.done()
         service.gate.set()
-        return await head, await exchange.handle(whole(reply_of(f"you said {NAME}")))
+        assert held
+        return head, await reply
 
     head, reply = run(stage, service, call)
     assert isinstance(head, Continue)
@@ -126,6 +128,58 @@ def test_a_refused_call_gets_no_byte_of_the_reply(verdict: Verdict | None) -> No
     assert settled.guardrails == (RuleHit("judge", "harm", "block", "enforce", "request", 1),)
 
 
+@pytest.mark.parametrize("verdict", [Verdict("block", "harm"), None], ids=["blocked", "no verdict"])
+def test_a_refused_call_whose_reply_is_complete_is_charged_with_its_usage(verdict: Verdict | None) -> None:
+    service = Gated(verdict)
+    stage = stage_of(during(service))
+
+    async def call(exchange: Any, service: Gated) -> Command:
+        await exchange.handle(headers())
+        await exchange.handle(body({**HELLO, "max_tokens": 5_000}))
+        await exchange.handle(answered())
+        usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+        reply = asyncio.create_task(exchange.handle(whole({**reply_of("some text"), "usage": usage})))
+        await settle_down()
+        service.gate.set()
+        refused: Command = await reply
+        return refused
+
+    refused = run(stage, service, call)
+    assert isinstance(refused, ImmediateResponse)
+    assert b"some text" not in refused.body
+    assert refused.status == (400 if verdict is not None else 503)
+    (settled,) = stage.settled
+    assert settled.outcome == "rejected"
+    assert settled.usage is not None
+    assert (settled.usage.prompt, settled.usage.completion) == (11, 7)
+    assert (settled.estimated, settled.unseen) == (False, False)
+
+
+def test_a_block_between_the_headers_and_the_reply_ends_the_call_at_once() -> None:
+    service = Gated()
+    stage, sent = stage_of(during(service)), []
+
+    async def interrupt(command: Command) -> None:
+        sent.append(command)
+
+    async def call(exchange: Any, service: Gated) -> Command:
+        exchange.interrupt = interrupt
+        await exchange.handle(headers())
+        await exchange.handle(body({**HELLO, "max_tokens": 5}))
+        await exchange.handle(answered())
+        service.gate.set()
+        await settle_down()
+        late: Command = await exchange.handle(whole(reply_of("some text")))
+        return late
+
+    assert run(stage, service, call) == Continue()
+    (refused,) = sent
+    assert isinstance(refused, ImmediateResponse)
+    assert refused.status == 400
+    (settled,) = stage.settled
+    assert (settled.outcome, settled.status, settled.unseen) == ("rejected", 400, True)
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 def test_a_block_before_the_provider_answers_ends_the_call_at_once(path: str) -> None:
     service = Gated()
@@ -163,12 +217,15 @@ def test_a_failed_provider_and_a_fallback_wait_for_one_verdict() -> None:
         await exchange.handle(headers())
         await exchange.handle(body({**HELLO, "model": "both"}))
         service.gate.set()
-        refused: Command = await exchange.handle(answered(attempt=2))
-        return refused
+        await exchange.handle(answered(attempt=2))
+        content = [{"type": "text", "text": "some text"}]
+        usage = {"input_tokens": 3, "output_tokens": 2}
+        message = {"type": "message", "id": "m", "model": "c", "content": content, "stop_reason": "end_turn"}
+        last: Command = await exchange.handle(whole({**message, "usage": usage}))
+        return last
 
-    refused = run(stage, service, call)
-    assert isinstance(refused, ImmediateResponse)
-    assert refused.status == 400
+    run(stage, service, call)
+    assert (stage.settled[0].outcome, stage.settled[0].status) == ("rejected", 400)
     assert len(service.asked) == 1
 
 

@@ -107,6 +107,34 @@ def test_searches_are_charged_though_the_caller_leaves_before_the_usage_comes() 
     assert settlement.usage.prompt > 0 < settlement.usage.completion
 
 
+def frames(*events: dict[str, Any]) -> bytes:
+    return b"".join(b"event: %b\ndata: %b\n\n" % (str(e["type"]).encode(), json.dumps(e).encode()) for e in events)
+
+
+@pytest.mark.parametrize("lane", ["/v1/chat/completions", "/v1/messages"], ids=["translated", "raw"])
+def test_searches_of_anthropic_are_charged_though_the_caller_leaves(lane: str) -> None:
+    usage = {"input_tokens": 30, "output_tokens": 1}
+    message = {"type": "message", "id": "m", "model": "c", "role": "assistant", "content": [], "usage": usage}
+    search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
+    wire = frames(
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": search},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "content_block_start", "index": 1, "content_block": {**search, "id": "srvtoolu_2"}},
+    )
+    stage = Stage().having(prices=ADollarPerToken())
+    exchange = stage.exchange()
+    asked = body({**ASKED, "model": "claude", "stream": True, "max_tokens": 50})
+    head = answered(content_type="text/event-stream")
+    talk(exchange, headers(lane), asked, head, *chunks(wire, end=False))
+    exchange.closed("cancelled")
+
+    (settlement,) = stage.settled
+    assert settlement.usage is not None
+    assert (2, Decimal("0.02")) == (settlement.usage.searches, settlement.search_cost)
+    assert settlement.estimated
+
+
 @pytest.mark.parametrize("count", [2**64 - 1, 10**12, -1, 10**30], ids=repr)
 def test_a_usage_that_cannot_be_is_settled_within_bounds(count: int) -> None:
     wrong = {**REPLY, "usage": {**USED, "completion_tokens": count}}

@@ -186,7 +186,7 @@ def test_the_rows_of_a_batch_add_up_and_are_no_requests(engine: Engine, operatio
 
     (total,) = ledger.totals([], UsageFilter())
     assert (0, Decimal("2.5"), 25, 0) == (total.requests, total.cost, sum(total.tokens.values()), total.unpriced)
-    assert [Decimal("2.5")] == [each.cost for each in ledger.spent(0, 2_000_000_000_000)]
+    assert [2_500_000] == [each.micro_dollars for each in ledger.spent(0, 2_000_000_000_000)]
 
 
 def test_only_a_batch_has_a_negative_cost() -> None:

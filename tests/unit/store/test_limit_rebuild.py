@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -88,8 +88,9 @@ def test_the_ledger_sums_what_each_caller_has_spent_in_a_time(engine: Engine) ->
     ledger.add([row for row in map(row_of, rows) if row is not None])
 
     assert {
-        CallerSpend("acme", "research", "ann", "acme-1", Decimal("17999999.000000000001"), 1_000_000, 500_000),
-        CallerSpend("acme", None, "bob", "acme-2", Decimal(1), 0, 0),
+        # Budgets round each request up to a micro-dollar.
+        CallerSpend("acme", "research", "ann", "acme-1", 17_999_999_000_001, 1_000_000, 500_000, 1),
+        CallerSpend("acme", None, "bob", "acme-2", 1_000_000, 0, 0, 0),
     } == set(ledger.spent(1_000_000, 2_000_000))
 
 
@@ -122,6 +123,55 @@ def test_each_budget_gets_what_was_spent_in_its_window_by_those_it_is_for() -> N
         f"acme:user:ann:dollars:hour:{hour.start}": 3_600,
         f"acme:user:bob:dollars:hour:{hour.start}": 1,
     } == found
+
+
+SEARCHED = Usage(input=1, output=1, searches=2)
+UNSEEN = {"usage": Usage(input=5, output=5), "unseen": True, "estimated": True}
+SETTLED: dict[str, dict[str, Any]] = {
+    "priced": {"cost": Decimal("0.2500001")},
+    "priced, whole": {"cost": Decimal("0.25")},
+    "free": {"cost": Decimal(0)},
+    "nothing was sent": {"lane": None, "usage": None, "cost": None},
+    "nothing was seen": {**UNSEEN, "outcome": "caller_left", "cost": Decimal("0.1")},
+    "nothing was seen, unpriced": {**UNSEEN, "outcome": "caller_left", "cost": None, "unpriced": True},
+    "the usage is not known": {"usage": None, "cost": None, "unpriced": True},
+    "the provider timed out": {"usage": None, "cost": None, "outcome": "upstream_error", "status": 504},
+    "the usage is not plausible": {"usage": Usage(input=2**70), "cost": None, "unpriced": True},
+    "searches without a price": {"usage": SEARCHED, "cost": None, "unpriced": True},
+    "an assumed price": {"usage": Usage(input=333, output=333), "cost": None, "unpriced": True},
+}
+
+
+@pytest.mark.parametrize("how", SETTLED)
+async def test_a_rebuilt_budget_is_what_it_was(tmp_path: Path, how: str) -> None:
+    """A call that reserved a dollar, and ended in one of the ways in which budgets do not count its cost."""
+    config = read(f"{TEXT}agent: {{state_dir: {tmp_path}, workers: 1}}\n")
+    price = config.limiter.assumed_price
+    by = limiter(*merge_rules(config), now=Now(NOW), assumed=(price.input, price.output))
+    rules = by.rules(ANN)
+    assert rules is not None
+    with contextlib.closing(_ingest(tmp_path)) as ingest:
+        ledger = ingest.ledger
+        for number in range(3):
+            await by.admit(str(number), rules, ReservationRequest(10, 1_000_000))
+            who = {"tenant": "acme", "team": "research", "user": "ann", "key_id": "acme-1"}
+            fields = {"operation": "chat", "lane": "raw", "usage": Usage(input=1, output=1)} | who | SETTLED[how]
+            ended = settlement(exchange_id=str(number), started_at=NOW, **fields)
+            held = by.held(ended)
+            row = row_of(replace(ended, held=Decimal(held) / 1_000_000 if held is not None else None))
+            assert row is not None
+            ledger.add([row])
+            by.settle(ended)
+        rebuilder = LimitRebuilder(lambda: config, ingest, lambda: NOW)
+        found = {key: amount for key, amount, _ in rebuilder.least() if amount}
+
+    live = {key: amount for key, amount, _ in by.memory.counted(lambda key: ":dollars:" in key)() if amount}
+    if how == "an assumed price":  # rounded up for each request
+        assert live.keys() == found.keys()
+        assert all(amount <= found[key] <= amount + 3 for key, amount in live.items())
+    else:
+        assert live == found
+    assert bool(live) == (how not in ("free", "nothing was sent"))
 
 
 # --- with a journal, a ledger and a Valkey

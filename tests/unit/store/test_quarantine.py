@@ -288,9 +288,9 @@ SEARCHES = ("searches", "search_cost")
 @pytest.mark.parametrize(
     ("version", "absent", "name"),
     [
-        ("0002", ("response_model", *RUN, *SEARCHES, "guardrails", "session", "explanation"), "response_model"),
-        ("0003", (*RUN, *SEARCHES, "guardrails", "session", "explanation"), "run"),
-        ("0004", (*SEARCHES, "guardrails", "session", "explanation"), "run_parent"),
+        ("0002", ("response_model", *RUN, *SEARCHES, "guardrails", "session", "explanation", "held"), "response_model"),
+        ("0003", (*RUN, *SEARCHES, "guardrails", "session", "explanation", "held"), "run"),
+        ("0004", (*SEARCHES, "guardrails", "session", "explanation", "held"), "run_parent"),
     ],
 )
 def test_a_ledger_of_an_earlier_version_gets_its_columns(
