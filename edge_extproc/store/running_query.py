@@ -19,6 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 _STEPS = 10_000
 # For the second connection, seconds.
 _CANCEL_SECONDS = 5.0
+# Seconds between two requests to end a statement: they double.
+_FIRST_PAUSE, _LAST_PAUSE = 0.02, 5.0
 
 
 class QueryStopped(SQLAlchemyError):
@@ -31,16 +33,28 @@ class RunningQuery:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._connection: Any = None
+        self._detached = threading.Event()
         self.is_stopped = False
 
     def stop(self) -> None:
-        """Ends the statement, and those that would follow. It may wait for PostgreSQL, so it belongs in a thread."""
+        """Ends the statement, and those that would follow. It may wait for PostgreSQL, so it belongs in a thread.
+
+        PostgreSQL forgets a request that comes before the statement does: it is repeated until the connection is free
+        (for at most ten seconds)."""
+        self.is_stopped = True
+        pause = _FIRST_PAUSE
+        while pause < _LAST_PAUSE and self._cancel() and not self._detached.wait(pause):
+            pause *= 2
+
+    def _cancel(self) -> bool:
+        """Whether there is a connection that takes such a request."""
         with self._lock:
-            self.is_stopped = True
-            if hasattr(self._connection, "cancel_safe"):
-                # Otherwise the server cannot be reached, and the statement ends with its connection.
-                with contextlib.suppress(Exception):
-                    self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
+            if not hasattr(self._connection, "cancel_safe"):
+                return False
+            # Otherwise the server cannot be reached, and the statement ends with its connection.
+            with contextlib.suppress(Exception):
+                self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
+            return True
 
     def check(self) -> None:
         if self.is_stopped:
@@ -49,6 +63,7 @@ class RunningQuery:
     def attach(self, connection: Any) -> None:
         with self._lock:
             self._connection = connection
+            self._detached.clear()
         if hasattr(connection, "set_progress_handler"):
             connection.set_progress_handler(lambda: self.is_stopped, _STEPS)
 
@@ -59,6 +74,7 @@ class RunningQuery:
         # Not while another thread stops it: the connection's next statement is of another call.
         with self._lock:
             self._connection = None
+            self._detached.set()
 
 
 running_query: ContextVar[RunningQuery | None] = ContextVar("running_query", default=None)

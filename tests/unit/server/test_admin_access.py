@@ -16,6 +16,7 @@ from sqlalchemy import Engine, text
 from edge_extproc.server.admin_access import DatabaseThreads
 from edge_extproc.server.admin_errors import AdminRefused
 from edge_extproc.store.database import reach
+from edge_extproc.store.running_query import RunningQuery
 
 ENDLESS = {
     "sqlite": "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n",
@@ -96,6 +97,30 @@ async def test_a_read_whose_reader_is_gone_is_stopped_and_frees_its_thread(engin
     # The same connection serves the next one.
     assert 42 == await threads.read(answer, engine)
     assert 1 == engine.pool.checkedin()  # type: ignore[attr-defined]  # of the pools of both
+
+
+class Forgetful:
+    """A connection to PostgreSQL that gets its statement after the first requests to end it."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.query = RunningQuery()
+
+    def cancel_safe(self, timeout: float) -> None:
+        self.requests += 1
+        if self.requests == 3:
+            # As the thread of the statement does. `stop` has the lock now.
+            threading.Thread(target=self.query.detach).start()
+
+
+def test_a_request_to_end_a_statement_that_comes_too_early_is_repeated() -> None:
+    connection = Forgetful()
+    connection.query.attach(connection)
+    connection.query.stop()
+
+    assert connection.requests >= 3
+    connection.query.stop()
+    assert connection.query.is_stopped
 
 
 async def test_a_read_that_takes_too_long_is_stopped(engine: Engine) -> None:
