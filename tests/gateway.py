@@ -244,14 +244,16 @@ class RunningGateway:
         return self.access_lines()
 
     def all_settled(self) -> None:
-        """Waits until every request so far has its line: lines are written off the path of requests. A booking (of a
-        batch, or of embeddings for the semantic cache) has a line and is no request."""
+        """Waits until no request is open and each has its line: lines are written off the path of requests. A booking
+        (of a batch, or of embeddings for the semantic cache) has a line and is no request."""
 
-        def counted() -> float:
+        def is_settled() -> bool:
             lines = self.metrics().splitlines()
-            return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("edge_requests_total{"))
+            counted = sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("edge_requests_total{"))
+            is_idle = "edge_open_requests 0.0" in lines
+            return is_idle and counted == sum("booking" not in line for line in self.access_lines())
 
-        until(lambda: counted() == sum("booking" not in line for line in self.access_lines()))
+        until(is_settled)
 
     def usage(self, *arguments: str) -> list[dict[str, Any]]:
         """The objects that `edge-extproc usage` prints."""
