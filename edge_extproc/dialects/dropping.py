@@ -132,6 +132,11 @@ def kind_of_part(part: Part) -> str:
     return part.kind if isinstance(part, Opaque) else type(part).__name__.lower()
 
 
+def file_omission(part: Opaque) -> str:
+    """The text that replaces a file of which `model/` has no type."""
+    return f"[The model made a file ({part.media_type}), which the format of this reply cannot hold. It was left out.]"
+
+
 def omission(part: Image | Audio, title: str) -> str:
     """The text that replaces a part without a place in this format. A stream has no other place for this information,
     and a reply with only such parts would look empty."""

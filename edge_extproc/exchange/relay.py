@@ -15,9 +15,9 @@ from ..codecs.frame import Frame
 from ..dialects.base import Dialect, SkimmingReader, StreamReader, StreamWriter
 from ..dialects.citations import without_citations
 from ..dialects.cut_calls import CallWatch
-from ..dialects.dropping import kind_of_part, lost_notes
+from ..dialects.dropping import file_omission, kind_of_part, lost_notes
 from ..model.call import Call
-from ..model.content import Part, RedactedThinking, ToolCall
+from ..model.content import Opaque, Part, RedactedThinking, ToolCall
 from ..model.fault import Fault
 from ..model.reply import (
     Ended,
@@ -319,10 +319,14 @@ class CrossRelay:
                 watch(frame)
         return self._pass(events)
 
-    def _lose(self, event: PartStarted) -> None:
+    def _lose(self, event: PartStarted) -> str:
+        """The text that replaces a file which the caller's format does not have: a stream has no header left to name
+        it. Empty: the part needs none."""
         part = event.media or event.opaque or RedactedThinking(event.data or "")
-        if not self._can_contain(part):
-            self.tally.lost.add(f"reply.{kind_of_part(part)}")
+        if self._can_contain(part):
+            return ""
+        self.tally.lost.add(f"reply.{kind_of_part(part)}")
+        return file_omission(part) if isinstance(part, Opaque) and part.media_type and self._json is None else ""
 
     def fail(self, fault: Fault) -> bytes:
         if self._guard is None or self.tally.failed is not None:
@@ -355,7 +359,10 @@ class CrossRelay:
             elif type(event) is Finished and not self._own and event.finish.reason == "malformed":
                 event = Failed(MALFORMED)
             elif type(event) is PartStarted and event.kind in _COMPLETE_AT_START:
-                self._lose(event)
+                if text := self._lose(event):
+                    replaced = PartStarted(event.part, "text", choice=event.choice)
+                    out.append(self._pass((replaced, PartDelta(event.part, text, event.choice))))
+                    continue
             elif isinstance(event, _WITH_NOTES) and event.extras and not self._own:
                 self.tally.lost |= lost_notes(event.extras, cites=self._cites)
             self.tally.note(event)

@@ -200,6 +200,8 @@ class Opaque:
     kind: str
     value: Json
     path: str = field(default="", compare=False, repr=False)
+    media_type: str = field(default="", compare=False, repr=False, kw_only=True)
+    """Of a file that the part holds, such as a video. Empty: it holds none."""
 
 
 Part: TypeAlias = (

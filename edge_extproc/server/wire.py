@@ -153,15 +153,15 @@ def _large_body(message: bytes) -> RequestBody | ResponseBody | None:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """A number of at most 35 bits, and where it ends."""
+    """A number of at most 35 bits, and where it ends. A longer one is said to go beyond the end of the message."""
     value = shift = 0
     for byte in message[at : at + 5]:
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            break
+            return value, at
         shift += 7
-    return value, at
+    return len(message), at
 
 
 def _pairs(header_map: HeaderMap) -> Headers:

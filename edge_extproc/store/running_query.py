@@ -7,7 +7,6 @@ on, and PostgreSQL ends a statement at the request of a second connection. Only 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from contextvars import ContextVar
 from typing import Any
@@ -39,21 +38,22 @@ class RunningQuery:
     def stop(self) -> None:
         """Ends the statement, and those that would follow. It may wait for PostgreSQL, so it belongs in a thread.
 
-        PostgreSQL forgets a request that comes before the statement does: it is repeated until the connection is free
-        (for at most ten seconds)."""
+        PostgreSQL forgets a request that comes before the statement does: it is repeated until the connection is free,
+        for about five seconds."""
         self.is_stopped = True
         pause = _FIRST_PAUSE
         while pause < _LAST_PAUSE and self._cancel() and not self._detached.wait(pause):
             pause *= 2
 
     def _cancel(self) -> bool:
-        """Whether there is a connection that takes such a request."""
+        """Whether a connection has taken such a request."""
         with self._lock:
             if not hasattr(self._connection, "cancel_safe"):
                 return False
-            # Otherwise the server cannot be reached, and the statement ends with its connection.
-            with contextlib.suppress(Exception):
+            try:
                 self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
+            except Exception:  # noqa: BLE001 - the server cannot be reached: the statement ends with its connection
+                return False
             return True
 
     def check(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, replace
 from types import MappingProxyType
 
-from ...codecs.json_values import as_list, as_object, as_text, encode, maybe_text, rest_of
+from ...codecs.json_values import as_list, as_object, as_text, encode, maybe_text, object_in, rest_of, text_of
 from ...errors import Unsupported
 from ...model.call import Reasoning
 from ...model.content import (
@@ -90,7 +90,9 @@ def format_of(types: Mapping[str, str], media_type: str) -> str | None:
 
 
 def opaque_of(block: Block, path: str) -> Opaque:
-    return Opaque(NAME, "+".join(block), block, path)
+    kind = "+".join(block)
+    file = object_in(block, kind) if kind in ("audio", "document", "video") else {}
+    return Opaque(NAME, kind, block, path, media_type=text_of(file.get("format")) or "")
 
 
 def read_image(block: Block, path: str) -> Part:

@@ -10,7 +10,17 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
-from ...codecs.json_values import UNREADABLE, as_list, as_object, as_text, decode, encode, maybe_text, text_of
+from ...codecs.json_values import (
+    UNREADABLE,
+    as_list,
+    as_object,
+    as_text,
+    decode,
+    encode,
+    maybe_text,
+    object_in,
+    text_of,
+)
 from ...errors import BadRequest
 from ...model.content import (
     NO_EXTRAS,
@@ -263,7 +273,9 @@ def sealed(signature: str | None) -> Block:
 def opaque(value: Block, path: str) -> Opaque:
     """The kind of a part is the name of its one main field."""
     kinds = [key for key in value if key not in _NOT_A_KIND]
-    return Opaque(NAME, kinds[0] if kinds else "", value, path)
+    kind = kinds[0] if kinds else ""
+    file = object_in(value, kind) if kind in ("inlineData", "fileData") and not value.get("thought") else {}
+    return Opaque(NAME, kind, value, path, media_type=text_of(file.get("mimeType")) or "")
 
 
 _NOT_A_KIND = frozenset(names_of("thought", "thoughtSignature", "mediaResolution", "videoMetadata", "partMetadata"))

@@ -123,6 +123,24 @@ def test_a_request_to_end_a_statement_that_comes_too_early_is_repeated() -> None
     assert connection.query.is_stopped
 
 
+class Unreachable:
+    """A connection to a server that no longer answers."""
+
+    requests = 0
+
+    def cancel_safe(self, timeout: float) -> None:
+        self.requests += 1
+        raise ConnectionError
+
+
+def test_a_server_that_cannot_be_reached_is_asked_once() -> None:
+    connection, query = Unreachable(), RunningQuery()
+    query.attach(connection)
+    query.stop()
+
+    assert 1 == connection.requests
+
+
 async def test_a_read_that_takes_too_long_is_stopped(engine: Engine) -> None:
     threads, begun, ended = DatabaseThreads(1, 0.05), threading.Event(), threading.Event()
     with pytest.raises(AdminRefused, match=r"has not answered for 0\.05 s$") as refused:

@@ -198,6 +198,22 @@ def test_messages_are_put_together_however_they_were_cut(messages: list[bytes], 
     assert not streams[0].broken_off
 
 
+@pytest.mark.parametrize("cuts", [[1], [1_023], [1_024], [3, 16_384, 1, 2_000, 5], [16_384, 1]])
+def test_a_message_of_many_frames_and_its_follower_come_whole(cuts: list[int]) -> None:
+    connection, streams = greeted()
+    connection.receive(begin())
+    large = bytes(range(256)) * 160
+    data, at, turn = message(large) + message(b"") + message(b"next") + message(large)[:7], 0, 0
+    while at < len(data):
+        size = cuts[turn % len(cuts)]
+        connection.receive(frame(http2.DATA, 0, 1, data[at : at + size]))
+        at, turn = at + size, turn + 1
+
+    assert [large, b"", b"next"] == list(streams[0].messages)
+    assert len(large) + 4 == streams[0].unread
+    assert streams[0].broken_off
+
+
 def test_a_large_message_waits_for_the_peers_windows_and_passes_whole() -> None:
     pair = Pair()
     pair.open()

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,6 +102,70 @@ def test_bodies_come_as_they_are(body: bytes, end: bool) -> None:
 
     assert to_event(request.SerializeToString()) == RequestBody(body, end)
     assert to_event(response.SerializeToString()) == ResponseBody(body, end)
+
+
+def by_protobuf(message: bytes) -> Event | None:
+    """The body that protobuf decodes. None: it is none."""
+    try:
+        request = ProcessingRequest.FromString(message)
+    except DecodeError:
+        return None
+    match request.WhichOneof("request"):
+        case "request_body":
+            return RequestBody(request.request_body.body, request.request_body.end_of_stream)
+        case "response_body":
+            return ResponseBody(request.response_body.body, request.response_body.end_of_stream)
+        case _:
+            return None
+
+
+def of_wire(message: bytes) -> Event | None:
+    try:
+        event = to_event(message)
+    except PeerError:
+        return None
+    return event if isinstance(event, RequestBody | ResponseBody) else None
+
+
+LARGE = b"{" + b"x" * 70_000 + b"\xff}"
+
+
+@given(
+    kind=st.sampled_from(["request_body", "response_body"]),
+    end=st.booleans(),
+    more=st.sampled_from([None, "attributes", "metadata", "unknown"]),
+    edits=st.lists(
+        st.tuples(st.integers(0, 24), st.integers(0, 255), st.sampled_from(["put", "cut", "add"])), max_size=3
+    ),
+    at_end=st.booleans(),
+)
+def test_a_large_body_is_read_as_protobuf_reads_it(
+    kind: str, end: bool, more: str | None, edits: list[tuple[int, int, str]], at_end: bool
+) -> None:
+    """Whole, and damaged near its begin or its end."""
+    request = ProcessingRequest()
+    body = request.request_body if kind == "request_body" else request.response_body
+    body.body, body.end_of_stream = LARGE, end
+    if more == "attributes":
+        request.attributes[ATTRIBUTES].fields["a"].string_value = "b"
+    elif more == "metadata":
+        request.metadata_context.filter_metadata["n"].fields["a"].number_value = 1
+    message = bytearray(request.SerializeToString())
+    message += b"\xfa\x7f\x01x" if more == "unknown" else b""
+    assert of_wire(bytes(message)) == by_protobuf(bytes(message)) is not None
+    for place, value, edit in edits:
+        at = len(message) - 1 - place if at_end else place
+        message[at : at + (edit != "add")] = b"" if edit == "cut" else bytes([value])
+
+    assert of_wire(bytes(message)) == by_protobuf(bytes(message))
+
+
+def test_a_body_of_two_fields_is_the_last_one() -> None:
+    first, second = ProcessingRequest(), ProcessingRequest()
+    first.request_body.body, second.response_body.body = LARGE, b"last"
+    message = first.SerializeToString() + second.SerializeToString()
+
+    assert ResponseBody(b"last", False) == to_event(message)
 
 
 def test_trailers_are_told_without_their_content() -> None:
