@@ -131,5 +131,6 @@ class _Call:
     async def write(self, message: bytes) -> None:
         try:
             await self._context.write(message)
-        except aio.InternalError as exc:
+        # UsageError: the method has returned, and a task that it left, a guardrail's for example, writes after it.
+        except (aio.InternalError, aio.UsageError) as exc:
             raise PeerGone from exc

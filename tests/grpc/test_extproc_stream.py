@@ -484,6 +484,20 @@ async def test_a_stream_can_be_answered_while_no_message_waits(socket: Socket) -
     assert stage.errors == []
 
 
+async def test_an_answer_after_the_end_of_its_stream_is_for_nobody(socket: Socket) -> None:
+    async with staged(socket, go_on) as stage:
+        call = stage.call()
+        await call.write(headers())
+        await call.read()
+        await call.done_writing()
+        await call.code()
+        script = await stage.last()
+        await script.interrupt(ImmediateResponse(400, (), b"no", "edge_guardrail_blocked"))
+
+    assert [] == stage.errors
+    assert ["done"] == script.closings
+
+
 async def test_more_time_is_told_before_the_answer(socket: Socket) -> None:
     scripts = []
 
