@@ -120,6 +120,8 @@ class _Call:
 
     def __init__(self, context: Context, local: str | None) -> None:
         self._context = context
+        # grpcio refuses a message while another is on its way, with the error that it has for a peer that is gone.
+        self._writing = asyncio.Lock()
         self.local = local
         metadata = context.invocation_metadata() or ()
         self.metadata = {key: value for key, value in metadata if isinstance(value, str)}
@@ -130,7 +132,8 @@ class _Call:
 
     async def write(self, message: bytes) -> None:
         try:
-            await self._context.write(message)
+            async with self._writing:
+                await self._context.write(message)
         # UsageError: the method has returned, and a task that it left, a guardrail's for example, writes after it.
         except (aio.InternalError, aio.UsageError) as exc:
             raise PeerGone from exc

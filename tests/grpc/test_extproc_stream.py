@@ -484,6 +484,24 @@ async def test_a_stream_can_be_answered_while_no_message_waits(socket: Socket) -
     assert stage.errors == []
 
 
+async def test_the_first_answers_of_a_stream_can_be_written_at_once(socket: Socket) -> None:
+    scripts = []
+
+    async def hasty(event: Event) -> Command:
+        await asyncio.gather(scripts[0].more_time(1), scripts[0].more_time(2))
+        return CONTINUE
+
+    async with staged(socket, hasty) as stage:
+        scripts = stage.scripts
+        call = stage.call()
+        await call.write(body(b"{}"))
+        first, second, last = [ProcessingResponse.FromString(await call.read()) for _ in range(3)]
+        await call.done_writing()
+
+    assert [1, 2] == [message.override_message_timeout.ToSeconds() for message in (first, second)]
+    assert "request_body" == last.WhichOneof("response")
+
+
 async def test_an_answer_after_the_end_of_its_stream_is_for_nobody(socket: Socket) -> None:
     async with staged(socket, go_on) as stage:
         call = stage.call()
