@@ -60,7 +60,7 @@ from .content import (
     unwrapped_text,
     write_source,
 )
-from .errors import fault_of, is_bare_error, word_of
+from .errors import fault_of, has_error, word_of
 from .fields import NAME, TITLE, Object
 from .functions import FunctionCall, offers_functions, write_function_call
 from .models import LONGEST_CALL_ID
@@ -258,19 +258,20 @@ def read_reply(body: bytes) -> Reply:
         raise UpstreamError("the provider's reply is not JSON") from exc
     if isinstance(reply, dict) and isinstance(reply.get("choices"), dict):  # one choice without its list
         reply["choices"] = [reply["choices"]]
+    if isinstance(reply, dict) and has_error(reply):
+        raise ErrorReply(fault_of(200, (), reply, text_of(reply.get("detail")) or ""))
     if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
-        if isinstance(reply, dict) and (reply.get("error") or is_bare_error(reply)):
-            raise ErrorReply(fault_of(200, (), reply, text_of(reply.get("detail")) or ""))
         raise UpstreamError("the provider's reply is not a chat completion")
     try:
         choices = tuple(_read_choice(choice, number) for number, choice in enumerate(reply["choices"]))
     except BadRequest as exc:  # the readers of a caller's messages raise it
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
     for value, choice in zip(reply["choices"], choices, strict=True):
+        if error := value.get("error"):
+            raise ErrorReply(fault_of(200, (), {"error": error}))
         failed = failed_finish(choice.finish.raw) if choice.finish is not None else None
         if failed is not None:
-            error = value.get("error")
-            raise ErrorReply(fault_of(200, (), {"error": error}) if isinstance(error, dict) else failed)
+            raise ErrorReply(failed)
     usage, created = reply.get("usage"), reply.get("created")
     return Reply(
         dialect=NAME,
