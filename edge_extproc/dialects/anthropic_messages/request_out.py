@@ -311,5 +311,9 @@ class RequestWriter(Translation[Block]):
         if content:
             block["content"] = shortened(content)
         if part.is_error:
-            block["is_error"] = True
+            # `all content must be type "text" if "is_error" is true`
+            is_text = all(each["type"] == "text" for each in content)
+            self._drop_member(path, "is_error", not is_text)
+            if is_text:
+                block["is_error"] = True
         return block
