@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
@@ -24,6 +24,12 @@ claude: [{provider: anthropic, model: rehearsal}]
 slow: [{provider: openai, model: "rehearsal(tokens=2000,pace=20ms)"}]
 late: [{provider: openai, model: "rehearsal(delay=40s)"}]
 early: [{provider: early, model: early}]
+hedged:
+  candidates: [{provider: openai, model: "rehearsal(delay=40s)"}, {provider: anthropic, model: rehearsal}]
+  hedge: {at_least: 200ms}
+both-late:
+  candidates: [{provider: openai, model: "rehearsal(delay=40s)"}, {provider: anthropic, model: "rehearsal(delay=40s)"}]
+  hedge: {at_least: 200ms}
 """
 RULES = """
 guardrails:
@@ -43,7 +49,7 @@ guardrails:
       service: {litellm_webhook: {url: "URL", labels: [word], timeout: 20s}}
       when: during
       action: block
-      for: {models: [chat, late, early]}
+      for: {models: [chat, late, early, hedged, both-late]}
     - {name: secrets, detect: {words: {words: [Falcon Nine], label: project}}, action: mask}
 """
 
@@ -58,6 +64,8 @@ class Webhook:
         """A provider at the same address has sent the headers of a reply, and not the reply."""
         self.left = Event()
         """The gateway has left that reply."""
+        self.both_asked: Callable[[], object] = self.may_answer.wait
+        """Waits until both candidates of a hedged call are asked."""
         webhook = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -97,6 +105,8 @@ class Webhook:
 
     def answer(self, texts: list[str]) -> dict[str, Any]:
         self.texts += texts
+        if any("until both are called" in text for text in texts):
+            self.both_asked()
         if any("until it begins" in text for text in texts):
             self.begun.wait(20)
         if any("wait" in text for text in texts):
@@ -201,3 +211,36 @@ def test_a_block_ends_a_call_whose_complete_reply_has_only_begun(guarded: Runnin
     assert reply.status_code == 400
     assert reply.json()["error"]["code"] == "content_filter"
     assert webhook.left.wait(20)
+
+
+def asked(rehearsal_url: str, text: str) -> int:
+    seen = httpx.get(f"{rehearsal_url}/rehearsal/requests").json()["data"]
+    return sum(text.encode() in base64.b64decode(each["body"]) for each in seen)
+
+
+def test_the_faster_try_of_a_hedged_call_waits_for_the_verdict(
+    guarded: RunningGateway, rehearsal_url: str, webhook: Webhook
+) -> None:
+    text = "hedge it until both are called"
+    webhook.both_asked = lambda: until(lambda: asked(rehearsal_url, text) == 2)
+    before = abandoned(rehearsal_url)
+    reply = post(guarded, "/v1/chat/completions", "hedged", text, stream=True)
+
+    assert f"You asked: {text}" in text_of(reply.text)
+    assert asked(rehearsal_url, text) == 2
+    until(lambda: abandoned(rehearsal_url) == before + 1)
+
+
+@pytest.mark.parametrize("model", ["hedged", "both-late"])
+def test_a_block_ends_both_tries_of_a_hedged_call(
+    guarded: RunningGateway, rehearsal_url: str, webhook: Webhook, model: str
+) -> None:
+    text = f"a forbidden word of {model}, until both are called"
+    webhook.both_asked = lambda: until(lambda: asked(rehearsal_url, text) == 2)
+    before = abandoned(rehearsal_url)
+    reply = post(guarded, "/v1/chat/completions", model, text, stream=True)
+
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == "content_filter"
+    assert "You asked" not in reply.text
+    until(lambda: abandoned(rehearsal_url) == before + (2 if model == "both-late" else 1))
