@@ -46,12 +46,20 @@ guardrails:
       action: mask
       for: {models: [claude]}
     - name: during
-      service: {litellm_webhook: {url: "URL", labels: [word], timeout: 20s}}
+      service: {litellm_webhook: {url: "URL", labels: [word, picture], timeout: 20s, pictures: 1KiB}}
       when: during
       action: block
       for: {models: [chat, late, early, hedged, both-late]}
     - {name: secrets, detect: {words: {words: [Falcon Nine], label: project}}, action: mask}
 """
+
+
+def picture(last: bytes) -> str:
+    raw = b"\x89PNG\r\n\x1a\n" + bytes(range(100)) + last
+    return f"data:image/png;base64,{base64.b64encode(raw).decode()}"
+
+
+BAD_PICTURE = picture(b"bad")
 
 
 class Webhook:
@@ -75,8 +83,8 @@ class Webhook:
                 if self.path.endswith("/chat/completions"):
                     self.begin_reply()
                     return
-                texts = json.loads(self.rfile.read(int(self.headers["content-length"])))["texts"]
-                body = json.dumps(webhook.answer(texts)).encode()
+                asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                body = json.dumps(webhook.answer(asked["texts"], asked["images"] or [])).encode()
                 self.send_response(200)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
@@ -103,8 +111,10 @@ class Webhook:
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
-    def answer(self, texts: list[str]) -> dict[str, Any]:
+    def answer(self, texts: list[str], images: list[str]) -> dict[str, Any]:
         self.texts += texts
+        if BAD_PICTURE in images:
+            return {"action": "BLOCKED", "blocked_reason": "picture"}
         if any("until both are called" in text for text in texts):
             self.both_asked()
         if any("until it begins" in text for text in texts):
@@ -211,6 +221,19 @@ def test_a_block_ends_a_call_whose_complete_reply_has_only_begun(guarded: Runnin
     assert reply.status_code == 400
     assert reply.json()["error"]["code"] == "content_filter"
     assert webhook.left.wait(20)
+
+
+@pytest.mark.parametrize(("last", "status"), [(b"bad", 400), (b"good", 200), (b"!" * 1024, 503)])
+def test_a_webhook_judges_pictures(guarded: RunningGateway, last: bytes, status: int) -> None:
+    parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": picture(last)}}]
+    call = {"model": "chat", "messages": [{"role": "user", "content": parts}]}
+    reply = httpx.post(
+        f"{guarded.url}/v1/chat/completions", headers={"authorization": f"Bearer {KEY}"}, json=call, timeout=30
+    )
+
+    assert reply.status_code == status
+    if status == 503:  # as the rule fails closed
+        assert "at most 1024 bytes of pictures" in reply.json()["error"]["message"]
 
 
 def asked(rehearsal_url: str, text: str) -> int:
