@@ -18,7 +18,8 @@ class PictureOptions(ServiceOptions):
 
     pictures: Size | None = None
     """The most bytes of pictures in one check. Default: no picture is sent. With more bytes, or with a picture of a
-    type that the service does not take, `fail` of the rule decides. Pictures that the call names by a URL are not sent."""
+    type that the service does not take, `fail` of the rule decides. Pictures that the call names
+    by a URL are not sent."""
 
     picture_types: ClassVar[frozenset[str]] = _ANY
     """The media types that the service takes. Empty: all."""
