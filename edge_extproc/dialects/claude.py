@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
@@ -62,6 +63,9 @@ _GENERATIONS: tuple[tuple[tuple[int, int], Generation], ...] = (
 # Other makers' models with this format: all accept 8192 tokens; nothing else is known.
 _NOT_CLAUDE = Generation(8_192)
 
+_MOST_KNOWN = 256
+"""The number of models whose generation is kept: each translated request needs it."""
+
 _CLAUDE = re.compile(r"claude[-_ .]?(.*)")
 _CLAUDE_SUFFIX = re.compile(r"@|-v\d+(?::|$)")  # Vertex writes @date, Bedrock -v1:0
 _VERSION_NUMBER = re.compile(r"(?<!\d)\d{1,2}(?!\d)")  # a date has eight digits
@@ -77,6 +81,7 @@ def is_claude(model: str) -> bool:
     return _IS_CLAUDE.search(model.lower()) is not None
 
 
+@lru_cache(maxsize=_MOST_KNOWN)
 def generation_of(model: str) -> Generation:
     """The generation of a model, by its name. A Claude without a version counts as the newest."""
     match = _CLAUDE.search(model.lower())

@@ -118,11 +118,14 @@ def lost_in(reply: Reply, target: Dialect) -> tuple[str, ...]:
     """The names of the parts that a complete reply of another format loses in `target`."""
     if reply.dialect == target.name:
         return ()
-    parts = [part for choice in reply.choices for part in choice.parts]
-    lost = {f"reply.{kind_of_part(part)}" for part in parts if not target.can_contain(part)}
+    lost: set[str] = set()
     for choice in reply.choices:
-        for extras in (choice.extras, *(part.extras for part in choice.parts if isinstance(part, Text))):
-            lost |= lost_notes(extras, cites=target.cites)
+        lost |= lost_notes(choice.extras, cites=target.cites)
+        for part in choice.parts:
+            if not target.can_contain(part):
+                lost.add(f"reply.{kind_of_part(part)}")
+            if isinstance(part, Text):
+                lost |= lost_notes(part.extras, cites=target.cites)
     return tuple(sorted(lost))
 
 

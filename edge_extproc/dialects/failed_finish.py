@@ -64,6 +64,8 @@ _FAILED_PART = re.compile(
     r"error|fail|abort|cancel|timed?[_ -]?out|exception|unavailable|interrupt|disconnect|overload|crash"
     r"|rate[_ -]?limit|quota|insufficient|preempt|evict|terminated"
 )
+_USUAL = frozenset({"stop", "length", "tool_calls", "end_turn", "max_tokens", "tool_use", "stop_sequence"})
+"""The words of most replies, of which none is a failure."""
 _NOT_FAILED = frozenset({"error_limit", "error_toxic"})  # Cohere's words for a length and a filter
 _PARTS: tuple[tuple[re.Pattern[str], FinishReason], ...] = (
     (re.compile(r"malformed"), "malformed"),
@@ -84,7 +86,7 @@ def reason_of(finish: str) -> FinishReason:
 
 def failed_finish(finish: str | None) -> Fault | None:
     """The fault of a reply that ended for such a reason; None for any other reason."""
-    if finish is None:
+    if finish is None or finish in _USUAL:
         return None
     word = finish.lower()
     known = _FAILURES.get(word)
