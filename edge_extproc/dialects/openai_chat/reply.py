@@ -184,8 +184,9 @@ def read_finish(raw: str, *, has_calls: bool, native: Json = None) -> Finish:
 def write_finish(finish: Finish | None, *, has_calls: bool, older: bool = False) -> str:
     """`older`: the caller reads calls in the older spelling."""
     reason = finish.reason if finish is not None else "stop"
-    called = "function_call" if older else "tool_calls"
-    return called if has_calls and reason in _AFTER_CALLS else _WRITE_FINISH[reason]
+    if has_calls and reason in _AFTER_CALLS:
+        return "function_call" if older else "tool_calls"
+    return "stop" if reason == "tool_calls" else _WRITE_FINISH[reason]  # clients would wait for a call
 
 
 # --- replies
