@@ -635,7 +635,7 @@ def test_a_delta_of_another_kind_than_its_block_begins_its_own(
     start: dict[str, Any] | None, deltas: list[dict[str, Any]], expected: list[Any]
 ) -> None:
     events = block(0, start or {}, *deltas)[0 if start else 1 :]
-    parts = fold(PLUGIN.name, wire(START, *events, done(), STOP)).choices[0].parts
+    parts = fold(PLUGIN.name, listen(START, *events, done(), STOP)).choices[0].parts
 
     assert expected == [part for part in parts if not isinstance(part, Text) or part.text]
 
@@ -644,4 +644,4 @@ def test_a_delta_of_another_kind_than_its_block_begins_its_own(
 def test_another_delta_without_a_block_cannot_be_read(delta: Any) -> None:
     event = {"type": "content_block_delta", "index": 0, "delta": delta}
 
-    assert any(isinstance(each, Garbled) for each in wire(START, event, done(), STOP))
+    assert any(isinstance(each, Garbled) for each in listen(START, event, done(), STOP))
