@@ -29,15 +29,18 @@ class Generation:
     """Whether structured outputs are supported: output_config.format, and strict tools."""
     sampling: Literal["any", "one", "none"] = "any"
     """Which of temperature and top_p may be set: both, one of them, or none (then no top_k either)."""
+    prefill: bool = False
+    """Whether the models continue a last message of the assistant. Claude Opus 4.6, Sonnet 4.6 and all later models
+    refuse it: "This model does not support assistant message prefill"."""
 
 
 _GENERATIONS: tuple[tuple[tuple[int, int], Generation], ...] = (
-    ((0, 0), Generation(4_096)),
-    ((3, 5), Generation(8_192)),
-    ((3, 7), Generation(64_000, budgets=True)),
-    ((4, 0), Generation(32_000, budgets=True)),
-    ((4, 1), Generation(32_000, budgets=True, sampling="one")),
-    ((4, 5), Generation(64_000, budgets=True, schemas=True, sampling="one")),
+    ((0, 0), Generation(4_096, prefill=True)),
+    ((3, 5), Generation(8_192, prefill=True)),
+    ((3, 7), Generation(64_000, budgets=True, prefill=True)),
+    ((4, 0), Generation(32_000, budgets=True, prefill=True)),
+    ((4, 1), Generation(32_000, budgets=True, sampling="one", prefill=True)),
+    ((4, 5), Generation(64_000, budgets=True, schemas=True, sampling="one", prefill=True)),
     (
         (4, 6),
         Generation(64_000, adaptive=True, efforts=("low", "medium", "high", "max"), schemas=True, sampling="one"),

@@ -131,12 +131,11 @@ def lost_in(reply: Reply, target: Dialect) -> tuple[str, ...]:
 
 def lost_notes(extras: Extras, *, cites: bool) -> set[str]:
     """The names of what the extras of a text or of a choice lose in another format. `cites`: it has sources. The sound
-    of a chat is a field of its message, and so are sources that belong to no text of it."""
+    of a chat is a field of its message."""
     if not extras:
         return set()
-    message = object_in(extras, "message")
-    lost = {"reply.citations"} if citations_in(message) or (not cites and citations_in(extras)) else set()
-    return lost | {"reply.audio"} if message.get("audio") else lost
+    lost = {"reply.citations"} if not cites and citations_in(extras) else set()
+    return lost | {"reply.audio"} if object_in(extras, "message").get("audio") else lost
 
 
 def kind_of_part(part: Part) -> str:

@@ -344,6 +344,14 @@ def thinking_beyond_limit(chat: Chat, model: str) -> int:
     return budget if chat.max_output_tokens is None or chat.max_output_tokens <= budget else 0
 
 
+def continues_answers(chat: Chat, model: str) -> bool:
+    """Whether the model continues a last message of the assistant. No model does so while it thinks: `When thinking is
+    enabled, a final assistant message must start with a thinking block`."""
+    reasoning, generation = chat.reasoning, generation_of(model)
+    thinks = reasoning is not None and reasoning.mode != "disabled" and reasoning.effort != "none"
+    return generation.prefill and not (thinks and generation.budgets)
+
+
 def is_explicit(reasoning: Reasoning) -> bool:
     """Whether thinking itself is requested, not only an effort."""
     return reasoning.mode in ("enabled", "adaptive") or reasoning.budget_tokens is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -184,8 +185,9 @@ def read_finish(raw: str, *, has_calls: bool, native: Json = None) -> Finish:
 def write_finish(finish: Finish | None, *, has_calls: bool, older: bool = False) -> str:
     """`older`: the caller reads calls in the older spelling."""
     reason = finish.reason if finish is not None else "stop"
-    called = "function_call" if older else "tool_calls"
-    return called if has_calls and reason in _AFTER_CALLS else _WRITE_FINISH[reason]
+    if has_calls and reason in _AFTER_CALLS:
+        return "function_call" if older else "tool_calls"
+    return "stop" if reason == "tool_calls" else _WRITE_FINISH[reason]  # clients would wait for a call
 
 
 # --- replies
@@ -242,13 +244,32 @@ def _read_usual_choice(value: Json, number: int) -> Choice:
     parts, rest = read_assistant_parts(message, f"{path}.message", strict=False)
     reason = choice.get("finish_reason")
     finish = None
+    has_calls = any(isinstance(part, ToolCall) for part in parts)
+    if has_calls:
+        parts = _with_own_ids(parts)
     if isinstance(reason, str):
-        has_calls = any(isinstance(part, ToolCall) for part in parts)
         finish = read_finish(reason, has_calls=has_calls, native=choice.get("native_finish_reason"))
     extras = left_in(choice, _CHOICE)
     if rest := {key: value for key, value in rest.items() if key not in _REPLY_MESSAGE}:
         extras["message"] = rest
     return Choice(parts, finish, extras or NO_EXTRAS)
+
+
+def _with_own_ids(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The parts with one id for each call: clients find the result of a call by it. Some hosts give all calls of a
+    reply the same one."""
+    ids = [part.id for part in parts if isinstance(part, ToolCall) and part.id]
+    if len(set(ids)) == len(ids):
+        return parts
+    seen: list[str] = []
+    renamed: list[Part] = []
+    for part in parts:
+        if isinstance(part, ToolCall):
+            seen.append(part.id)
+            if part.id in seen[:-1]:
+                part = replace(part, id=f"{part.id}_{len(seen) - 1}")
+        renamed.append(part)
+    return tuple(renamed)
 
 
 def read_reply(body: bytes) -> Reply:

@@ -244,7 +244,10 @@ class _ReadChoice:
             new_id = f"call_{started_as or 'reply'}_{self._number}_{len(self._ids)}"
             unnamed = self._unnamed_calls.setdefault(index, _WaitingCall(delta.id or new_id))
             if delta.id and not self._ids.get(index):
-                unnamed.id = self._ids[index] = delta.id
+                # Clients find the result of a call by its id. Some hosts give all calls of a reply the same one.
+                is_taken = delta.id in self._ids.values()
+                self._ids[index] = delta.id
+                unnamed.id = f"{delta.id}_{len(self._ids) - 1}" if is_taken else delta.id
             self._ids.setdefault(index, "")
             unnamed.custom = unnamed.custom or custom
             unnamed.arguments += arguments or ""

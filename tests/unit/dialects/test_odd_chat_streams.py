@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from translating import CHAT, EVERY, MESSAGES, caller_stream, chunk, sse, stream_events, whole
+from translating import CHAT, EVERY, MESSAGES, answer, caller_stream, carried, chunk, sse, stream_events, whole
 
 from edge_extproc.dialects.openai_chat import PLUGIN
 from edge_extproc.errors import UpstreamError
@@ -18,6 +19,8 @@ from edge_extproc.model.reply import Ended, Failed, Garbled
 from edge_extproc.registry import load
 
 END = (chunk({}, "stop"), "[DONE]")
+CONVERSE = "bedrock_converse"
+CLAUDE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "usage": {}}
 
 
 def parts_of(*values: Any) -> tuple[Any, ...]:
@@ -339,3 +342,43 @@ def test_an_answer_repeated_whole_after_its_deltas_is_read_once() -> None:
     assert Text("TEXT") == text
     assert isinstance(found, ToolCall)
     assert "{}" == found.arguments
+
+
+def call_delta(index: int, id: str, name: str) -> dict[str, Any]:
+    return {"tool_calls": [{"index": index, "id": id, "function": {"name": name, "arguments": "{}"}}]}
+
+
+def test_calls_with_one_id_get_their_own() -> None:
+    calls = parts_of(chunk(call_delta(0, "a", "f")), chunk(call_delta(1, "a", "g")), chunk({}, "tool_calls"), "[DONE]")
+
+    assert [ToolCall("a", "f", "{}"), ToolCall("a_1", "g", "{}")] == list(calls)
+
+
+@pytest.mark.parametrize("finish", ["tool_calls", None])
+def test_calls_of_a_whole_reply_with_one_id_get_their_own(finish: str | None) -> None:
+    called = [{"id": "a", "type": "function", "function": {"name": name, "arguments": "{}"}} for name in "fgh"]
+    message = {"role": "assistant", "content": "x", "tool_calls": called}
+    reply = answer(CHAT, {"choices": [{"index": 0, "message": message, "finish_reason": finish}]})
+
+    assert ["a", "a_1", "a_2"] == [part.id for part in reply.choices[0].parts if isinstance(part, ToolCall)]
+
+
+@pytest.mark.parametrize(("target", "where"), [(MESSAGES, "stop_reason"), (CONVERSE, "stopReason")])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_finish_by_calls_without_a_call_is_an_end(target: str, where: str, stream: bool) -> None:
+    events = stream_events(CHAT, chunk({"content": "x"}), chunk({}, "tool_calls"), "[DONE]")
+    writer = load("dialects", target)
+    if stream:
+        call = Call(target, "chat", "m", True, b'{"model": "m", "messages": []}')
+        out = writer.writer(call)
+        wire = b"".join(map(out.write, events))
+    else:
+        wire = writer.write_reply(whole(CHAT, events))
+
+    assert re.findall(rf'"{where}":"(\w+)"'.encode(), wire) == [b"end_turn"]
+
+
+def test_a_finish_by_calls_without_a_call_is_a_stop_for_chat() -> None:
+    body = {**CLAUDE, "content": [{"type": "text", "text": "x"}], "stop_reason": "tool_use"}
+
+    assert carried(MESSAGES, body, CHAT)["choices"][0]["finish_reason"] == "stop"
