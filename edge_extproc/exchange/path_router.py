@@ -118,6 +118,10 @@ class PathRouter:
             node = node.step(segment) if node is not None else None
         return node.methods or None if node is not None else None
 
+    def methods(self, path: str) -> Mapping[str, tuple[Dialect, Route]]:
+        """The routes of a path by their methods; empty if it is not one of the dialects' paths."""
+        return self._methods(self.canonical(path)) or {}
+
     def canonical(self, path: str) -> str:
         """The path as the dialects spell it: some clients leave out the version, or put /openai before it. An unknown
         path is returned unchanged."""

@@ -108,6 +108,7 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
     twice = cached_twice(text, cache_read, cache_write)
     reasoning = min(reasoning, completion)
     audio_output = min(audio_output, completion - reasoning)
+    searches = counts.openrouter_searches(usage)
     return Usage(
         input=text - cache_read - cache_write + twice,
         cache_read=cache_read,
@@ -120,11 +121,13 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
         prompt_unknown=reported_prompt is None,
         completion_unknown=reported_completion is None,
         unreadable=counts.unreadable,
+        searches=searches,
     )
 
 
 def write_usage(usage: Usage) -> Object:
-    return {
+    """Searches are in the field that OpenRouter has for them."""
+    written: Object = {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
         "total_tokens": usage.total,
@@ -138,6 +141,9 @@ def write_usage(usage: Usage) -> Object:
             "audio_tokens": usage.output_audio,
         },
     }
+    if usage.searches:
+        written["server_tool_use_details"] = {"web_search_requests": usage.searches}
+    return written
 
 
 # --- finish reasons
