@@ -107,9 +107,10 @@ class CacheKey:
 
 def key_of(owner: CacheOwner, model: str, routed: Sequence[Candidate], shape: CanonicalCall) -> CacheKey:
     """`routed`: the candidates of the model in the current configuration, in order."""
-    digest = _prefix(owner.name, model, tuple(routed)).copy()
+    name = owner.name
+    digest = _prefix(name, model, tuple(routed)).copy()
     digest.update(shape.text)
-    return CacheKey(owner.name, model, digest.digest())
+    return CacheKey(name, model, digest.digest())
 
 
 @lru_cache(maxsize=4096)
@@ -167,7 +168,7 @@ def _temperature_of(body: Mapping[str, object], names: WireNames) -> float | Non
             inner = body.get(field)
             if isinstance(inner, dict) and inner.get("temperature") is not None:
                 value = inner["temperature"]
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 # --- the call as Chat, the same for all dialects

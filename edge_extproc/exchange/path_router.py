@@ -177,9 +177,10 @@ class PathRouter:
     def caller_dialect(self, path: str, headers: Headers) -> Dialect | None:
         """The dialect for errors before the route is known. It is that of a header that only clients of one dialect
         send, else of the path, else of a path above it. None if it is unknown."""
+        by_header = self._by_header
         for name, _ in headers:
-            if name in self._by_header:
-                return self._by_header[name]
+            if name in by_header:
+                return by_header[name]
         methods = self._by_path.get(path) or self._methods(self.canonical(path))
         if methods is not None:
             return next(iter(methods.values()))[0]
