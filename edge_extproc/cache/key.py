@@ -134,9 +134,8 @@ def of_body(
         return None  # the dialect's reader reports the error
     if not isinstance(body, dict):
         return None
-    for field in names.stateful:
-        if body.get(field):
-            return None
+    if not names.stateful.isdisjoint(body) and any(body.get(field) for field in names.stateful):
+        return None
     if has_line(call.raw, names.request_lines):
         for field in names.content & body.keys():
             body[field] = without_lines(body[field], names.request_lines)

@@ -18,7 +18,7 @@ from ..model.plan import Candidate
 from ..model.plausible import is_plausible
 from ..model.reply import Reply
 from ..model.usage import Usage
-from .body_reader import BodyReader
+from .body_reader import NO_BODY, BodyReader
 from .phases import RequestFacts
 from .ports import Gateway
 from .prompt_size import PromptEstimate, estimate_prompt, read_prompt
@@ -26,12 +26,15 @@ from .relay import Tally
 from .response import ResponseFacts
 
 _FREE = Decimal(0)
+_OF_A_HIT = Bill(None, False, _FREE, False)
 # The tokens that a provider can add to a request's bytes (files, stored conversations, repeated searches), and the
 # longest plausible reply of one choice: the largest context window of a model is 10 million tokens.
 _MOST_ADDED = 10_000_000
 
 
 def bill_of(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> Bill:
+    if response.entry is not None and response.body is NO_BODY:
+        return _OF_A_HIT
     usage, estimated = _usage(gateway, request, response)
     if usage is not None and not is_plausible(usage):
         # A bill with such a count would be wrong: the count is unknown, and limits keep the worst case.

@@ -360,7 +360,7 @@ class RouterExchange:
             except EdgeError:
                 lookup.discard_hit()
                 raise
-        self._request = Admitted(admitted.read, lookup, reservation)
+            self._request = Admitted(admitted.read, lookup, reservation)
         return self._repeat(lookup, reservation, entry, reply)
 
     async def _again(self, identified: Identified, reply: IdempotentReply) -> ImmediateResponse:
