@@ -371,13 +371,9 @@ class PriceTable:
         if tariffs is None:
             tariffs = self._find(provider, model, host)
             self._cache(key, tariffs)
-        match tariffs:
-            case ():
-                return None
-            case ((_, tariff),):
-                return tariff
-            case _:
-                return _current(tariffs, self._clock())
+        if len(tariffs) == 1:
+            return tariffs[0][1]
+        return _current(tariffs, self._clock()) if tariffs else None
 
     def with_overrides(self, rows: Iterable[Override]) -> PriceTable:
         """The same table, in which these rows have priority, in their order."""

@@ -107,9 +107,10 @@ class CacheKey:
 
 def key_of(owner: CacheOwner, model: str, routed: Sequence[Candidate], shape: CanonicalCall) -> CacheKey:
     """`routed`: the candidates of the model in the current configuration, in order."""
-    digest = _prefix(owner.name, model, tuple(routed)).copy()
+    name = owner.name
+    digest = _prefix(name, model, tuple(routed)).copy()
     digest.update(shape.text)
-    return CacheKey(owner.name, model, digest.digest())
+    return CacheKey(name, model, digest.digest())
 
 
 @lru_cache(maxsize=4096)
@@ -133,9 +134,8 @@ def of_body(
         return None  # the dialect's reader reports the error
     if not isinstance(body, dict):
         return None
-    for field in names.stateful:
-        if body.get(field):
-            return None
+    if not names.stateful.isdisjoint(body) and any(body.get(field) for field in names.stateful):
+        return None
     if has_line(call.raw, names.request_lines):
         for field in names.content & body.keys():
             body[field] = without_lines(body[field], names.request_lines)
@@ -167,7 +167,7 @@ def _temperature_of(body: Mapping[str, object], names: WireNames) -> float | Non
             inner = body.get(field)
             if isinstance(inner, dict) and inner.get("temperature") is not None:
                 value = inner["temperature"]
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 # --- the call as Chat, the same for all dialects

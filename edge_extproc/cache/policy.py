@@ -22,6 +22,8 @@ Headers: TypeAlias = Sequence[tuple[str, str]]
 
 TTL_HEADER = "x-edge-cache-ttl"
 SEMANTIC_HEADER = "x-edge-cache-semantic"
+CACHE_HEADERS = frozenset({"cache-control", TTL_HEADER, SEMANTIC_HEADER})
+"""The headers that `read_directives` reads."""
 
 Similarity: TypeAlias = Literal["all", "on_request", "off"]
 """Which calls may get the reply to a similar call: all, those whose caller asks for it by a header, or none."""

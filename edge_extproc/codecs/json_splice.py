@@ -34,9 +34,11 @@ def splice(body: bytes, changes: Mapping[str, Change]) -> bytes:
     values is used, so the provider might not read the checked one.
     """
     members = members_of(body)
-    if not changes and _is_compact(body, members):
+    if not changes and _has_nothing_else(body, members):
         return body
     spans, end = _spans(body, members)
+    if not changes:
+        return body
     removed = {key for key, change in changes.items() if change is None} & spans.keys()
     edits = _removals(body, spans, removed) if removed else []
     absent: list[bytes] = []
@@ -97,12 +99,18 @@ def members_of(body: bytes) -> dict[str, msgspec.Raw]:
         raise ValueError(f"it {json_faults.describe(body)}") from error
 
 
-def _is_compact(body: bytes, members: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether the body has nothing but its members: no space between them, no escape in a key, and no second member of
-    the same key, which would make it longer. Most clients write so."""
+def _has_nothing_else(body: bytes, members: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether the body has nothing but its members: no escape in a key, no second member of the same key, and either no
+    space between them or one after each colon and comma, as Python's json module writes it. Most clients write so."""
     names, values = len("".join(members)), len(b"".join(members.values()))
     # Each member has two quotes, a colon and, but for the last one, a comma.
-    return len(body) == names + values + 4 * len(members) + (1 if members else 2)
+    rest = len(body) - names - values - 4 * len(members)
+    if rest == (1 if members else 2):  # only the braces: a second member would make it longer
+        return True
+    if rest != 2 * len(members):
+        return False
+    spaced = [b'"%b": %b' % (key.encode("utf-8", "surrogatepass"), value) for key, value in members.items()]
+    return body == b"{%b}" % b", ".join(spaced)
 
 
 def _spans(body: bytes, members: Mapping[str, msgspec.Raw]) -> tuple[dict[str, tuple[int, int]], int]:

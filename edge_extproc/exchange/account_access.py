@@ -8,8 +8,8 @@ from ..limits.base import CallerLimits, ReservationRequest
 from ..model.plan import Candidate, Fallback, LeftOut
 from ..model.settlement import Settlement
 from ..records.completion import to_end
-from .background import BackgroundAccess
-from .batches import BatchAccess
+from .background import BackgroundAccess, later_work
+from .batches import BatchAccess, Work
 from .commands import Command
 from .events import ResponseBody
 from .object_access import ObjectAccess, object_access
@@ -95,12 +95,13 @@ async def account_access(
     identified: Identified,
     parsed: ParsedCall,
     candidates: Sequence[Candidate],
-    later: BatchAccess | BackgroundAccess | None,
+    work: Work,
     *,
     large: bool,
 ) -> AccountAccess | None:
-    """None if the exchange has nothing to do with such state. `later`: what it does with work that goes on after it.
-    `large`: the body is searched off the event loop. Raises NoSuchObject, BadRequest and PolicyUnavailable."""
+    """None if the exchange has nothing to do with such state. `work`: runs work on the
+    body. `large`: the body is searched off the event loop. Raises NoSuchObject, BadRequest and PolicyUnavailable."""
+    later = await later_work(gateway, identified, parsed.call, work)
     objects = await object_access(gateway, identified, parsed.call, candidates, large=large)
     reasoning = await reasoning_access(gateway, identified, parsed.call)
     if reasoning is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ..dialects.base import Dialect
@@ -53,18 +52,23 @@ def adapt(
         return _operation(parsed, candidate, provider, formats)
     target = dialects[format_of(call, candidate, provider)]
     path = target.path(call.operation, candidate.model, stream=call.stream)
-    upstream_call = partial(UpstreamCall, call.operation, target.name, candidate.model, call.stream, path)
     if target.name == call.dialect:
         if unreadable := call.foreign_reasoning.get(candidate.provider):
             call = replace(call, unreadable=unreadable)
         written = target.splice(call, candidate.model, provider.profile)
-        request = provider.request(upstream_call(written.body, betas=call.betas))
+        request = provider.request(
+            UpstreamCall(
+                call.operation, target.name, candidate.model, call.stream, path, written.body, betas=call.betas
+            )
+        )
         return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))
     chat = parsed.chat()
     if chat.needed:
         raise Unsupported(chat.needed[0], target.title, _why_needed(chat, call))
     written = target.write_chat(chat, candidate.model, provider.profile)
-    request = provider.request(upstream_call(written.body))
+    request = provider.request(
+        UpstreamCall(call.operation, target.name, candidate.model, call.stream, path, written.body)
+    )
     # What a header enables has a meaning only in the caller's own format.
     betas = tuple(f"anthropic-beta.{flag}" for flag in call.betas)
     unknown = map(chat.spelling.field, request.dropped)  # a provider has the names of its own format

@@ -83,7 +83,7 @@ def find_attempt(event: RequestHeaders, open_exchanges: OpenExchanges) -> Attemp
     exchange = open_exchanges.find(exchange_id) if isinstance(exchange_id, str) else None
     number = event.attributes.get("upstream.request_attempt_count")
     provider = event.attributes.get(ANSWERED_BY)
-    if exchange is None or not isinstance(number, int | float):
+    if exchange is None or not isinstance(number, (int, float)):
         return None
     return Attempt(exchange, int(number), provider if isinstance(provider, str) else None)
 
@@ -123,11 +123,11 @@ def write_request(event: RequestHeaders, attempt: Attempt) -> Continue | Replace
     if not request.body:
         return Continue(set_headers=to_set, remove_headers=to_remove)
     return Replace(
-        set_headers=tuple((name, value) for name, value in to_set if name != "content-length"),
-        remove_headers=to_remove,
-        body=request.body,
+        tuple([pair for pair in to_set if pair[0] != "content-length"]),
+        to_remove,
+        request.body,
         # Envoy removes content-length from a replaced request. A later filter restores it from this metadata.
-        metadata={"edge": {"content_length": str(length)}},
+        {"edge": {"content_length": str(length)}},
     )
 
 

@@ -18,7 +18,7 @@ from ..model.plan import Candidate
 from ..model.plausible import is_plausible
 from ..model.reply import Reply
 from ..model.usage import Usage
-from .body_reader import BodyReader
+from .body_reader import NO_BODY, BodyReader
 from .phases import RequestFacts
 from .ports import Gateway
 from .prompt_size import PromptEstimate, estimate_prompt, read_prompt
@@ -26,28 +26,34 @@ from .relay import Tally
 from .response import ResponseFacts
 
 _FREE = Decimal(0)
+_OF_A_HIT = Bill(None, False, _FREE, False)
 # The tokens that a provider can add to a request's bytes (files, stored conversations, repeated searches), and the
 # longest plausible reply of one choice: the largest context window of a model is 10 million tokens.
 _MOST_ADDED = 10_000_000
 
 
 def bill_of(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> Bill:
+    if response.entry is not None and response.body is NO_BODY:
+        return _OF_A_HIT
     usage, estimated = _usage(gateway, request, response)
     if usage is not None and not is_plausible(usage):
         # A bill with such a count would be wrong: the count is unknown, and limits keep the worst case.
         return Bill(None, True, None, response.entry is None)
     cost, unpriced = _cost(gateway, request, response, usage)
-    searched = _search_cost(gateway, response, usage) if cost is not None and usage is not None else None
+    searched: Decimal | None = None
     if cost is not None and usage is not None:
-        hedge = _hedge_cost(gateway, request, response, usage)
-        cost, estimated = cost + hedge, estimated or bool(hedge)
+        if usage.searches:
+            searched = _search_cost(gateway, response, usage)
+        if response.attempts > 1:
+            hedge = _hedge_cost(gateway, request, response, usage)
+            cost, estimated = cost + hedge, estimated or bool(hedge)
     return Bill(usage, estimated, cost, unpriced, searched)
 
 
 def _search_cost(gateway: Gateway, response: ResponseFacts, usage: Usage) -> Decimal | None:
-    """The part of a cost for web searches, by the price of the candidate's model. None: there were none."""
+    """The part of a cost for web searches, by the price of the candidate's model. None: no provider made the reply."""
     candidate = response.candidate
-    if not usage.searches or candidate is None or response.entry is not None:
+    if candidate is None or response.entry is not None:
         return None
     provider = gateway.providers[candidate.provider]
     return gateway.prices.search_cost(provider.price_list, candidate.model, usage.searches, host=provider.name)
@@ -207,9 +213,9 @@ def _cost(
     tiers = _tiers(request, candidate)
     others = request.call.other_models if request.call is not None else ()
     models = _used_models(response, candidate, others) if others else (candidate.model,)
-    cost = _highest(
-        [gateway.prices.cost(provider.price_list, model, usage, host=provider.name, tiers=tiers) for model in models]
-    )
+    price_list, host = provider.price_list, provider.name
+    costs = [gateway.prices.cost(price_list, model, usage, host=host, tiers=tiers) for model in models]
+    cost = _highest(costs)
     return cost, cost is None
 
 
@@ -255,9 +261,9 @@ def _tiers(request: RequestFacts, candidate: Candidate) -> tuple[str, ...]:
 
 def _hedge_cost(gateway: Gateway, request: RequestFacts, response: ResponseFacts, usage: Usage) -> Decimal:
     """An estimate of the cost of a hedged call's slower candidate: it read the same prompt, and was stopped before its
-    reply. 0 if the call was not hedged or the price is unknown."""
+    reply. 0 if the call was not hedged or the price is unknown. Only for more than one attempt."""
     sent = request.sent.open if request.sent is not None else None
-    if sent is None or not sent.plan.hedged or response.attempts < 2:
+    if sent is None or not sent.plan.hedged:
         return _FREE
     slower = next((c for c in sent.plan.candidates if c != response.candidate), None)
     ended = {attempt.candidate for attempt in sent.journal.ended.values()}

@@ -43,7 +43,7 @@ def received_headers(gateway: Gateway, headers: Headers, traceparent: str | None
         callers_id if callers_id and is_request_id(callers_id) else values.get("x-request-id"),
         values.get(":method", ""),
         path,
-        gateway.routes.caller_dialect(path, headers) or dialect,
+        gateway.routes.caller_dialect(path, values) or dialect,
         parent,
         gateway.tracer.begin(parent) if gateway.tracer is not None else None,
     )

@@ -268,9 +268,8 @@ class AuthzChecker:
     def _denied(self, request: AuthzRequest, fault: Fault, limit_headers: Pairs = ()) -> CheckDenied:
         gateway = self._gateway
         path = request.path.partition("?")[0]
-        caller_dialect = (
-            gateway.routes.caller_dialect(path, request.headers) or gateway.dialects[gateway.default_dialect]
-        )
+        names = dict(request.headers)
+        caller_dialect = gateway.routes.caller_dialect(path, names) or gateway.dialects[gateway.default_dialect]
         status, headers, body = caller_dialect.write_error(fault)
         return CheckDenied(status, (*headers, *limit_headers), body, fault.code or fault.kind)
 

@@ -114,10 +114,15 @@ def orders(plan: Plan) -> Pairs:
 def unwanted(present: Headers, more: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The response headers that the caller must not get. `more`: names or globs that are configured besides those that
     every caller gets."""
-    return tuple(sorted({name for name, _ in present if not _goes_back(name, more)}))
+    return _unwanted(tuple([name for name, _ in present]), more)
 
 
 # Providers send the same headers each time. The cache is small, because a provider can invent names.
+@lru_cache(maxsize=64)
+def _unwanted(names: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({name for name in names if not _goes_back(name, more)}))
+
+
 @lru_cache(maxsize=256)
 def _goes_back(name: str, more: tuple[str, ...]) -> bool:
     if name in _BACK or name.startswith(_BACK_PREFIXES):

@@ -11,7 +11,6 @@ from ..codecs import json_splice
 from ..dialects.base import Dialect, HasVariants, Route, StatefulDialect
 from ..errors import NoSuchRoute, WrongMethod
 from ..operations.base import OperationFormat
-from .events import Headers
 
 # WebSockets and WebRTC: they are not one request with one response.
 REALTIME = "/v1/realtime"
@@ -178,12 +177,12 @@ class PathRouter:
         close = difflib.get_close_matches(path, self._by_path, n=1, cutoff=0.9)
         return f"did you mean {close[0]!r}?" if close else ""
 
-    def caller_dialect(self, path: str, headers: Headers) -> Dialect | None:
+    def caller_dialect(self, path: str, headers: Collection[str]) -> Dialect | None:
         """The dialect for errors before the route is known. It is that of a header that only clients of one dialect
-        send, else of the path, else of a path above it. None if it is unknown."""
-        for name, _ in headers:
-            if name in self._by_header:
-                return self._by_header[name]
+        send, else of the path, else of a path above it. None if it is unknown. `headers`: their names."""
+        by_header = self._by_header
+        if not by_header.keys().isdisjoint(headers):
+            return next(dialect for name, dialect in by_header.items() if name in headers)
         methods = self._by_path.get(path) or self._methods(self.canonical(path))
         if methods is not None:
             return next(iter(methods.values()))[0]

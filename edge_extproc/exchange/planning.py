@@ -23,15 +23,16 @@ def plan_of(
     """`account`: the state at the provider's account, if the call uses any. `route`: that of a proxy without
     attempts."""
     call, identified = read.parsed.call, read.identified
-    taken_out, now = gateway.taken_out, gateway.clock.time() if gateway.taken_out else 0.0
-    if taken_out:
+    taken_out, now = gateway.taken_out or None, 0.0
+    if taken_out is not None:
+        now = gateway.clock.time()
         candidates = taken_out.used(candidates, now)
     if call.operation == "passed" and gateway.endpoints.at(identified.received.path) is not None:
         # The endpoint names its provider. An object that such a path creates (a file, a batch) must not be created
         # twice.
         return Plan(tuple(candidates), once=call.method not in ("GET", "HEAD"))
     plan = gateway.planner.plan(read.routing, candidates)
-    if taken_out and plan.fallback:
+    if taken_out is not None and plan.fallback:
         plan = replace(plan, fallback=taken_out.used_fallback(plan.fallback, now))
     if call.background:  # the slower one would go on too
         plan = replace(plan, hedged=False)

@@ -145,6 +145,8 @@ class Gateway:
     """By whether a path is passed on unread."""
     host_terms: HostTermsSearch = field(init=False)
     segments: PromptSegments = field(init=False)
+    keeps_account_state: bool = field(init=False)
+    """Whether it records state at providers' accounts: owners of objects, batches or encrypted reasoning."""
 
     def __post_init__(self) -> None:
         names = WireNames.of_all([dialect.wire_names for dialect in self.dialects.values()])
@@ -153,6 +155,8 @@ class Gateway:
         object.__setattr__(self, "id_searches", {True: IdSearch.of_passed(names), False: IdSearch.of_chats(names)})
         object.__setattr__(self, "host_terms", HostTermsSearch.of(names))
         object.__setattr__(self, "segments", PromptSegments(names))
+        records = (self.owners, self.batches, self.reasoning)
+        object.__setattr__(self, "keeps_account_state", any(each is not None for each in records))
 
     def error_dialect(self, call: Call) -> Dialect:
         """The dialect of error responses to a call."""

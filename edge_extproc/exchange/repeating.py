@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from ..auth.base import CallerRights
 from ..cache.base import CacheEntry, CacheLookup, NewReply, ResponseCache
+from ..cache.policy import CACHE_HEADERS
 from ..dialects.dropping import lost_in
 from ..errors import UpstreamError
 from ..model.call import Call
@@ -31,11 +32,14 @@ def start_lookup(
 ) -> CacheLookup | None:
     """The lookup of a chat. None: the call is not cached."""
     parsed, identified = read.parsed, read.identified
+    received = identified.received
+    # Most calls have no header that the cache reads.
+    is_plain = CACHE_HEADERS.isdisjoint(received.values) and gateway.wire_names.headers.isdisjoint(received.values)
     return cache.start_lookup(
         identified.principal,
         parsed.call,
         candidates,
-        identified.received.headers,
+        () if is_plain else received.headers,
         lambda _: parsed.chat(),
         gateway.wire_names,
     )

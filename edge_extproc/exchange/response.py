@@ -110,9 +110,14 @@ def response_facts(phase: ResponsePhase | None) -> ResponseFacts:
     """The facts. `phase` is the newest one; None if there was no response."""
     if isinstance(phase, OwnReply):
         return ResponseFacts(200, phase.length, None, None, NO_BODY, None, None, (), ())
-    refused = phase if isinstance(phase, RefusedResponse) else None
-    repeated = phase if isinstance(phase, CachedReply) else None
-    before = phase.before if isinstance(phase, RefusedResponse | CachedReply) else phase
+    refused = repeated = None
+    before: ResponseHead | Answered | Receiving | None
+    if isinstance(phase, RefusedResponse):
+        refused, before = phase, phase.before
+    elif isinstance(phase, CachedReply):
+        repeated, before = phase, phase.before
+    else:
+        before = phase
     receiving = before if isinstance(before, Receiving) else None
     answered = receiving.answered if receiving is not None else before if isinstance(before, Answered) else None
     head = answered.head if answered is not None else before if isinstance(before, ResponseHead) else None

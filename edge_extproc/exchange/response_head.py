@@ -40,7 +40,7 @@ class ResponseHead:
             event.headers,
             values,
             str(attributes.get("response.code_details", VIA_UPSTREAM)),
-            int(attempts) if isinstance(attempts, int | float) else 0,
+            int(attempts) if isinstance(attempts, (int, float)) else 0,
             provider if isinstance(provider, str) else None,
         )
 

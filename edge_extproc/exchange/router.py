@@ -30,7 +30,6 @@ from . import headers as header_rules
 from . import idempotency
 from .account_access import AccountAccess, account_access
 from .adapt import dialect_of, first_able
-from .background import later_work
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
 from .body_reader import NO_BODY, BodyReader
 from .caller import authenticate, received_headers
@@ -126,9 +125,7 @@ class RouterExchange:
         self._prompt_cache: PromptCacheWatch | None = None
         """Explains what the provider reads from its prompt cache. None: nobody asks for it."""
         self._record: ExchangeRecord | None = None
-        self._bug = self._verdict_due = False
-        self._settled = False
-        self._has_time = False
+        self._bug = self._verdict_due = self._settled = self._has_time = False
 
     @property
     def response(self) -> ResponsePhase | None:
@@ -248,7 +245,8 @@ class RouterExchange:
         self._request = Authenticated(received, principal)
         rights = gateway.access.of(principal) if gateway.access is not None else None
         limits, runs = await limits_and_runs(gateway.limiter, principal, received.values)
-        self._request = Authenticated(received, principal, runs)
+        if runs:
+            self._request = Authenticated(received, principal, runs)
         if gateway.limiter is not None and limits is not None:
             gateway.limiter.raise_if_blocked(limits)
         dialect, route = gateway.routes.match(received.method, received.path)
@@ -268,7 +266,8 @@ class RouterExchange:
         header_rules.check_encoding(received.values)
         if event.end:
             return await self._request_body(identified, b"")
-        await check_slots(gateway, identified)
+        if limits is not None:
+            await check_slots(gateway, identified)
         return CONTINUE
 
     # --- 2. request body: read the call, and find its candidates
@@ -294,21 +293,23 @@ class RouterExchange:
             identified, self._guard = guard.identified, guard.identified.guard
             self._request = identified
             parsed = await guard.check(parsed)
-        later = await later_work(gateway, identified, parsed.call, partial(self._work, large))
         routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
         if self._route is not None:
             candidates = of_provider(candidates, self._route.check_provider(), parsed.call)
-        self._account = await account_access(gateway, identified, parsed, candidates, later, large=large)
-        if self._account is not None:
-            candidates = self._account.able(candidates)
+        if gateway.keeps_account_state or parsed.call.operation == "passed":
+            work = partial(self._work, large)
+            self._account = await account_access(gateway, identified, parsed, candidates, work, large=large)
+            if self._account is not None:
+                candidates = self._account.able(candidates)
         read = self._request = ReadCall(identified, parsed, routing, candidates, large)
         if identified.rights is not None:
             candidates = identified.rights.narrow(parsed.call, candidates)
-        repeated = await idempotency.begin(gateway, identified, body, self._take_time, large=large)
-        if isinstance(repeated, IdempotentReply):
-            return await self._again(identified, repeated)
-        self._collector = repeated
+        if gateway.repeats is not None and idempotency.HEADER in identified.received.values:
+            repeated = await idempotency.begin(gateway, identified, body, self._take_time, large=large)
+            if isinstance(repeated, IdempotentReply):
+                return await self._again(identified, repeated)
+            self._collector = repeated
         # A cached reply costs nothing, so the cache is used before anything is reserved (docs/adr/064).
         lookup = None
         if gateway.cache is not None and parsed.call.operation == "chat":
@@ -349,10 +350,8 @@ class RouterExchange:
     async def _from_cache(self, admitted: Admitted, lookup: CacheLookup) -> ImmediateResponse | None:
         """A cached reply that this caller may have. It counts as a request, and costs nothing."""
         entry = await lookup.look_up(self._take_time)
-        if entry is None:
-            return None
-        reply = await self._readable(admitted, lookup, entry)
-        if reply is None:
+        reply = await self._readable(admitted, lookup, entry) if entry is not None else None
+        if entry is None or reply is None:
             return None
         limiter, limits, reservation = self._gateway.limiter, admitted.read.identified.limits, None
         if limiter is not None and limits is not None:
@@ -361,7 +360,7 @@ class RouterExchange:
             except EdgeError:
                 lookup.discard_hit()
                 raise
-        self._request = Admitted(admitted.read, lookup, reservation)
+            self._request = Admitted(admitted.read, lookup, reservation)
         return self._repeat(lookup, reservation, entry, reply)
 
     async def _again(self, identified: Identified, reply: IdempotentReply) -> ImmediateResponse:
@@ -405,7 +404,8 @@ class RouterExchange:
 
     async def _readable(self, admitted: Admitted, lookup: CacheLookup, entry: CacheEntry) -> Repeated | None:
         """The cached reply for the caller. None: this caller may not have it."""
-        await self._allowed(lookup)
+        if self._guard is not None:
+            await self._allowed(lookup)
         reply = await cached_reply(self._gateway, admitted.read, entry)
         if reply is None:
             lookup.discard_hit()
@@ -416,7 +416,7 @@ class RouterExchange:
     ) -> ImmediateResponse:
         body, content_type, lost = reply
         age = max(0, int(self._gateway.clock.time() - entry.stored_at))
-        before = self._response if isinstance(self._response, ResponseHead | Answered) else None
+        before = self._response if isinstance(self._response, (ResponseHead, Answered)) else None
         self._response = CachedReply(before, entry, lost, len(body))
         self._order.replied()
         notes = notes_of((*entry.dropped, *lost), self._guard, lookup, reservation)
@@ -479,15 +479,14 @@ class RouterExchange:
         if not keeps_transcript(gateway, sent.admitted.read.identified.received):
             parsed.forget()
         can_end = not gateway.chains if self._route is None else self._route.can_end_responses
+        account, guard = self._account, self._guard
         if parsed.call.operation != "chat":
-            account, guard = self._account, self._guard
             body = operation_body(gateway, answered, inflater, account, guard, end=event.end, can_end=can_end)
-            return await self._receive(sent, answered, body)
-        if event.end:
+        elif event.end:
             raise UpstreamError("the provider answered without a body")
-        return await self._receive(
-            sent, answered, chat_body(gateway, sent, answered, inflater, self._account, can_end=can_end)
-        )
+        else:
+            body = chat_body(gateway, sent, answered, inflater, account, can_end=can_end)
+        return await self._receive(sent, answered, body)
 
     def _unseen_request(self, event: ResponseHeaders) -> Command:
         """An earlier filter answered a request that ext_proc has not seen."""

@@ -149,80 +149,104 @@ def send(gateway: Gateway, settlement: Settlement, explanation: Explanation | No
 def settlement_of(
     gateway: Gateway, exchange_id: str, record: ExchangeRecord, times: ExchangeTimes, state: State, why: Closing
 ) -> Settlement:
+    # The local variables have the names of the fields, because the fields are given by position, in their order: a call
+    # with so many names takes eight times as long.
     request, response = record.request, record.response
     usage, estimated, cost, unpriced, search_cost = record.bill
     outcome = _outcome(request, response, state, why)
     received, principal, identified = request.received, request.principal, request.identified
-    call, lookup, entry, body = request.call, request.lookup, response.entry, response.body
-    # A cache may hold entries of an earlier version, with an implausible usage.
-    saved = entry.usage if entry is not None and entry.usage is not None and is_plausible(entry.usage) else None
-    fault = response.fault
-    trace = received.trace if received is not None else None
-    in_trace = trace or (received.parent if received is not None else None)
-    dialect = identified.caller_dialect if identified is not None else received.caller_dialect if received else None
-    tenant, team, user, key_id = (
-        (principal.tenant, principal.team, principal.user, principal.key_id)
-        if principal is not None
-        else (None, None, None, None)
-    )
-    guard = identified.guard if identified is not None else None
-    # A rule may have refused the call before its candidates were known.
-    model = call.model if call is not None else guard.model if guard is not None else None
+    call, lookup, entry, body, fault = request.call, request.lookup, response.entry, response.body, response.fault
     now = gateway.clock.monotonic()
+    code = kind = None
+    if fault is not None:
+        code, kind = fault.code or fault.kind, fault.kind
+    method = path = ""
+    request_id = trace = trace_id = dialect = session = None
+    if received is not None:
+        method, path, request_id, trace = received.method, received.path, received.request_id, received.trace
+        dialect = received.caller_dialect.name
+        in_trace = trace or received.parent
+        trace_id = in_trace.trace_id if in_trace is not None else None
+        session = session_of(gateway.session_headers, received.values) if gateway.ledger is not None else None
+    tenant = team = user = key_id = None
+    if principal is not None:
+        tenant, team, user, key_id = principal.tenant, principal.team, principal.user, principal.key_id
+    operation = guard = None
+    if identified is not None:
+        dialect, operation, guard = identified.caller_dialect.name, identified.route.operation, identified.guard
+    guardrails = guard.hits if guard is not None else ()
+    # A rule may have refused the call before its candidates were known.
+    model = guard.model if guard is not None else None
+    stream, request_bytes, max_output_tokens = False, 0, None
+    if call is not None:
+        model, stream, request_bytes = call.model, call.stream, len(call.raw)
+        max_output_tokens = call.max_output_tokens
+    model = gateway.models.label(model) if model else None
+    overhead = times.overhead
+    cache = cache_tier = similarity = None
+    if lookup is not None:
+        cache, cache_tier, similarity = lookup.state, lookup.tier, lookup.similarity
+        overhead = max(0.0, overhead - lookup.waited)
+    saved = saved_cost = None
+    # A cache may hold entries of an earlier version, with an implausible usage.
+    if entry is not None and entry.usage is not None and is_plausible(entry.usage):
+        saved, saved_cost = entry.usage, entry.cost
+    tally, summary = body.tally, body.summary
+    response_model = summary.model if summary is not None else tally.model if tally is not None else None
     settlement = Settlement(
-        exchange_id=exchange_id,
-        outcome=outcome,
-        status=response.status,
-        code=(fault.code or fault.kind) if fault is not None else None,
-        kind=fault.kind if fault is not None else None,
-        started_at=times.started_at,
-        duration=now - times.began,
-        overhead=max(0.0, times.overhead - lookup.waited) if lookup is not None else times.overhead,
-        time_to_first_token=body.first_token_at - times.began if body.first_token_at is not None else None,
-        tenant=tenant,
-        team=team,
-        user=user,
-        key_id=key_id,
-        method=received.method if received is not None else "",
-        path=received.path if received is not None else "",
-        dialect=dialect.name if dialect is not None else None,
-        operation=identified.route.operation if identified is not None else None,
-        stream=call.stream if call is not None else False,
-        model=gateway.models.label(model) if model else None,
-        provider=record.provider,
-        upstream_model=record.upstream_model,
-        lane=record.lane,
-        attempts=response.attempts,
-        finish=record.finish,
-        usage=usage,
-        estimated=estimated,
-        cost=cost,
-        search_cost=search_cost,
-        unpriced=unpriced,
-        dropped=(*response.dropped, *response.lost),
-        garbled=body.tally.garbled if body.tally is not None else 0,
-        request_bytes=len(call.raw) if call is not None else 0,
-        response_bytes=response.length,
-        request_id=received.request_id if received is not None else None,
-        cache=lookup.state if lookup is not None else None,
-        cache_tier=lookup.tier if lookup is not None else None,
-        similarity=lookup.similarity if lookup is not None else None,
-        saved=saved,
-        saved_cost=entry.cost if entry is not None and saved is not None else None,
-        plan=request.plan,
-        attempt_results=_attempts(record, outcome, usage, now),
-        trace_id=in_trace.trace_id if in_trace is not None else None,
-        trace=trace,
-        transcript=_transcript(gateway, request, response),
-        response_model=body.summary.model if body.summary is not None else body.tally.model if body.tally else None,
-        max_output_tokens=call.max_output_tokens if call is not None else None,
-        run=request.runs[0] if request.runs else None,
-        run_parent=request.runs[1] if len(request.runs) > 1 else None,
-        session=session_of(gateway.session_headers, received.values)
-        if gateway.ledger is not None and received is not None
-        else None,
-        guardrails=guard.hits if guard is not None else (),
-        phases=tuple([PhaseTime(_PHASES[kind], at - times.began, took) for kind, (at, took) in times.by_event.items()]),
+        exchange_id,
+        outcome,
+        response.status,
+        code,
+        times.started_at,
+        now - times.began,  # duration
+        overhead,
+        body.first_token_at - times.began if body.first_token_at is not None else None,  # time_to_first_token
+        tenant,
+        team,
+        user,
+        kind,
+        key_id,
+        method,
+        path,
+        dialect,
+        operation,
+        stream,
+        model,
+        record.provider,
+        record.upstream_model,
+        record.lane,
+        response.attempts,
+        record.finish,
+        usage,
+        estimated,
+        False,  # unseen: below
+        cost,
+        search_cost,
+        unpriced,
+        None,  # held: below
+        (*response.dropped, *response.lost),  # dropped
+        tally.garbled if tally is not None else 0,
+        request_bytes,
+        response.length,  # response_bytes
+        request_id,
+        trace_id,
+        cache,
+        cache_tier,
+        similarity,
+        saved,
+        saved_cost,
+        request.plan,
+        _attempts(record, outcome, usage, now),  # attempt_results
+        trace,
+        _transcript(gateway, request, response),
+        response_model,
+        max_output_tokens,
+        tuple([PhaseTime(_PHASES[phase], at - times.began, took) for phase, (at, took) in times.by_event.items()]),
+        request.runs[0] if request.runs else None,  # run
+        request.runs[1] if len(request.runs) > 1 else None,  # run_parent
+        session,
+        guardrails,
     )
     cut = response.refused is not None and response.refused.cut
     if usage is not None or entry is not None or body.in_background or not (settlement.may_have_been_used or cut):
@@ -263,14 +287,14 @@ def _attempts(record: ExchangeRecord, outcome: Outcome, usage: Usage | None, now
         response.candidate,
         response.upstream_status,
         response.head.details if response.head is not None else "",
-        broken=outcome in ("upstream_error", "broken_stream"),
-        whole=outcome == "ok",
-        first_token_at=response.body.first_token_at,
-        ended=now,
-        stream=call.stream,
-        usage=usage,
-        retry_after=response.refused.fault.retry_after if response.refused is not None else None,
-        account_problem=account_problem(fault, call.operation) if response.candidate and fault else None,
+        outcome in ("upstream_error", "broken_stream"),  # broken
+        outcome == "ok",  # whole
+        response.body.first_token_at,
+        now,
+        call.stream,
+        usage,
+        response.refused.fault.retry_after if response.refused is not None else None,
+        account_problem(fault, call.operation) if response.candidate and fault else None,
     )
     return verdicts.attempt_results(sent.open.plan, sent.open.journal, response.attempts, last)
 

@@ -7,8 +7,8 @@ has the results of attempts that the upstream level observed.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.plan import NO_HOST, AccountProblem, AttemptResult, Candidate, Plan, Verdict
 from ..model.usage import Usage
 from .envoy_faults import VIA_UPSTREAM
@@ -28,7 +28,8 @@ _ON_THE_WAY = (
 )
 
 
-class LastAttempt(NamedTuple):
+@frozen_dataclass
+class LastAttempt:
     """What the router level knows about the last attempt."""
 
     candidate: Candidate | None
@@ -100,12 +101,12 @@ def attempt_results(plan: Plan, journal: AttemptLog, attempts: int, last: LastAt
         verdict,
         last.status,
         reason,
-        first_token=last.first_token_at - began if last.first_token_at is not None and began is not None else None,
-        duration=last.ended - began if began is not None else None,
-        stream=last.stream,
-        usage=last.usage,
-        retry_after=last.retry_after if verdict == "failed" else None,
-        account_problem=last.account_problem if verdict == "failed" else None,
+        last.first_token_at - began if last.first_token_at is not None and began is not None else None,
+        last.ended - began if began is not None else None,
+        last.stream,
+        last.usage,
+        last.retry_after if verdict == "failed" else None,
+        last.account_problem if verdict == "failed" else None,
     )
     watched = journal.ended.get(count)
     if watched is None or verdict == "ok" or final.account_problem is not None:

@@ -13,10 +13,11 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from dataclasses import field
 from itertools import chain
 from operator import attrgetter
-from typing import Literal, Never, TypeAlias
+from typing import Literal, Never, TypeAlias, TypeVar
 
 from .frozen_dataclass import frozen_dataclass
 
+D = TypeVar("D")
 Json: TypeAlias = object
 """A decoded JSON value."""
 
@@ -43,6 +44,9 @@ class Nothing(Mapping[str, Never]):
 
     def __contains__(self, key: object) -> bool:
         return False
+
+    def get(self, _: str, default: D | None = None, /) -> D | None:  # type: ignore[override]  # no key is there
+        return default
 
     def items(self) -> ItemsView[str, Never]:
         return _NO_ITEMS

@@ -25,5 +25,7 @@ def is_plausible_count(value: object) -> TypeGuard[int]:
 
 def is_plausible(usage: Usage) -> bool:
     """Whether all token counts are within the bounds."""
-    counts = _counts_of(usage)
-    return set(map(type, counts)) == {int} and min(counts) >= 0 and max(counts) <= MOST_TOKENS
+    for count in _counts_of(usage):  # noqa: SIM110 - a generator takes twice as long
+        if type(count) is not int or not 0 <= count <= MOST_TOKENS:
+            return False
+    return True

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias
 
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.plan import NO_HOST, AttemptResult, Candidate
 
 State: TypeAlias = Literal["closed", "open", "half_open"]
@@ -165,7 +166,7 @@ class LocalCircuitTable:
         return changed is not None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class BreakerDecision:
     """Which candidates may be used now."""
 

@@ -155,10 +155,13 @@ class RowPlanner:
 
     def __init__(self, settings: PlannerSettings) -> None:
         self._settings = settings
+        self._has_rules = any(row.rules for row in settings.rows.values())
         self._strategies: dict[tuple[str | None, str], Strategy] = {}
         self._times: dict[str | None, _RecentTimes] = {}
 
     def apply_rules(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        if not self._has_rules:
+            return candidates
         _, row = self._row(request.call.model)
         rule = _rule(row, request)
         if rule is None or rule.candidates is None:
@@ -173,7 +176,8 @@ class RowPlanner:
         decision = self._admitted(candidates, request.tenant)
         admitted = decision.admitted
         ordered: Sequence[Candidate] = admitted
-        scores, affine = tuple[float, ...](), False
+        scores: tuple[float, ...] = ()
+        affine = False
         left_out: list[LeftOut] = []
         if decision.refused:
             left_out = [LeftOut(c, "circuit", str(max(1, round(seconds)))) for c, seconds in decision.refused]

@@ -191,6 +191,13 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 
 
 def _pairs(header_map: HeaderMap) -> Headers:
+    try:
+        return tuple([(h.key, h.raw_value.decode() or h.value) for h in header_map.headers])
+    except UnicodeDecodeError:
+        return _pairs_of_any_bytes(header_map)
+
+
+def _pairs_of_any_bytes(header_map: HeaderMap) -> Headers:
     return tuple([(h.key, h.raw_value.decode("utf-8", "surrogateescape") or h.value) for h in header_map.headers])
 
 
@@ -283,6 +290,8 @@ def to_answers(event: Event, command: Command) -> tuple[bytes, ...]:
     if command is CONTINUE:
         return _ONLY_CONTINUE[type(event)]
     match command:
+        case Continue() | ImmediateResponse() | Replace():
+            return (to_answer(event, command),)
         case Hold():
             return ()
         case Pass():
@@ -290,7 +299,7 @@ def to_answers(event: Event, command: Command) -> tuple[bytes, ...]:
         case Release():
             return _released(event, command)
         case _:
-            return (to_answer(event, command),)
+            assert_never(command)
 
 
 def _passed(command: Pass) -> tuple[bytes, ...]:
@@ -549,7 +558,7 @@ def _value(value: object) -> bytes:
             return _BOOLS[value]
         case str():
             return Value(string_value=value).SerializeToString()
-        case Mapping():
+        case dict() | Mapping():  # a dict first: a check of the abstract class takes longer
             struct = _struct(value)
             return _OF_STRUCT + varint(len(struct)) + struct
         case int() | float():

@@ -92,8 +92,8 @@ class CacheMetrics:
     def settle(self, s: Settlement, model: str) -> None:
         """`model`: the label value, already limited to configured names."""
         self._requests.add(s.cache or "none", s.cache_tier or "none")
-        if s.saved is not None and s.saved.total > 0:
-            self._saved_tokens.add(model, by=s.saved.total)
+        if s.saved is not None and (total := s.saved.total) > 0:
+            self._saved_tokens.add(model, by=total)
         if s.saved_cost is not None:
             self._memory.saved_cost[model] = self._memory.saved_cost.get(model, Decimal(0)) + s.saved_cost
 

@@ -87,9 +87,11 @@ def read_call(raw: bytes) -> Call:
         raise why_no_call(raw) from None
     if not probe.model:
         raise BadRequest("model is empty: give the name of a model", param="model")
-    for name, limit in (("max_tokens", probe.max_tokens), ("max_completion_tokens", probe.max_completion_tokens)):
-        if isinstance(limit, int | float) and not isinstance(limit, bool):
-            output_limit(limit, name)
+    most, most_completion = probe.max_tokens, probe.max_completion_tokens
+    if isinstance(most, (int, float)) and not isinstance(most, bool):
+        output_limit(most, "max_tokens")
+    if isinstance(most_completion, (int, float)) and not isinstance(most_completion, bool):
+        output_limit(most_completion, "max_completion_tokens")
     stream = probe.stream is True
     options = probe.stream_options
     includes_usage = isinstance(options, dict) and options.get("include_usage") is True
@@ -101,11 +103,11 @@ def read_call(raw: bytes) -> Call:
         raw=raw,
         wants_usage=includes_usage or not stream,
         max_output_tokens=output_bound(
-            (probe.max_completion_tokens, probe.max_tokens),
+            (most_completion, most),
             (probe.max_output_tokens, probe.max_new_tokens, probe.n_predict),
             probe.extra_body,
         ),
-        choices=as_count(probe.n) or 1,
+        choices=1 if probe.n is None else as_count(probe.n) or 1,
     )
 
 

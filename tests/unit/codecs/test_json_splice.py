@@ -75,9 +75,10 @@ def test_a_body_without_spaces_is_not_copied_to_change_nothing(members: list[tup
     assert body is splice(body, {})
 
 
-@given(MEMBERS)
-def test_a_repeated_key_is_refused_and_nothing_else_is(members: list[tuple[str, str]]) -> None:
-    body = _object(members, "").encode()
+@pytest.mark.parametrize(("colon", "comma"), [(":", ","), (": ", ", "), (":", ", ")])
+@given(members=MEMBERS)
+def test_a_repeated_key_is_refused_and_nothing_else_is(colon: str, comma: str, members: list[tuple[str, str]]) -> None:
+    body = ("{" + comma.join(f"{key}{colon}{value}" for key, value in members) + "}").encode()
     names = [json.loads(name) for name, _ in members]
     if len(set(names)) == len(names):
         splice(body, {})
@@ -96,6 +97,8 @@ def test_a_repeated_key_is_refused_and_nothing_else_is(members: list[tuple[str, 
         b'{"model":12,"x":2,"model":1}',
         b'{"model":"a","mod\\u0065l":"b"}',
         b'{"model":"a","x":1,"x":1}',
+        b'{"a":12,"a":12,"b":1,"c":1,"model":1}',  # as long as one with spaces and without the second member
+        b'{"model": "a", "model": "a"}',
     ],
 )
 def test_a_model_that_stands_twice_is_refused(body: bytes) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
+import inspect
 import json
+from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +15,7 @@ from player import KEY, ADollarPerToken, Stage, answered, body, chunks, headers,
 
 from edge_extproc import registry
 from edge_extproc.auth.base import AuthSettings, KeySettings
+from edge_extproc.exchange import settling
 from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
 from edge_extproc.store.journal import row_of
@@ -32,6 +36,21 @@ LAST = {**CHUNK, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]
 WIRE = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in (CHUNK, LAST)) + b"data: [DONE]\n\n"
 UNARY = (body(ASKED), answered(), whole(REPLY))
 STREAM = (body({**ASKED, "stream": True}), answered(content_type="text/event-stream"), *chunks(WIRE))
+
+
+def test_the_fields_of_a_settlement_are_given_in_their_order() -> None:
+    source = ast.parse(inspect.getsource(settling.settlement_of))
+    (call,) = [
+        each for each in ast.walk(source) if isinstance(each, ast.Call) and ast.unparse(each.func) == "Settlement"
+    ]
+    named = {
+        field.name: value.id if isinstance(value, ast.Name) else value.attr
+        for field, value in zip(fields(Settlement), call.args, strict=False)
+        if isinstance(value, ast.Name | ast.Attribute)
+    }
+
+    assert {name: name for name in named} == {**named, "response_bytes": "response_bytes"}
+    assert len(named) > 30
 
 
 def stage_of_a_team() -> Stage:

@@ -1,5 +1,7 @@
 """What each end of an exchange says of its providers."""
 
+from dataclasses import replace
+
 import pytest
 
 from edge_extproc.exchange.open import AttemptLog
@@ -68,7 +70,7 @@ def test_what_was_watched_at_the_upstream_level_is_told_as_it_was_seen():
 
 
 def test_how_long_a_provider_wants_to_rest_is_told_of_a_failure_alone():
-    failing, fine = (last(A, status)._replace(retry_after=30.0) for status in (429, 400))
+    failing, fine = (replace(last(A, status), retry_after=30.0) for status in (429, 400))
 
     assert [30.0, None] == [
         attempt_results(PLAN, AttemptLog({1: 1.0}), 1, each)[-1].retry_after for each in (failing, fine)
@@ -78,7 +80,7 @@ def test_how_long_a_provider_wants_to_rest_is_told_of_a_failure_alone():
 @pytest.mark.parametrize(("in_headers", "wanted"), [(None, 30.0), (5.0, 5.0)])
 def test_a_rest_that_stands_only_in_the_body_is_added_to_what_was_watched(in_headers, wanted):
     watched = AttemptResult(A, "failed", 429, "429", retry_after=in_headers)
-    end = last(A, 429)._replace(retry_after=30.0)
+    end = replace(last(A, 429), retry_after=30.0)
 
     assert [wanted] == [each.retry_after for each in attempt_results(PLAN, AttemptLog({1: 1.0}, {1: watched}), 1, end)]
 
