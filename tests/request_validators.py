@@ -124,6 +124,7 @@ def _function_schema(schema: Any, path: str) -> Iterator[str]:
 _CLAUDE_ID = re.compile(r"[a-zA-Z0-9_-]+")
 _SERVER_ID = re.compile(r"srvtoolu_[a-zA-Z0-9_]+")
 _BUDGET_LEAST = 1_024
+_FIRST_BYTES = {"iVBORw0KGgo": "image/png", "/9j/": "image/jpeg", "R0lGOD": "image/gif"}
 _NO_PREFILL = re.compile(r"claude-(?:opus|sonnet|haiku)-(?:4-[6-9]|[5-9])(?!\d)")
 """smallmain/vscode-unify-chat-provider#249, ericc-ch/copilot-api#261: from Claude Opus 4.6 and Sonnet 4.6 on."""
 _CLAUDES_LONGEST_NAME = 128
@@ -219,6 +220,11 @@ def _claude_block(block: Json, role: str, path: str, *, server_tools: bool) -> I
             match more.get("source"):
                 case {"type": "base64", "data": data} if not _is_base64(data):
                     yield f"{path}.source: invalid base64 data"
+                case {"type": "base64", "media_type": named, "data": data}:
+                    # vybestack/llxprt-code#2130
+                    for beginning, kind in _FIRST_BYTES.items():
+                        if data.startswith(beginning) and named != kind:
+                            yield f"{path}: specified using the {named} media type, but appears to be a {kind} image"
         case {"type": "text", "text": ""}:
             yield f"{path}: text content blocks must be non-empty"
         case {"type": "server_tool_use", "id": id}:

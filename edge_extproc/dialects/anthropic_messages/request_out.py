@@ -32,6 +32,7 @@ from ..carried import tool_id
 from ..claude import LEAST_TOP_P_WITH_THINKING
 from ..dropping import tools_of
 from ..hosted_tools import for_messages
+from ..inline_data import type_of_image
 from ..schemas import output_schema, strict_schema
 from ..turns import FORCED, NO_PARAMETERS, BlockKind, RoleGroup, Translation, is_explicit, schema_of
 from .content import cache_control, document_source, shortened, source_of
@@ -259,8 +260,7 @@ class RequestWriter(Translation[Block]):
     def _image(self, source: Inline | Url | FileRef, path: str) -> Block:
         match source:
             case Inline():
-                media_type = source.media_type.lower()
-                media_type = "image/jpeg" if media_type == "image/jpg" else media_type
+                media_type = type_of_image(source.media_type, source.data)
                 if media_type == _PDF:
                     return {"type": "document", "source": source_of(Inline(_PDF, source.data))}
                 if media_type not in _IMAGES:

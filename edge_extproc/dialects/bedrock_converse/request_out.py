@@ -34,6 +34,7 @@ from ...model.content import (
 from ..carried import tool_id
 from ..claude import LEAST_TOP_P_WITH_THINKING
 from ..dropping import tools_of
+from ..inline_data import type_of_image
 from ..schemas import output_schema, strict_schema
 from ..turns import FORCED, NO_PARAMETERS, BlockKind, RoleGroup, Translation, is_explicit, schema_of
 from .content import (
@@ -414,10 +415,10 @@ class RequestWriter(Translation[_Piece]):
 
     def _image(self, source: Source, path: str) -> Block:
         inline = self._inline(source, path)
-        media_type = inline.media_type.lower()
+        media_type = type_of_image(inline.media_type, inline.data)
         if media_type == _PDF:
             return self._document_block("pdf", None, inline.data)
-        format = format_of(IMAGE_TYPES, "image/jpeg" if media_type == "image/jpg" else media_type)
+        format = format_of(IMAGE_TYPES, media_type)
         if format is None:
             raise BadRequest(
                 f"{path} is {inline.media_type!r}; {TITLE} accepts {', '.join(IMAGE_TYPES.values())} and PDF",

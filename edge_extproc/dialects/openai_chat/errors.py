@@ -191,6 +191,36 @@ def _delay_in(details: Json) -> float | None:
     return None
 
 
+_MOST_OF_RAW = 2_000
+"""Characters of an error that is not JSON: it can be a page of HTML."""
+_KINDS_OF_ROUTER: frozenset[FaultKind] = frozenset({"context_length", "content_filter", "rate_limit", "overloaded"})
+"""What the code of the wrapped error may say. Others, such as a wrong key, are between the router and its provider."""
+
+
+def _of_router(error: Object, metadata: Object) -> Object:
+    """OpenRouter's error with the message of the one that it wraps: its own is "Provider returned error". The wrapped
+    one is a text, which may be JSON (open-webui/computer#293, prism-php/prism#813)."""
+    raw = metadata.get("raw")
+    wrapped: Json = raw
+    if isinstance(raw, str):
+        try:
+            wrapped = msgspec.json.decode(raw.encode("utf-8", "replace"))
+        except UNREADABLE:
+            wrapped = raw.strip()[:_MOST_OF_RAW]
+    if isinstance(wrapped, dict) and wrapped.get("error"):
+        wrapped = wrapped["error"]
+    message = error_message(wrapped)
+    if not message:
+        return error
+    said = wrapped if isinstance(wrapped, dict) else {}
+    words = {
+        name: word
+        for name in ("code", "type")
+        if (word := word_of(said.get(name))) and _KIND_OF_CODE.get(word.lower()) in _KINDS_OF_ROUTER
+    }
+    return {**error, "message": message, **words}
+
+
 def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault:
     """The fault of an error body: its fields if it has this format, otherwise the text of the body."""
     if isinstance(body, list) and body:  # Gemini's hosts wrap it in a list
@@ -202,6 +232,8 @@ def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault
         error = errors[0]
     elif isinstance(body, dict) and is_refusal(body.get("base_resp")):
         error = _of_minimax(body["base_resp"])
+    if isinstance(error, dict) and isinstance(error.get("metadata"), dict):
+        error = _of_router(error, error["metadata"])
     shaped = error if isinstance(error, dict) else {}
     code, kind_word, param = word_of(shaped.get("code")), word_of(shaped.get("type")), word_of(shaped.get("param"))
     match shaped:

@@ -36,6 +36,7 @@ from .errors import fault_of, is_bare_error, is_refusal
 from .fields import NAME
 from .reply import read_finish, read_usage
 from .request_in import read_answered_image
+from .resent_arguments import SentArguments
 
 # --- streams, reading
 
@@ -78,6 +79,7 @@ class _ReadChoice:
         "_number",
         "_open",
         "_parts",
+        "_sent",
         "_signed",
         "_unnamed_calls",
         "finish",
@@ -102,6 +104,8 @@ class _ReadChoice:
         """The id, by the host's index."""
         self._unnamed_calls: dict[int, _WaitingCall] = {}
         """By the host's index."""
+        self._sent: dict[int, SentArguments] = {}
+        """The arguments, by part. Without the calls of custom tools."""
         self.finish: str | None = None
         self.native_finish: Any = None
         self.has_deltas = False
@@ -141,6 +145,7 @@ class _ReadChoice:
             self._start_call(index, "", events)
         self._end_open(events)
         events += (PartDelta(part, CLOSING, self._number) for part in self._custom)
+        events += (PartDelta(part, rest, self._number) for part, sent in self._sent.items() if (rest := sent.rest()))
         events += (PartEnded(part, self._number) for part in self._calls.values())
         if self.finish is not None:
             finish = read_finish(self.finish, has_calls=bool(self._calls), native=self.native_finish)
@@ -256,7 +261,7 @@ class _ReadChoice:
                 self._start_call(index, name, events)
             return
         if arguments:
-            events.append(PartDelta(part, arguments, self._number))
+            self._grow(part, arguments, events)
         if signature is not None:
             events.append(PartSigned(part, signature, self._number))
 
@@ -267,10 +272,17 @@ class _ReadChoice:
         if unnamed.custom:
             self._custom.append(part)
             events.append(PartDelta(part, OPENING, self._number))
+        else:
+            self._sent[part] = SentArguments()
         if unnamed.arguments:
-            events.append(PartDelta(part, unnamed.arguments, self._number))
+            self._grow(part, unnamed.arguments, events)
         if unnamed.signature is not None:
             events.append(PartSigned(part, unnamed.signature, self._number))
+
+    def _grow(self, part: int, arguments: str, events: list[ReplyEvent]) -> None:
+        sent = self._sent.get(part)
+        if new := arguments if sent is None else sent.new_of(arguments):
+            events.append(PartDelta(part, new, self._number))
 
     def _index(self, delta: CallDelta, has_name: bool) -> int:
         """The number of the call that a delta belongs to. Mistral sends no index, other hosts send 0 for every call: a

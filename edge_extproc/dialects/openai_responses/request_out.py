@@ -35,6 +35,7 @@ from ..cache_keys import CACHE_KEY, accepted_key
 from ..custom_tools import input_of
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..hosted_tools import for_responses
+from ..inline_data import type_of_image
 from ..openai_chat.models import (
     WANTED,
     effort_for,
@@ -342,13 +343,14 @@ class RequestWriter(DropList):
         item: Item = {"type": "input_image", "detail": part.detail if part.detail is not None else "auto"}
         match part.source:
             case Inline(media_type, _) as source:
-                if media_type.lower() == _PDF:
-                    return self._file(Document(source), path)
-                if media_type.lower().replace("/jpg", "/jpeg") not in _IMAGES:
+                shown = type_of_image(media_type, source.data)
+                if shown == _PDF:
+                    return self._file(Document(Inline(_PDF, source.data)), path)
+                if shown not in _IMAGES:
                     raise BadRequest(
                         f"{path} is {media_type!r}; {TITLE} accepts {', '.join(sorted(_IMAGES))}", param=path
                     )
-                item["image_url"] = data_uri(source)
+                item["image_url"] = data_uri(Inline(shown, source.data))
             case Url(url):
                 item["image_url"] = url
             case FileRef(id):

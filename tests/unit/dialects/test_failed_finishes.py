@@ -173,7 +173,9 @@ def test_a_reason_of_which_nothing_is_known_is_no_clean_end(cell: str) -> None:
 def test_a_reason_that_tells_what_it_means_is_read(reason: str, told: str) -> None:
     read = load("dialects", MESSAGES).read_reply(reply(MESSAGES, reason))
 
-    assert told == json.loads(load("dialects", CHAT).write_reply(read))["choices"][0]["finish_reason"]
+    finish = read.choices[0].finish
+    assert finish is not None
+    assert told == finish.reason
 
 
 @pytest.mark.parametrize("reason", ["upstream_error", "GENERATION_FAILED", "timed_out", "user_cancel", "disconnected"])

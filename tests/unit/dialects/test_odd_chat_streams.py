@@ -382,3 +382,52 @@ def test_a_finish_by_calls_without_a_call_is_a_stop_for_chat() -> None:
     body = {**CLAUDE, "content": [{"type": "text", "text": "x"}], "stop_reason": "tool_use"}
 
     assert carried(MESSAGES, body, CHAT)["choices"][0]["finish_reason"] == "stop"
+
+
+def arguments_sent(*pieces: str, with_name: bool = False) -> str:
+    """The arguments that a caller gets for a call whose host sends these pieces."""
+    name = {"name": "f"}
+    deltas = [
+        {
+            "tool_calls": [
+                {"index": 0, "id": "a", "function": {"arguments": each, **(name if n == 0 or with_name else {})}}
+            ]
+        }
+        for n, each in enumerate(pieces)
+    ]
+    (call,) = parts_of(*map(chunk, deltas), chunk({}, "tool_calls"), "[DONE]")
+    return call.arguments  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("with_name", [False, True])
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (['{"x":', "1}", '{"x":1}'], '{"x":1}'),
+        (['{"x": ', '"a b"}', '{"x":"a b"}'], '{"x": "a b"}'),
+        (['{"x":1}', '{"x":1}', '{"x":1}'], '{"x":1}'),
+        (["{", '{"x"', '{"x":1', '{"x":1', '{"x":1}'], '{"x":1}'),
+        (['{"x"', '{"x":', '{"x":{"x":', '{"x":{"x":1}}'], '{"x":{"x":1}}'),
+        (["{}", '{"x":1}'], '{"x":1}'),
+        (["{}", "{}"], "{}"),
+        (["{}"], "{}"),
+        (["{}", " "], "{} "),
+        (["", "{}", '{"x"', ":1}"], '{"x":1}'),
+    ],
+)
+def test_arguments_that_a_host_sends_again_are_sent_once(pieces: list[str], expected: str, with_name: bool) -> None:
+    assert arguments_sent(*pieces, with_name=with_name) == expected
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ['{"x":', '{"x":1}', "}"],
+        ['{"l":[', '{"l":[', "1]}", "]}"],
+        ['{"x":', "{}", "}"],
+        ['{"code":"', "{", "{", '}}"}'],
+        ['{"a":"' + "x" * 1_100_000, '"}'],
+    ],
+)
+def test_arguments_with_an_object_in_them_stay(pieces: list[str]) -> None:
+    assert arguments_sent(*pieces) == "".join(pieces)
