@@ -268,7 +268,7 @@ class RouterExchange:
         header_rules.check_encoding(received.values)
         if event.end:
             return await self._request_body(identified, b"")
-        await check_slots(gateway, identified)
+        await check_slots(gateway, self.id, identified)
         return CONTINUE
 
     # --- 2. request body: read the call, and find its candidates
