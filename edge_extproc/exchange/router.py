@@ -267,7 +267,7 @@ class RouterExchange:
         if event.end:
             return await self._request_body(identified, b"")
         if limits is not None:
-            await check_slots(gateway, identified)
+            await check_slots(gateway, self.id, identified)
         return CONTINUE
 
     # --- 2. request body: read the call, and find its candidates
