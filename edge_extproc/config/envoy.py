@@ -156,6 +156,10 @@ class TimeoutsConfig(ConfigSection):
     SDKs."""
     request: Duration = timedelta(0)
     """The longest time of a request with all attempts. 0s: no limit, so that long streams are not cut."""
+    socket: PositiveDuration = timedelta(minutes=60)
+    """The longest time of a WebSocket session. OpenAI ends its own after 60 minutes."""
+    socket_idle: PositiveDuration = timedelta(minutes=10)
+    """The longest time without any data on a WebSocket, in either direction. Pings are data."""
     receive: PositiveDuration = timedelta(seconds=60)
     """The longest time in which a caller must have sent its request."""
     receive_headers: PositiveDuration = timedelta(seconds=10)

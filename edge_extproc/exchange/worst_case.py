@@ -32,7 +32,7 @@ _STORES = re.compile(
     r"/files|/uploads(?:/[^/]+/(?:parts|complete|cancel))?|(?:(?:/messages)?/batches|/responses)/[^/]+/cancel"
 )
 # The most expensive image in any provider's table: 2,833 tokens and 5,667 for each of at most 8 tiles (gpt-4o-mini).
-_IMAGE = 48_169
+IMAGE = 48_169
 # A key that is spelled with escapes could be any of these. Ordinary clients do not escape ASCII letters.
 _HIDDEN = re.compile(rb"\\u00[4-7]")
 
@@ -183,6 +183,30 @@ def reservation_request(
     return ReservationRequest(tokens, None if dearest is None else _micro(dearest), assumed, call.model)
 
 
+def session_reservation(
+    model: str,
+    candidate: Candidate,
+    provider: Provider,
+    prices: Prices,
+    bounds: OutputBounds,
+    prompt: int,
+    output: int,
+    *,
+    priced: bool,
+) -> ReservationRequest:
+    """The reservation of one response within a session, whose prompt is all of the session before it. `prompt` and
+    `output`: the most tokens."""
+    prompt = min(prompt + _WRAPPING, bounds.context_window)
+    tokens = prompt + output
+    if not priced:
+        return ReservationRequest(tokens, 0, model=model)
+    cost = prices.max_cost(
+        provider.price_list, candidate.model, prompt, output, host=provider.name, caches=True, audio=True
+    )
+    assumed = _assumed(bounds, prompt, output)
+    return ReservationRequest(tokens, None if cost is None else _micro(cost), assumed, model)
+
+
 def hedged_reservation(request: ReservationRequest, providers: int) -> ReservationRequest:
     """The reservation of a hedged call, for which `providers` may charge at the same time."""
     dollars = request.micro_dollars * providers if request.micro_dollars is not None else None
@@ -199,7 +223,7 @@ def _stores(call: Call) -> bool:
 def _most_prompt(raw: bytes, window: int, search: PromptSearch) -> int:
     if search.elsewhere.search(raw):
         return window
-    return min(len(raw) + _WRAPPING + _IMAGE * len(search.media.findall(raw)), window)
+    return min(len(raw) + _WRAPPING + IMAGE * len(search.media.findall(raw)), window)
 
 
 def _assumed(bounds: OutputBounds, prompt: int, output: int) -> int:
