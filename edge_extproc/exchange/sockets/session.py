@@ -5,8 +5,8 @@
     the provider's messages    response.created → a response that no message asked for is reserved now
                                response.done    → its usage is settled
 
-A refusal ends the session: the caller gets an error event and a close, the provider a close. The bytes for the other
-side wait until Envoy sends a part of that direction; the provider's answer to the close is one.
+A refusal ends the session: the caller gets an error event and a close. These wait until Envoy sends a part of that
+direction, so the provider gets a ping, which it answers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from decimal import Decimal
 
 from ...codecs.json_values import encode as encode_json
 from ...codecs.json_values import object_in
-from ...codecs.websocket import FAILED, NORMAL, POLICY, Message, WebSocketFault, encode
+from ...codecs.websocket import FAILED, POLICY, Message, WebSocketFault, encode
 from ...dialects.stored_ids import ids_made
 from ...errors import BadRequest, EdgeError
 from ...limits.base import MICRO, ReservationRequest
@@ -99,8 +99,6 @@ class SocketSession:
         """A message of the caller was written anew. A compressed one after it could refer to the original, so all that
         follow are written without compression."""
         self.is_ending = False
-        self._has_closed = False
-        """The provider has got a close of the gateway."""
         self._provider_left = False
 
     # --- the caller's messages
@@ -124,9 +122,9 @@ class SocketSession:
         self._end(out, fault.code, str(fault), None)
         return out
 
-    def _after_the_end(self, message: Message, out: Outgoing) -> None:
-        if message.kind == "close" and not self._has_closed:
-            self._has_closed = True
+    @staticmethod
+    def _after_the_end(message: Message, out: Outgoing) -> None:
+        if message.kind == "close":
             out.add(message.wire)
         else:
             out.add(b"", changed=True)
@@ -400,8 +398,10 @@ class SocketSession:
         self._end(out, POLICY if fault.status < _SERVERS else FAILED, fault.message, fault)
 
     def _end(self, out: Outgoing | None, code: int, reason: str, fault: Fault | None) -> None:
-        """The provider gets a close, whose answer carries the error to the caller. Without `out`, the caller's answer
-        to its close goes to the provider."""
+        """The provider gets a ping, whose answer carries the error and a close to the caller; the caller's answer to
+        the close goes to the provider. A close would not do: the provider may end the connection with its answer, and
+        Envoy drops what waits for the agent when a connection ends. `out`: None while the provider's messages are read,
+        which carry the error themselves."""
         self.is_ending = True
         if fault is not None:
             dialect = self._identified.caller_dialect
@@ -409,8 +409,7 @@ class SocketSession:
             self._waiting_for_caller.append(encode("text", event, from_client=False))
         self._waiting_for_caller.append(encode("close", reason.encode(), from_client=False, code=code))
         if out is not None:
-            self._has_closed = True
-            out.add(encode("close", b"", from_client=True, code=NORMAL), changed=True)
+            out.add(encode("ping", b"", from_client=True), changed=True)
 
     def closed(self, why: Closing) -> None:
         """Settles the responses in progress."""

@@ -124,8 +124,9 @@ def candidate_of(gateway: Gateway, identified: Identified, call: Call, provider:
     if candidates and gateway.taken_out:
         candidates = gateway.taken_out.used(candidates, gateway.clock.time())
     if not candidates:
-        where = "no provider of it has WebSockets here" if provider is None else "it is not at this session's provider"
-        raise NoSocket(f"the model {call.model!r} cannot be used in this session: {where}")
+        if provider is not None:
+            raise BadRequest(f"the model {call.model!r} is not at the provider of this session", param="model")
+        raise NoSocket(f"no provider of {call.model!r} has WebSockets here; send the request without Upgrade")
     return gateway.planner.plan(routing, candidates).candidates[0]
 
 
