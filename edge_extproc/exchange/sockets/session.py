@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from ...accounting.estimate import tokens_of_length
 from ...codecs.json_values import encode as encode_json
 from ...codecs.json_values import object_in
 from ...codecs.websocket import FAILED, POLICY, Message, WebSocketFault, encode
@@ -43,8 +44,9 @@ from .upgrade import Target, candidate_of, session_call
 _MOST_SPOKEN = 4_096
 _SERVERS = 500
 """The first status of a failure that is not the caller's."""
-# The fewest Base64 characters of audio for a token of it. A token is a tenth of a second: 1,066 characters of G.711.
-_AUDIO_CHARACTERS = 64
+# Base64 characters of audio for a token of it, at the least and in G.711, which has the fewest. A token is a tenth of a
+# second.
+_AUDIO_CHARACTERS, _G711_CHARACTERS = 64, 1_066
 
 
 @dataclass(slots=True)
@@ -56,7 +58,7 @@ class OpenResponse:
     """The caller's name of the model."""
     candidate: Candidate
     call: Call
-    most: Usage
+    estimate: Usage
     """The tokens that it is billed for if its usage never comes."""
     began: float
     started_at: float
@@ -93,6 +95,8 @@ class SocketSession:
         self._waiting_for_caller: list[bytes] = []
         self._context = 0
         """The most tokens of the session until now."""
+        self._likely = 0
+        """An estimate of them."""
         self._most_output: int | None = None
         """That of the session's settings."""
         self._rewrites = False
@@ -140,9 +144,11 @@ class SocketSession:
             raise BadRequest(f"the type of an event must be one of {', '.join(sorted(formats.RESPONSES_EVENTS))}")
         if kind == formats.AUDIO:
             self._context += len(message.payload) // _AUDIO_CHARACTERS
+            self._likely += len(message.payload) // _G711_CHARACTERS
             self._pass(message.payload, message.wire, out)
             return
         self._context += len(message.payload) + IMAGE * message.payload.count(b"input_image")
+        self._likely += tokens_of_length(len(message.payload))
         event = await self._read(message.payload)
         changed = event
         if self._target.api == "realtime":
@@ -225,7 +231,8 @@ class SocketSession:
         output = min(most, _MOST_SPOKEN) if most is not None and most > 0 else _MOST_SPOKEN
         prompt = min(self._context, gateway.bounds.context_window)
         call = replace(session_call(target.model), max_output_tokens=output)
-        response = self._response(exchange_id, call, target.candidate, Usage(input=prompt, output=output), event_id)
+        estimate = Usage(input=min(self._likely, prompt), output=min(output, gateway.bounds.usual_output))
+        response = self._response(exchange_id, call, target.candidate, estimate, event_id)
         limits = self._identified.limits
         await self._reserve(
             response,
@@ -259,8 +266,8 @@ class SocketSession:
         candidate = candidate_of(gateway, identified, call, self._target.candidate.provider)
         await object_access(gateway, identified, call, (candidate,), large=is_large(payload))
         output = call.max_output_tokens if call.max_output_tokens is not None else gateway.bounds.usual_output
-        prompt = min(len(payload), gateway.bounds.context_window)
-        response = self._response(gateway.new_id(), call, candidate, Usage(input=prompt, output=output), event_id)
+        estimate = Usage(input=min(tokens_of_length(len(payload)), gateway.bounds.context_window), output=output)
+        response = self._response(gateway.new_id(), call, candidate, estimate, event_id)
         limits = identified.limits
         await self._reserve(
             response,
@@ -277,10 +284,12 @@ class SocketSession:
         return {**event, "model": candidate.model}
 
     def _response(
-        self, exchange_id: str, call: Call, candidate: Candidate, most: Usage, event_id: str | None
+        self, exchange_id: str, call: Call, candidate: Candidate, estimate: Usage, event_id: str | None
     ) -> OpenResponse:
         clock = self._gateway.clock
-        return OpenResponse(exchange_id, call.model, candidate, call, most, clock.monotonic(), clock.time(), event_id)
+        return OpenResponse(
+            exchange_id, call.model, candidate, call, estimate, clock.monotonic(), clock.time(), event_id
+        )
 
     async def _reserve(self, response: OpenResponse, request: Callable[[], ReservationRequest]) -> None:
         """Raises the errors of `Limiter.admit`, after the refusal is settled."""
@@ -367,7 +376,7 @@ class SocketSession:
         self._open.remove(response)
         usage = formats.usage_of(self._target.api, reply)
         if self._target.api == "realtime" and usage is not None and is_plausible(usage):
-            self._context = usage.total
+            self._context = self._likely = usage.total
         failed = reply.get("status") == "failed"
         self._settle(response, "upstream_error" if failed else "ok", usage, model=reply.get("model"))
 
@@ -439,7 +448,7 @@ class SocketSession:
             usage = None
         # A provider charges for what it has read and generated.
         unseen = usage is None and sent and outcome != "refused"
-        usage = response.most if unseen else usage
+        usage = response.estimate if unseen else usage
         provider = gateway.providers[response.candidate.provider]
         cost: Decimal | None = None
         searched: Decimal | None = None
