@@ -51,7 +51,7 @@ class WebSocketFault(Exception):
 
 
 @frozen_dataclass
-class Message:
+class SocketMessage:
     """One message, or one control frame."""
 
     kind: MessageKind
@@ -165,10 +165,10 @@ class WebSocketReader:
         """Whether a part of a message has come, and not all of it."""
         return bool(self._waiting or self._wire)
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes) -> list[SocketMessage]:
         """Raises WebSocketFault. Bytes after a close are ignored, as the standard demands."""
         self._waiting += data
-        messages: list[Message] = []
+        messages: list[SocketMessage] = []
         at = 0
         while not self._closed and (size := self._frame_size(at)) is not None and at + size <= len(self._waiting):
             frame = bytes(self._waiting[at : at + size])
@@ -195,7 +195,7 @@ class WebSocketReader:
             raise WebSocketFault(TOO_BIG, f"a message is over {self._largest} bytes")
         return header + length + (_MASK_SIZE if waiting[at + 1] & _MASKED else 0)
 
-    def _read(self, frame: bytes) -> Message | None:
+    def _read(self, frame: bytes) -> SocketMessage | None:
         """The message that this frame completes."""
         self._protocol.receive_bytes(frame)
         try:
@@ -205,15 +205,15 @@ class WebSocketReader:
                     self._closed = True
                     code, reason = content
                     known = None if code == CloseReason.NO_STATUS_RCVD else int(code)
-                    return Message("close", (reason or "").encode(), frame, known)
+                    return SocketMessage("close", (reason or "").encode(), frame, known)
                 payload = content.encode() if isinstance(content, str) else bytes(content)
                 if part.opcode.iscontrol():
-                    return Message(_KINDS[part.opcode], payload, frame)
+                    return SocketMessage(_KINDS[part.opcode], payload, frame)
                 self._payload += payload
                 if len(self._payload) > self._largest:
                     raise WebSocketFault(TOO_BIG, f"a message is over {self._largest} bytes")
                 if part.message_finished:
-                    message = Message(_KINDS[part.opcode], bytes(self._payload), bytes(self._wire) + frame)
+                    message = SocketMessage(_KINDS[part.opcode], bytes(self._payload), bytes(self._wire) + frame)
                     self._wire.clear()
                     self._payload.clear()
                     return message

@@ -18,7 +18,8 @@ from decimal import Decimal
 from ...accounting.estimate import tokens_of_length
 from ...codecs.json_values import encode as encode_json
 from ...codecs.json_values import object_in
-from ...codecs.websocket import FAILED, POLICY, Message, WebSocketFault, encode
+from ...codecs.websocket import FAILED, POLICY, SocketMessage, WebSocketFault, encode
+from ...dialects.openai_responses import socket_events
 from ...dialects.stored_ids import ids_made
 from ...errors import BadRequest, EdgeError
 from ...limits.base import MICRO, ReservationRequest
@@ -37,7 +38,6 @@ from ..phases import Identified
 from ..ports import Gateway
 from ..settling import send
 from ..worst_case import IMAGE, reservation_request, session_reservation
-from . import formats
 from .upgrade import Target, candidate_of, session_call
 
 # The most output tokens of one response of Realtime, by OpenAI's reference of `max_output_tokens`.
@@ -107,7 +107,7 @@ class SocketSession:
 
     # --- the caller's messages
 
-    async def from_caller(self, messages: list[Message]) -> Outgoing:
+    async def from_caller(self, messages: list[SocketMessage]) -> Outgoing:
         """What the provider gets. The refusal of a message ends the session."""
         out = Outgoing()
         for message in messages:
@@ -127,22 +127,22 @@ class SocketSession:
         return out
 
     @staticmethod
-    def _after_the_end(message: Message, out: Outgoing) -> None:
+    def _after_the_end(message: SocketMessage, out: Outgoing) -> None:
         if message.kind == "close":
             out.add(message.wire)
         else:
             out.add(b"", changed=True)
 
-    async def _caller_message(self, message: Message, out: Outgoing) -> None:
+    async def _caller_message(self, message: SocketMessage, out: Outgoing) -> None:
         if message.kind == "binary":
             raise BadRequest("this API has no binary messages; send events as text")
         if message.kind != "text":
             out.add(message.wire)
             return
-        kind = formats.type_of(message.payload)
-        if self._target.api == "responses" and kind not in formats.RESPONSES_EVENTS:
-            raise BadRequest(f"the type of an event must be one of {', '.join(sorted(formats.RESPONSES_EVENTS))}")
-        if kind == formats.AUDIO:
+        kind = socket_events.type_of(message.payload)
+        if self._target.api == "responses" and kind not in socket_events.RESPONSES_EVENTS:
+            raise BadRequest(f"the type of an event must be one of {', '.join(sorted(socket_events.RESPONSES_EVENTS))}")
+        if kind == socket_events.AUDIO:
             self._context += len(message.payload) // _AUDIO_CHARACTERS
             self._likely += len(message.payload) // _G711_CHARACTERS
             self._pass(message.payload, message.wire, out)
@@ -154,10 +154,10 @@ class SocketSession:
         if self._target.api == "realtime":
             await self._check_realtime(message.payload, event)
             changed = self._with_models(event)
-        if kind == formats.CREATE:
+        if kind == socket_events.CREATE:
             changed = await self._admit(message.payload, changed)
         # What was checked is sent: of two members of one name, another parser may read the other one.
-        rewritten = kind in (formats.CREATE, formats.SESSION_UPDATE)
+        rewritten = kind in (socket_events.CREATE, socket_events.SESSION_UPDATE)
         self._pass(encode_json(changed) if rewritten else message.payload, message.wire, out, rewritten=rewritten)
 
     def _pass(self, payload: bytes, wire: bytes, out: Outgoing, *, rewritten: bool = False) -> None:
@@ -170,7 +170,7 @@ class SocketSession:
     async def _read(self, payload: bytes) -> dict[str, Json]:
         large = is_large(payload)
         runner = self._gateway.large_body_runner
-        event = await runner.run(formats.read_event, payload) if large else formats.read_event(payload)
+        event = await runner.run(socket_events.read_event, payload) if large else socket_events.read_event(payload)
         if event is None:
             raise BadRequest("an event must be a JSON object")
         return event
@@ -253,7 +253,7 @@ class SocketSession:
         gateway, identified = self._gateway, self._identified
         if self._open:
             raise BadRequest("a response is in progress in this session; wait for its end")
-        model, most, tier = event.get("model"), event.get("max_output_tokens"), event.get("service_tier")
+        model, most = event.get("model"), event.get("max_output_tokens")
         if not isinstance(model, str) or not model:
             raise BadRequest("model is missing: give the name of a model", param="model")
         if event.get("background") or event.get("conversation") is not None:
@@ -261,7 +261,7 @@ class SocketSession:
         call = replace(
             session_call(model, encode_json(event)),
             max_output_tokens=most if type(most) is int and most > 0 else None,
-            tiers={"service_tier": tier} if isinstance(tier, str) else {},
+            tiers=socket_events.tiers_of(event),
         )
         candidate = candidate_of(gateway, identified, call, self._target.candidate.provider)
         await object_access(gateway, identified, call, (candidate,), large=is_large(payload))
@@ -305,7 +305,7 @@ class SocketSession:
 
     # --- the provider's messages
 
-    async def from_provider(self, messages: list[Message], *, end: bool) -> Outgoing:
+    async def from_provider(self, messages: list[SocketMessage], *, end: bool) -> Outgoing:
         """What the caller gets. `end`: the provider sends nothing more."""
         out = Outgoing()
         for message in messages:
@@ -331,23 +331,23 @@ class SocketSession:
         return out
 
     async def _provider_event(self, payload: bytes) -> None:
-        kind = formats.type_of(payload)
+        kind = socket_events.type_of(payload)
         for response in self._open:
             response.response_bytes += len(payload)
         if kind.endswith(".delta"):
             for response in self._open[:1]:
                 response.first_token_at = response.first_token_at or self._gateway.clock.monotonic()
-        elif kind == formats.CREATED:
+        elif kind == socket_events.CREATED:
             await self._created(await self._read_from_provider(payload))
-        elif kind in formats.ENDS:
+        elif kind in socket_events.ENDS:
             await self._ended(await self._read_from_provider(payload))
-        elif kind == formats.ERROR:
+        elif kind == socket_events.ERROR:
             self._failed(await self._read_from_provider(payload))
 
     async def _read_from_provider(self, payload: bytes) -> dict[str, Json]:
         if is_large(payload):
-            return await self._gateway.large_body_runner.run(formats.read_event, payload) or {}
-        return formats.read_event(payload) or {}
+            return await self._gateway.large_body_runner.run(socket_events.read_event, payload) or {}
+        return socket_events.read_event(payload) or {}
 
     async def _created(self, event: dict[str, Json]) -> None:
         reply = object_in(event, "response")
@@ -374,7 +374,7 @@ class SocketSession:
         if response is None:
             return
         self._open.remove(response)
-        usage = formats.usage_of(self._target.api, reply)
+        usage = socket_events.usage_of(self._target.api, reply)
         if self._target.api == "realtime" and usage is not None and is_plausible(usage):
             self._context = self._likely = usage.total
         failed = reply.get("status") == "failed"
@@ -414,7 +414,7 @@ class SocketSession:
         self.is_ending = True
         if fault is not None:
             dialect = self._identified.caller_dialect
-            event = formats.error_event(self._target.api, dialect, fault, f"event_{self._gateway.new_id()}")
+            event = socket_events.error_event(self._target.api, dialect, fault, f"event_{self._gateway.new_id()}")
             self._waiting_for_caller.append(encode("text", event, from_client=False))
         self._waiting_for_caller.append(encode("close", reason.encode(), from_client=False, code=code))
         if out is not None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from urllib.parse import parse_qs, quote
 
 from ...codecs.websocket import offered_extensions
+from ...dialects.openai_responses.socket_events import OTHER_SESSIONS, Api
 from ...errors import BadRequest, CallerError, Forbidden
 from ...model.call import Call
 from ...model.envoy_names import CLUSTER, ROUTE, SOCKET
@@ -20,7 +21,6 @@ from ..commands import Continue
 from ..events import RequestHeaders
 from ..phases import Identified
 from ..ports import Gateway
-from .formats import Api
 
 DIALECT = "openai_responses"
 """The dialect of errors, and of rights that look into a request."""
@@ -88,7 +88,7 @@ def target_of(gateway: Gateway, identified: Identified) -> Target:
     query = parse_qs(received.values.get(":path", "").partition("?")[2])
     if api == "responses":
         return _of_responses(gateway)
-    if unsupported := sorted({"intent", "call_id"} & query.keys()):
+    if unsupported := [name for name in OTHER_SESSIONS if name in query]:
         raise NoSocket(
             f"sessions with {unsupported[0]} do not go through this gateway: only sessions of a model, which speaks "
             "or writes"

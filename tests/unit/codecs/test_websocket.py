@@ -16,8 +16,8 @@ from edge_extproc.codecs.websocket import (
     PROTOCOL_ERROR,
     TOO_BIG,
     Deflate,
-    Message,
     MessageKind,
+    SocketMessage,
     WebSocketFault,
     WebSocketReader,
     encode,
@@ -57,7 +57,7 @@ EXPECTED = [
 ]
 
 
-def read(wire: bytes, cuts: list[int], *, from_client: bool, compressed: bool) -> list[Message]:
+def read(wire: bytes, cuts: list[int], *, from_client: bool, compressed: bool) -> list[SocketMessage]:
     reader = WebSocketReader(from_client=from_client, largest=LARGEST, deflate=Deflate() if compressed else None)
     ends = [0, *sorted(cut % (len(wire) + 1) for cut in cuts), len(wire)]
     return [message for begin, end in pairwise(ends) for message in reader.feed(wire[begin:end])]

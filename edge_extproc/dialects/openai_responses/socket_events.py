@@ -11,11 +11,11 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from ...codecs.json_values import UNREADABLE, TokenCounts, decode_reply, encode, object_in
-from ...dialects.base import Dialect
-from ...dialects.openai_responses.reply import read_usage as read_responses_usage
 from ...model.content import Json
 from ...model.fault import Fault
 from ...model.usage import Usage
+from ..base import Dialect
+from .reply import read_usage as read_responses_usage
 
 Api: TypeAlias = Literal["realtime", "responses"]
 
@@ -28,6 +28,10 @@ ENDS = frozenset({"response.done", "response.completed", "response.incomplete", 
 RESPONSES_EVENTS = frozenset({CREATE, "response.cancel", "response.processed"})
 """What a caller may send with the Responses API. Realtime has many events, of which only CREATE and SESSION_UPDATE
 decide what is charged."""
+
+
+OTHER_SESSIONS = ("call_id", "intent")
+"""Parameters of Realtime's query for sessions that are not of one model: of WebRTC and SIP, and of transcription."""
 
 
 class _Typed(msgspec.Struct):
@@ -90,3 +94,9 @@ def error_event(api: Api, dialect: Dialect, fault: Fault, event_id: str) -> byte
     if api == "realtime":
         return encode({"type": ERROR, "event_id": event_id, "error": error})
     return encode({"type": ERROR, "status": status, "error": error})
+
+
+def tiers_of(event: dict[str, Json]) -> dict[str, str]:
+    """The fields of a response.create that select another price, as in a `Call`."""
+    tier = event.get("service_tier")
+    return {"service_tier": tier} if isinstance(tier, str) else {}
