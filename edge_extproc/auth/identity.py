@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -85,10 +86,17 @@ class IdentitySources:
             issuers.append((settings, keys))
         return JwtVerifier(issuers, tenants)
 
-    def start(self) -> None:
-        for issuer, keys in self._issuers.items():
-            if issuer not in self._inherited:
-                keys.start()
+    async def start(self, patience: float) -> None:
+        """Returns when the keys of each issuer have been fetched or have failed once, and after `patience` seconds at
+        the latest. Without its keys, the first tokens of an issuer are refused as 503."""
+        new = [keys for issuer, keys in self._issuers.items() if issuer not in self._inherited]
+        if not new:
+            return
+        for keys in new:
+            keys.start()
+        attempted = asyncio.gather(*(keys.attempted.wait() for keys in new))
+        await asyncio.wait([attempted], timeout=patience)
+        attempted.cancel()
 
     async def close(self, after: IdentitySources | None = None) -> None:
         """Stops all issuers but those that `after` has inherited."""

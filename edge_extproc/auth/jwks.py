@@ -60,6 +60,8 @@ class IssuerKeys:
         self._fetched_at: float | None = None
         """When a fetch last succeeded."""
         self._tried_at: float | None = None
+        self.attempted = asyncio.Event()
+        """The first fetch has succeeded or failed."""
         self._refresh_requested = asyncio.Event()
         self._fetching = False
         self._task: asyncio.Task[None] | None = None
@@ -110,14 +112,15 @@ class IssuerKeys:
             keys = read(raw)
         except (OSError, TimeoutError, InvalidKeySet) as error:
             self._on_error(error)
-            return
+        else:
+            self._fetched_at = self._clock()
+            if raw != self._raw:
+                self._raw, self._keys = raw, keys
+                # Tokens of a removed key are no longer valid.
+                self.on_change()
         finally:
             self._fetching = False
-        self._fetched_at = self._clock()
-        if raw != self._raw:
-            self._raw, self._keys = raw, keys
-            # Tokens of a removed key are no longer valid.
-            self.on_change()
+            self.attempted.set()
 
     async def _run(self) -> None:
         while not self._closing:

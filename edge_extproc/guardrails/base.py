@@ -10,6 +10,7 @@ No result contains text of a call: a finding has positions and a label.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from ..config.credentials import UpstreamCredentialConfig
@@ -38,7 +39,8 @@ class Piece:
 
 @frozen_dataclass
 class Media:
-    """A picture, a document or audio. A service gets these facts; only some get the bytes."""
+    """A picture, a document or audio. A service gets these facts, and the bytes of a picture only if its options say
+    so."""
 
     sha256: str
     media_type: str
@@ -47,6 +49,8 @@ class Media:
     path: str
     type_of_bytes: str = ""
     """The media type that the first bytes show. "": it is not known."""
+    content: bytes = field(default=b"", repr=False, compare=False)
+    """The bytes."""
 
 
 @frozen_dataclass

@@ -200,7 +200,7 @@ def _with(text: str, changes: Sequence[Replacement]) -> str:
 
 def _media_of(path: str, kind: str, content: str | bytes) -> Media:
     raw = _decoded(content) if isinstance(content, str) else content
-    return Media(hashlib.sha256(raw).hexdigest(), kind, len(raw), path, type_of_bytes(raw))
+    return Media(hashlib.sha256(raw).hexdigest(), kind, len(raw), path, type_of_bytes(raw), raw)
 
 
 _RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}

@@ -19,6 +19,7 @@ from .base import Checked, Service, Verdict
 from .service_circuit import ServiceCircuit
 from .service_http import ServiceFailure
 from .service_options import ServiceOptions
+from .service_pictures import PictureOptions, require_judgeable
 
 # Characters of the masked texts of all stored verdicts of one service.
 _MAX_STORED = 4 << 20
@@ -91,6 +92,7 @@ class ServiceCalls:
         self._service = service
         self._timeout = options.timeout.total_seconds()
         self._max_text = options.max_text
+        self._pictures = options if isinstance(options, PictureOptions) and options.pictures else None
         self._metrics = metrics
         self._clock = clock
         # The keys of the cache do not tell the texts to somebody who reads the memory.
@@ -128,6 +130,8 @@ class ServiceCalls:
         size = sum(len(piece.text.encode(errors="surrogatepass")) for piece in checked.pieces)
         if size > self._max_text:
             raise ServiceFailure("size", f"takes at most {self._max_text} bytes of text, and these are {size}")
+        if self._pictures is not None:
+            require_judgeable(checked, self._pictures)
         key = self._key(checked)
         stored = self._cache.get(key)
         if stored is not None:

@@ -45,7 +45,8 @@ from .wiring.records import (
 )
 from .wiring.traces import build_traces, change_traces
 
-# Seconds. A worker that waits for a credential does not serve yet; without one, it refuses its first requests.
+# Seconds. A worker that waits for a credential or for an issuer's keys does not serve yet; without them, it refuses its
+# first requests.
 CREDENTIAL_PATIENCE = 5.0
 
 
@@ -183,7 +184,7 @@ class WorkerState:
             self.cache.start()
         self._repeats.start()
         self._prompt_caches.start()
-        self._identity.start()
+        await self._identity.start(CREDENTIAL_PATIENCE)
         await self._refreshers.start(CREDENTIAL_PATIENCE)
         await self._cache_secrets.start(CREDENTIAL_PATIENCE)
         await self._guardrails.start(CREDENTIAL_PATIENCE)
@@ -249,6 +250,7 @@ class WorkerState:
             await refreshers.start(CREDENTIAL_PATIENCE)
         if guardrails is not self._guardrails:
             await guardrails.start(CREDENTIAL_PATIENCE)
+        await identity.start(CREDENTIAL_PATIENCE)
         # From here on nothing can fail, and nothing awaits until all of it is applied.
         old_identity, old_refreshers = self._identity, self._refreshers
         if self._limits is not None:
@@ -260,7 +262,6 @@ class WorkerState:
         self._repeats.settings = repeat_settings(config)
         self._prompt_caches.settings = prompt_cache_settings(config)
         logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=logs.is_console(config.telemetry.log.format))
-        identity.start()
         self._metrics.names = metric_names(config)
         self._config, self._identity, self._refreshers = config, identity, refreshers
         self.gateway = gateway

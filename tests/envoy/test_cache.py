@@ -193,7 +193,8 @@ def test_what_was_purged_is_asked_anew(cached, openai_sdk, asks):
             for client in clients:
                 await client.close()
 
-    assert asyncio.run(purge()) in (1, 2)  # it lies near in one worker, and far as soon as that was written
+    # The reply is stored after its caller has it: near in one worker, and far as soon as that was written.
+    gateways.until(lambda: asyncio.run(purge()) in (1, 2))
     assert "miss" == told(openai_sdk.with_raw_response.create(model="chat", **question.more))[0]
 
 
@@ -268,7 +269,8 @@ def test_another_replica_has_it_at_once_and_goes_on_without_redis(rehearsal_url,
         writer.chat.completions.create(model="chat", **question.more)
         ask = reader.chat.completions.with_raw_response.create
         assert "hit" == told(ask(model="chat", **question.more))[0]
-        assert "redis" == replica.settled(1)[0]["cache_tier"]
+        # "flight": the writer has its reply a moment before it is stored.
+        assert replica.settled(1)[0]["cache_tier"] in ("redis", "flight")
         valkey.kill()
         assert ["miss", *["hit"] * 9] == [told(ask(model="chat", **other.more))[0] for _ in range(10)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
@@ -24,6 +24,12 @@ claude: [{provider: anthropic, model: rehearsal}]
 slow: [{provider: openai, model: "rehearsal(tokens=2000,pace=20ms)"}]
 late: [{provider: openai, model: "rehearsal(delay=40s)"}]
 early: [{provider: early, model: early}]
+hedged:
+  candidates: [{provider: openai, model: "rehearsal(delay=40s)"}, {provider: anthropic, model: rehearsal}]
+  hedge: {at_least: 200ms}
+both-late:
+  candidates: [{provider: openai, model: "rehearsal(delay=40s)"}, {provider: anthropic, model: "rehearsal(delay=40s)"}]
+  hedge: {at_least: 200ms}
 """
 RULES = """
 guardrails:
@@ -40,12 +46,20 @@ guardrails:
       action: mask
       for: {models: [claude]}
     - name: during
-      service: {litellm_webhook: {url: "URL", labels: [word], timeout: 20s}}
+      service: {litellm_webhook: {url: "URL", labels: [word, picture], timeout: 20s, pictures: 1KiB}}
       when: during
       action: block
-      for: {models: [chat, late, early]}
+      for: {models: [chat, late, early, hedged, both-late]}
     - {name: secrets, detect: {words: {words: [Falcon Nine], label: project}}, action: mask}
 """
+
+
+def picture(last: bytes) -> str:
+    raw = b"\x89PNG\r\n\x1a\n" + bytes(range(100)) + last
+    return f"data:image/png;base64,{base64.b64encode(raw).decode()}"
+
+
+BAD_PICTURE = picture(b"bad")
 
 
 class Webhook:
@@ -58,6 +72,8 @@ class Webhook:
         """A provider at the same address has sent the headers of a reply, and not the reply."""
         self.left = Event()
         """The gateway has left that reply."""
+        self.both_asked: Callable[[], object] = self.may_answer.wait
+        """Waits until both candidates of a hedged call are asked."""
         webhook = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -67,8 +83,8 @@ class Webhook:
                 if self.path.endswith("/chat/completions"):
                     self.begin_reply()
                     return
-                texts = json.loads(self.rfile.read(int(self.headers["content-length"])))["texts"]
-                body = json.dumps(webhook.answer(texts)).encode()
+                asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                body = json.dumps(webhook.answer(asked["texts"], asked["images"] or [])).encode()
                 self.send_response(200)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
@@ -95,8 +111,12 @@ class Webhook:
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
-    def answer(self, texts: list[str]) -> dict[str, Any]:
+    def answer(self, texts: list[str], images: list[str]) -> dict[str, Any]:
         self.texts += texts
+        if BAD_PICTURE in images:
+            return {"action": "BLOCKED", "blocked_reason": "picture"}
+        if any("until both are called" in text for text in texts):
+            self.both_asked()
         if any("until it begins" in text for text in texts):
             self.begun.wait(20)
         if any("wait" in text for text in texts):
@@ -201,3 +221,49 @@ def test_a_block_ends_a_call_whose_complete_reply_has_only_begun(guarded: Runnin
     assert reply.status_code == 400
     assert reply.json()["error"]["code"] == "content_filter"
     assert webhook.left.wait(20)
+
+
+@pytest.mark.parametrize(("last", "status"), [(b"bad", 400), (b"good", 200), (b"!" * 1024, 503)])
+def test_a_webhook_judges_pictures(guarded: RunningGateway, last: bytes, status: int) -> None:
+    parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": picture(last)}}]
+    call = {"model": "chat", "messages": [{"role": "user", "content": parts}]}
+    reply = httpx.post(
+        f"{guarded.url}/v1/chat/completions", headers={"authorization": f"Bearer {KEY}"}, json=call, timeout=30
+    )
+
+    assert reply.status_code == status
+    if status == 503:  # as the rule fails closed
+        assert "at most 1024 bytes of pictures" in reply.json()["error"]["message"]
+
+
+def asked(rehearsal_url: str, text: str) -> int:
+    seen = httpx.get(f"{rehearsal_url}/rehearsal/requests").json()["data"]
+    return sum(text.encode() in base64.b64decode(each["body"]) for each in seen)
+
+
+def test_the_faster_try_of_a_hedged_call_waits_for_the_verdict(
+    guarded: RunningGateway, rehearsal_url: str, webhook: Webhook
+) -> None:
+    text = "hedge it until both are called"
+    webhook.both_asked = lambda: until(lambda: asked(rehearsal_url, text) == 2)
+    before = abandoned(rehearsal_url)
+    reply = post(guarded, "/v1/chat/completions", "hedged", text, stream=True)
+
+    assert f"You asked: {text}" in text_of(reply.text)
+    assert asked(rehearsal_url, text) == 2
+    until(lambda: abandoned(rehearsal_url) == before + 1)
+
+
+@pytest.mark.parametrize("model", ["hedged", "both-late"])
+def test_a_block_ends_both_tries_of_a_hedged_call(
+    guarded: RunningGateway, rehearsal_url: str, webhook: Webhook, model: str
+) -> None:
+    text = f"a forbidden word of {model}, until both are called"
+    webhook.both_asked = lambda: until(lambda: asked(rehearsal_url, text) == 2)
+    before = abandoned(rehearsal_url)
+    reply = post(guarded, "/v1/chat/completions", model, text, stream=True)
+
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == "content_filter"
+    assert "You asked" not in reply.text
+    until(lambda: abandoned(rehearsal_url) == before + (2 if model == "both-late" else 1))

@@ -1,8 +1,9 @@
 """Azure AI Content Safety: harmful content, blocklists and prompt shields.
 
 POST /contentsafety/text:analyze gets a text of at most 10,000 characters and answers a severity for each category and
-the matches of blocklists. POST /contentsafety/text:shieldPrompt gets a prompt and documents, and answers whether each
-is an attack (https://learn.microsoft.com/en-us/rest/api/contentsafety/text-operations?view=rest-contentsafety-2024-09-01).
+the matches of blocklists; image:analyze gets a picture and answers severities. POST /contentsafety/text:shieldPrompt
+gets a prompt and documents, and answers whether each is an attack
+(https://learn.microsoft.com/en-us/rest/api/contentsafety/text-operations?view=rest-contentsafety-2024-09-01).
 A match of a blocklist quotes the text. Only the blocklist's name is read. It cannot mask.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
@@ -20,7 +21,8 @@ from ...config.quantities import read_integer
 from ...config.wrong import wrong
 from ..base import Checked, ServiceTools, Verdict
 from ..service_http import RequestHeaders, ServiceClient, together, undocumented
-from ..service_options import HeaderSecret, ServiceOptions, ServiceUrl
+from ..service_options import HeaderSecret, ServiceUrl
+from ..service_pictures import PictureOptions, as_base64, pictures_of
 from ..service_texts import joined
 from ..webhook_headers import webhook_headers
 
@@ -44,8 +46,12 @@ def _api_version(value: str) -> str:
     return value
 
 
-class AzureContentSafetyOptions(ServiceOptions):
-    """Azure AI Content Safety. Give api_key or credential."""
+class AzureContentSafetyOptions(PictureOptions):
+    """Azure AI Content Safety. Give api_key or credential. The check harm judges pictures, too."""
+
+    picture_types: ClassVar[frozenset[str]] = frozenset(
+        {"image/bmp", "image/gif", "image/jpeg", "image/png", "image/tiff", "image/webp"}
+    )
 
     url: ServiceUrl
     """The endpoint of the resource, https://NAME.cognitiveservices.azure.com."""
@@ -87,6 +93,8 @@ class AzureContentSafety:
         calls = []
         if "harm" in self._options.checks:
             calls += [self._harm(text) for text in joined((piece.text for piece in checked.pieces), _MAX_CHARACTERS)]
+            if self._options.pictures:
+                calls += [self._harm_of_picture(as_base64(each)) for each in pictures_of(checked)]
         if "attack" in self._options.checks and checked.direction == "request":
             calls += [self._attack(prompt, documents) for prompt, documents in _shielded(checked)]
         labels = await together(calls)
@@ -100,12 +108,25 @@ class AzureContentSafety:
         if self._options.blocklists:
             body |= {"blocklistNames": list(self._options.blocklists), "haltOnBlocklistHit": False}
         answer = await self._client.post(self._path("text:analyze"), body)
-        rows, matches = answer.get("categoriesAnalysis"), answer.get("blocklistsMatch", [])
-        if not isinstance(rows, list) or not isinstance(matches, list):
-            raise undocumented("categoriesAnalysis")
+        matches = answer.get("blocklistsMatch", [])
+        if not isinstance(matches, list):
+            raise undocumented("blocklistsMatch")
         for match in matches:
             name = match.get("blocklistName") if isinstance(match, dict) else None
             return f"blocklist/{name}" if name in self._options.blocklists else "blocklist"
+        return self._category(answer)
+
+    async def _harm_of_picture(self, content: str) -> str | None:
+        body: dict[str, Any] = {"image": {"content": content}, "outputType": "FourSeverityLevels"}
+        if self._options.categories:
+            body["categories"] = list(self._options.categories)
+        return self._category(await self._client.post(self._path("image:analyze"), body))
+
+    def _category(self, answer: dict[str, Any]) -> str | None:
+        """The first category with a severity that blocks."""
+        rows = answer.get("categoriesAnalysis")
+        if not isinstance(rows, list):
+            raise undocumented("categoriesAnalysis")
         for row in rows:
             category, severity = (row.get("category"), row.get("severity")) if isinstance(row, dict) else (None, None)
             if not isinstance(category, str) or type(severity) is not int:

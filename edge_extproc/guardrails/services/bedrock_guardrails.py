@@ -1,7 +1,7 @@
 """Amazon Bedrock Guardrails: ApplyGuardrail.
 
-POST /guardrail/ID/version/VERSION/apply gets the texts and their source, and answers `action` with an assessment for
-each policy and, if it masks, one output for each text
+POST /guardrail/ID/version/VERSION/apply gets texts or a picture, and their source, and answers `action` with an
+assessment for each policy and, if it masks, one output for each text
 (https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ApplyGuardrail.html). The assessments quote the
 matched text. Only their types are read.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from urllib.parse import quote
 
 from pydantic import AfterValidator, Field, model_validator
@@ -19,9 +19,10 @@ from ...config.credentials import UpstreamCredentialConfig
 from ...config.part import Text
 from ...config.quantities import Count
 from ...config.wrong import wrong
-from ..base import Checked, RequestSigner, ServiceTools, Verdict
+from ..base import Checked, Media, RequestSigner, ServiceTools, Verdict
 from ..service_http import ServiceClient, together, undocumented
-from ..service_options import ServiceOptions, ServiceUrl
+from ..service_options import ServiceUrl
+from ..service_pictures import PictureOptions, as_base64, pictures_of, type_of_picture
 from ..service_texts import portions
 
 
@@ -44,8 +45,10 @@ def _region(value: str) -> str:
     return value
 
 
-class BedrockGuardrailsOptions(ServiceOptions):
-    """Amazon Bedrock Guardrails."""
+class BedrockGuardrailsOptions(PictureOptions):
+    """Amazon Bedrock Guardrails. They take pictures as PNG and JPEG."""
+
+    picture_types: ClassVar[frozenset[str]] = frozenset({"image/png", "image/jpeg"})
 
     guardrail: Annotated[Text, AfterValidator(_guardrail)]
     """The guardrail's id or ARN."""
@@ -72,22 +75,26 @@ class BedrockGuardrails:
     def __init__(self, options: BedrockGuardrailsOptions, client: ServiceClient) -> None:
         self._path = f"/guardrail/{quote(options.guardrail, safe='')}/version/{options.version}/apply"
         self._most = options.max_characters
+        self._has_pictures = options.pictures is not None
         self._client = client
 
     async def check(self, checked: Checked) -> Verdict:
         source = "INPUT" if checked.direction == "request" else "OUTPUT"
         parts = [portions(piece.text, self._most) for piece in checked.pieces]
         requests = list(self._requests(parts))
-        answers = await together(
-            [self._apply(source, [parts[at][part] for at, part in request]) for request in requests]
-        )
+        contents: list[list[dict[str, Any]]] = [
+            [{"text": {"text": parts[at][part]}} for at, part in request] for request in requests
+        ]
+        if self._has_pictures:
+            contents += [[_image(each)] for each in pictures_of(checked)]
+        answers = await together([self._apply(source, content) for content in contents])
         blocking = next((label for label, outputs in answers if label is not None and outputs is None), None)
         if blocking is not None:
             return Verdict("block", blocking)
         masking = next((label for label, _ in answers if label is not None), None)
         if masking is None:
             return Verdict("pass")
-        for request, (_, outputs) in zip(requests, answers, strict=True):
+        for request, (_, outputs) in zip(requests, answers, strict=False):  # then those of the pictures
             if outputs is not None:
                 for (at, part), output in zip(request, outputs, strict=True):
                     parts[at][part] = output
@@ -109,10 +116,9 @@ class BedrockGuardrails:
         if batch:
             yield batch
 
-    async def _apply(self, source: str, texts: list[str]) -> tuple[str | None, list[str] | None]:
+    async def _apply(self, source: str, content: list[dict[str, Any]]) -> tuple[str | None, list[str] | None]:
         """The type of what was found, and the masked texts. (None, None): nothing was found. A type without texts: it
         is blocked."""
-        content = [{"text": {"text": text}} for text in texts]
         answer = await self._client.post(self._path, {"source": source, "content": content})
         action, assessments = answer.get("action"), answer.get("assessments", [])
         if action == "NONE":
@@ -127,7 +133,7 @@ class BedrockGuardrails:
         if masked is None:
             return "intervened", None
         outputs = answer.get("outputs")
-        if not isinstance(outputs, list) or len(outputs) != len(texts):
+        if not isinstance(outputs, list) or len(outputs) != len(content):
             raise undocumented("outputs")
         new = [output.get("text") if isinstance(output, dict) else None for output in outputs]
         if not all(isinstance(text, str) for text in new):
@@ -136,6 +142,11 @@ class BedrockGuardrails:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _image(picture: Media) -> dict[str, Any]:
+    kind = (type_of_picture(picture) or "").removeprefix("image/")
+    return {"image": {"format": kind, "source": {"bytes": as_base64(picture)}}}
 
 
 def _found(assessment: Any) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,8 @@
 POST /beta/litellm_basic_guardrail_api gets texts and answers NONE, BLOCKED or GUARDRAIL_INTERVENED, the last one with
 new texts (https://docs.litellm.ai/docs/adding_provider/generic_guardrail_api). All strings of a call are texts: also
 those of tool definitions, tool calls and tool results. Their kinds and places, and the facts of pictures and documents,
-are in additional_provider_specific_params, under `edge`.
+are in additional_provider_specific_params, under `edge`. With the option `pictures`, images has the pictures as data
+URLs.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from pydantic import Field
 from ...config.part import Text
 from ..base import Checked, ServiceTools, Verdict
 from ..service_http import ServiceClient, undocumented
-from ..service_options import HeaderSecret, WebhookOptions
+from ..service_options import HeaderSecret
+from ..service_pictures import PictureWebhookOptions, as_data_url, pictures_of
 from ..webhook_headers import webhook_headers
 
 _PATH = "/beta/litellm_basic_guardrail_api"
 
 
-class LiteLlmWebhookOptions(WebhookOptions):
+class LiteLlmWebhookOptions(PictureWebhookOptions):
     """A server with LiteLLM's generic guardrail API."""
 
     api_key: HeaderSecret | None = None
@@ -57,7 +59,7 @@ class LiteLlmWebhook:
         edge = {"tenant": checked.tenant, "texts": places, "media": media}
         return {
             "texts": [piece.text for piece in checked.pieces],
-            "images": None,
+            "images": [as_data_url(each) for each in pictures_of(checked)] if self._options.pictures else None,
             "tools": None,
             "tool_calls": None,
             "structured_messages": None,

@@ -1,6 +1,7 @@
 """OpenAI's moderation endpoint, and servers that have the same API.
 
-POST /moderations gets texts and answers one result for each, with `flagged` and the flagged `categories`
+POST /moderations gets texts and answers one result for each, with `flagged` and the flagged `categories`. A picture is
+the only input of its request, because all parts of such an input have one result
 (https://platform.openai.com/docs/api-reference/moderations). It cannot mask.
 """
 
@@ -11,14 +12,15 @@ from typing import Any
 from ...config.part import Text
 from ..base import Checked, ServiceTools, Verdict
 from ..service_http import ServiceClient, together, undocumented
-from ..service_options import HeaderSecret, ServiceOptions, ServiceUrl
+from ..service_options import HeaderSecret, ServiceUrl
+from ..service_pictures import PictureOptions, as_data_url, pictures_of
 from ..webhook_headers import webhook_headers
 
 # Texts in one request. A history of many turns is checked by concurrent requests.
 _MAX_INPUTS = 32
 
 
-class OpenAiModerationOptions(ServiceOptions):
+class OpenAiModerationOptions(PictureOptions):
     """OpenAI's moderation endpoint."""
 
     api_key: HeaderSecret
@@ -35,20 +37,25 @@ class OpenAiModeration:
     def __init__(self, options: OpenAiModerationOptions, client: ServiceClient) -> None:
         self._model = options.model
         self._categories = frozenset(options.categories)
+        self._has_pictures = options.pictures is not None
         self._client = client
 
     async def check(self, checked: Checked) -> Verdict:
         texts = [piece.text for piece in checked.pieces if piece.text.strip()]
-        batches = [texts[at : at + _MAX_INPUTS] for at in range(0, len(texts), _MAX_INPUTS)]
+        batches: list[list[Any]] = [texts[at : at + _MAX_INPUTS] for at in range(0, len(texts), _MAX_INPUTS)]
+        if self._has_pictures:
+            batches += [
+                [{"type": "image_url", "image_url": {"url": as_data_url(each)}}] for each in pictures_of(checked)
+            ]
         labels = await together([self._label(batch) for batch in batches])
         found = next((label for label in labels if label is not None), None)
         return Verdict("pass") if found is None else Verdict("block", found)
 
-    async def _label(self, texts: list[str]) -> str | None:
-        """The first category that is flagged."""
-        answer = await self._client.post("/moderations", {"model": self._model, "input": texts})
+    async def _label(self, inputs: list[Any]) -> str | None:
+        """The first category that is flagged. `inputs`: texts, or one picture."""
+        answer = await self._client.post("/moderations", {"model": self._model, "input": inputs})
         results = answer.get("results")
-        if not isinstance(results, list) or len(results) != len(texts):
+        if not isinstance(results, list) or len(results) != len(inputs):
             raise undocumented("results")
         labels = [self._flagged(result) for result in results]
         return next((label for label in labels if label is not None), None)

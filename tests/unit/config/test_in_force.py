@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -14,6 +16,7 @@ import structlog
 from config_kit import ENVIRON, read
 from gateway import with_prices
 from settlements import settlement
+from tokens import RSA
 
 from edge_extproc import __version__
 from edge_extproc.accounting import prices as price_table
@@ -199,6 +202,34 @@ def test_the_keys_of_an_issuer_that_stays_are_not_fetched_again() -> None:
 
     assert named["https://b/keys"] is kept["https://b/keys"]
     assert {"https://b/keys", "https://c/keys"} == kept.keys()
+
+
+async def test_a_worker_serves_after_the_first_fetch_of_its_issuers_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def fetch(url: str) -> bytes:
+        asked.set()
+        await may_answer.wait()
+        if "down" in url:
+            raise OSError("refused")
+        return json.dumps({"keys": [RSA.as_dict(private=False)]}).encode()
+
+    errors: list[BaseException] = []
+    monkeypatch.setattr("edge_extproc.auth.jwks.fetch", fetch)
+    identity = IdentitySources(issuers("a", "down"), errors.append)
+    started = asyncio.create_task(identity.start(30))
+    await asyncio.wait_for(asked.wait(), 10)
+    assert not started.done()
+    may_answer.set()
+    await asyncio.wait_for(started, 10)
+
+    assert ["OSError"] == [type(error).__name__ for error in errors]
+    assert [True, False] == [bool(keys.find("rsa")) for keys in identity._issuers.values()]
+    later = IdentitySources(issuers("a", "hung"), print, identity)
+    may_answer.clear()
+    await asyncio.wait_for(later.start(0.01), 10)  # one that does not answer does not hold the others
+    await identity.close(after=later)
+    await later.close()
 
 
 class BrokenPlanner:
