@@ -166,8 +166,22 @@ class WebSocketReader:
         return bool(self._waiting or self._wire)
 
     def feed(self, data: bytes) -> list[SocketMessage]:
-        """Raises WebSocketFault. Bytes after a close are ignored, as the standard demands."""
+        """Raises WebSocketFault, once. Bytes after it or after a close are ignored, as the standard demands."""
+        if self._closed:
+            return []
         self._waiting += data
+        try:
+            return self._messages()
+        except WebSocketFault:
+            self._closed = True
+            raise
+        finally:
+            if self._closed:
+                self._waiting.clear()
+                self._wire.clear()
+                self._payload.clear()
+
+    def _messages(self) -> list[SocketMessage]:
         messages: list[SocketMessage] = []
         at = 0
         while not self._closed and (size := self._frame_size(at)) is not None and at + size <= len(self._waiting):
@@ -176,8 +190,6 @@ class WebSocketReader:
             if (message := self._read(frame)) is not None:
                 messages.append(message)
         del self._waiting[:at]
-        if self._closed:
-            self._waiting.clear()
         return messages
 
     def _frame_size(self, at: int) -> int | None:

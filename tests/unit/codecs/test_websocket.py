@@ -169,6 +169,17 @@ def test_bytes_that_break_the_standard_are_refused(wire: bytes, from_client: boo
         read(wire, [], from_client=from_client, compressed=False)
 
 
+@pytest.mark.parametrize("wire", [b"\x81\xff" + (1 << 40).to_bytes(8, "big"), b"\x83\x80\0\0\0\0", b"\x81\x02ok"])
+def test_nothing_is_read_or_kept_after_a_fault(wire: bytes) -> None:
+    reader = WebSocketReader(from_client=True, largest=LARGEST)
+    with pytest.raises(WebSocketFault):
+        reader.feed(wire)
+
+    for _ in range(3):
+        assert [] == reader.feed(encode("text", b"hello", from_client=True))
+    assert not reader.is_within_message
+
+
 @given(wire=st.binary(max_size=200), from_client=st.booleans(), compressed=st.booleans())
 def test_any_bytes_are_messages_or_refused(wire: bytes, from_client: bool, compressed: bool) -> None:
     with suppress(WebSocketFault):
