@@ -143,6 +143,8 @@ class BodyLimitsConfig(ConfigSection):
     """The most concurrent connections of callers."""
     streams_per_connection: Count = 100
     """The most concurrent requests on one HTTP/2 connection."""
+    sockets: Count = 1_000
+    """The most WebSocket sessions of one tenant in one worker; one more gets status 429."""
 
 
 class TimeoutsConfig(ConfigSection):

@@ -32,7 +32,7 @@ _STORES = re.compile(
     r"/files|/uploads(?:/[^/]+/(?:parts|complete|cancel))?|(?:(?:/messages)?/batches|/responses)/[^/]+/cancel"
 )
 # The most expensive image in any provider's table: 2,833 tokens and 5,667 for each of at most 8 tiles (gpt-4o-mini).
-IMAGE = 48_169
+_IMAGE = 48_169
 # A key that is spelled with escapes could be any of these. Ordinary clients do not escape ASCII letters.
 _HIDDEN = re.compile(rb"\\u00[4-7]")
 
@@ -150,7 +150,7 @@ def reservation_request(
     if call.operation not in _PRICED:
         return ReservationRequest(tokens, None, _assumed(bounds, len(call.raw), bounds.usual_output), call.model)
     raw = call.raw
-    hides = b"\\u00" in raw and _HIDDEN.search(raw) is not None
+    hides = _hides(raw)
     caches = hides
     if hides:
         prompt = bounds.context_window
@@ -220,10 +220,23 @@ def _stores(call: Call) -> bool:
     )
 
 
+def most_of_event(raw: bytes, window: int, search: PromptSearch) -> int:
+    """The most tokens that one event adds to a session."""
+    if _hides(raw):
+        return window
+    if search.marked.search(raw) is None:
+        return min(len(raw), window)
+    return _most_prompt(raw, window, search)
+
+
+def _hides(raw: bytes) -> bool:
+    return b"\\u00" in raw and _HIDDEN.search(raw) is not None
+
+
 def _most_prompt(raw: bytes, window: int, search: PromptSearch) -> int:
     if search.elsewhere.search(raw):
         return window
-    return min(len(raw) + _WRAPPING + IMAGE * len(search.media.findall(raw)), window)
+    return min(len(raw) + _WRAPPING + _IMAGE * len(search.media.findall(raw)), window)
 
 
 def _assumed(bounds: OutputBounds, prompt: int, output: int) -> int:

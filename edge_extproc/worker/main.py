@@ -23,7 +23,7 @@ from ..exchange.handler import Handler
 from ..exchange.open import OpenExchanges
 from ..exchange.ports import Gateway, LedgerSink
 from ..exchange.router import RouterExchange
-from ..exchange.socket_settings import UNWATCHED, SocketWatch
+from ..exchange.socket_settings import UNWATCHED, OpenSockets, SocketWatch
 from ..exchange.sockets.exchange import SocketExchange
 from ..model.checked import AuthzDecision
 from ..model.envoy_names import ROLE
@@ -58,7 +58,7 @@ def open_stream(
     stream opens. `opened` is called for each exchange that will be settled. An attempt finds its exchange also if that
     began with an earlier configuration. While the worker is `stopping`, attempts are served but no exchange begins:
     Envoy sends it to another worker. `captures`: the debug captures of this worker. `sockets` counts WebSockets."""
-    open_exchanges = OpenExchanges()
+    open_exchanges, open_sockets = OpenExchanges(), OpenSockets()
 
     def consumer(local: str | None, traceparent: str | None, gateway: Gateway, route: ConsumerRoute) -> RouterExchange:
         opened()
@@ -73,7 +73,7 @@ def open_stream(
                 return RouterExchange(current(), open_exchanges, metadata.get("traceparent"), local)
             case "socket":
                 opened()
-                return SocketExchange(current(), opened, sockets)
+                return SocketExchange(current, opened, sockets, open_sockets)
             case None:
                 return ConsumerExchange(current(), partial(consumer, local, metadata.get("traceparent")))
             case "upstream":

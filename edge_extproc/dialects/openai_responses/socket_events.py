@@ -6,7 +6,7 @@ Responses (/v1/responses)   each response.create is the body of a request, with 
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -24,7 +24,7 @@ SESSION_UPDATE = "session.update"
 AUDIO = "input_audio_buffer.append"
 CREATED = "response.created"
 ERROR = "error"
-ENDS = frozenset({"response.done", "response.completed", "response.incomplete", "response.failed"})
+ENDS = frozenset({f"response.{end}" for end in ("done", "completed", "incomplete", "failed", "cancelled")})
 RESPONSES_EVENTS = frozenset({CREATE, "response.cancel", "response.processed"})
 """What a caller may send with the Responses API. Realtime has many events, of which only CREATE and SESSION_UPDATE
 decide what is charged."""
@@ -36,6 +36,27 @@ OTHER_SESSIONS = ("call_id", "intent")
 
 class _Typed(msgspec.Struct):
     type: str = ""
+
+
+class Head(msgspec.Struct):
+    """What each event of the provider is read for."""
+
+    type: str = ""
+    response_id: Any = None
+    delta: Any = None
+
+
+def read_head(event: bytes) -> Head:
+    """Without a type if the event cannot be read."""
+    try:
+        return msgspec.json.decode(event, type=Head)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Head()
+
+
+def has_one_type(event: bytes) -> bool:
+    """Whether no parser can read another type in this event: it has one member of that name, and no escapes."""
+    return event.count(b'"type"') == 1 and b"\\" not in event
 
 
 def type_of(event: bytes) -> str:
@@ -94,9 +115,3 @@ def error_event(api: Api, dialect: Dialect, fault: Fault, event_id: str) -> byte
     if api == "realtime":
         return encode({"type": ERROR, "event_id": event_id, "error": error})
     return encode({"type": ERROR, "status": status, "error": error})
-
-
-def tiers_of(event: dict[str, Json]) -> dict[str, str]:
-    """The fields of a response.create that select another price, as in a `Call`."""
-    tier = event.get("service_tier")
-    return {"service_tier": tier} if isinstance(tier, str) else {}

@@ -13,12 +13,15 @@ the ledger. Envoy sends bodies as a stream, and waits for the answer to each par
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from ...auth.identity_seal import NAMESPACE as SEALED
 from ...codecs.websocket import WebSocketFault, WebSocketReader, read_extensions
 from ...dialects.base import Route
-from ...errors import EdgeError, PeerError, UpstreamError
+from ...errors import EdgeError, LimitReached, PeerError, Unauthenticated, UpstreamError
 from ...model.fault import Fault
+from ...model.globs import allows
 from ...model.principal import Principal
 from ...model.settlement import Outcome, Settlement
 from .. import headers as header_rules
@@ -26,16 +29,21 @@ from ..caller import authenticate, received_headers
 from ..commands import CONTINUE, Command, Continue, ImmediateResponse, Pairs
 from ..events import Event, Headers, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
 from ..handler import Closing, Interrupt, MoreTime, no_interrupt, no_more_time
+from ..listing import no_such_model
 from ..phases import Identified, Received
 from ..ports import Gateway
 from ..request_ids import with_request_id
+from ..route_identity import IDENTITY
 from ..runs import limits_and_runs
 from ..settling import send
-from ..socket_settings import SocketWatch
+from ..socket_settings import OpenSockets, SocketWatch
 from .session import Outgoing, SocketSession
 from .upgrade import DIALECT, HANDSHAKE_BACK, Target, api_of, check_origin, target_of, upstream_request, with_key
 
 _SWITCHED = 101
+_RETRY_SECONDS = 10.0
+# After the response headers, Envoy can only reset both connections.
+_RESET = ImmediateResponse(408, (), b"", "edge_socket_ended")
 _TOO_MANY = 429
 _UNAVAILABLE = 503
 
@@ -43,11 +51,23 @@ _UNAVAILABLE = 503
 class SocketExchange:
     """One WebSocket."""
 
-    def __init__(self, gateway: Gateway, began_response: Callable[[], None], watch: SocketWatch) -> None:
+    def __init__(
+        self,
+        current: Callable[[], Gateway],
+        began_response: Callable[[], None],
+        watch: SocketWatch,
+        open_sockets: OpenSockets,
+    ) -> None:
+        """`current` returns the gateway of the configuration that is current."""
+        gateway = current()
         self.id = gateway.new_id()
         self.more_time: MoreTime = no_more_time
         self.interrupt: Interrupt = no_interrupt
         self._gateway = gateway
+        self._current = current
+        self._open_sockets = open_sockets
+        self._counted: str | None = None
+        """The tenant for whom this socket is counted."""
         self._began_response = began_response
         self._watch = watch
         self._dialect = gateway.dialects[DIALECT]
@@ -56,6 +76,7 @@ class SocketExchange:
         self._principal: Principal | None = None
         self._identified: Identified | None = None
         self._target: Target | None = None
+        self._upgrade: RequestHeaders | None = None
         self._session: SocketSession | None = None
         """None: the upgrade is not complete."""
         self._from_caller: WebSocketReader | None = None
@@ -112,6 +133,12 @@ class SocketExchange:
         identified = Identified(received, principal, rights, limits, route, self._dialect, runs)
         self._identified = identified
         target = self._target = target_of(gateway, identified)
+        if not self._open_sockets.add(principal.tenant, gateway.sockets.most):
+            raise LimitReached(
+                f"tenant {principal.tenant} has {gateway.sockets.most} WebSockets at this worker, which is its limit",
+                retry_after=_RETRY_SECONDS,
+            )
+        self._counted, self._upgrade = principal.tenant, event
         return upstream_request(gateway, identified, event, target)
 
     def _response_headers(self, event: ResponseHeaders) -> Command:
@@ -132,9 +159,26 @@ class SocketExchange:
         limits = gateway.body_limits
         self._from_caller = WebSocketReader(from_client=True, largest=limits.request, deflate=of_caller)
         self._from_provider = WebSocketReader(from_client=False, largest=limits.response, deflate=of_provider)
-        self._session = SocketSession(gateway, identified, target, self._began_response)
+        self._session = SocketSession(gateway, identified, target, self._began_response, self._identify)
         self._watch.opened()
         return Continue(remove_headers=_unwanted(event.headers, gateway.response_headers))
+
+    def _identify(self, identified: Identified) -> Identified:
+        """The caller by the current configuration: a key may be revoked, or a token expire, while a session is open.
+        An identity that another filter has sealed for this request remains as it was."""
+        received, gateway = identified.received, self._current()
+        if self._upgrade is None or _is_sealed(self._gateway, self._upgrade, received.values):
+            return identified
+        principal = gateway.authenticator.authenticate(self._upgrade.headers)
+        if principal.tenant != identified.principal.tenant:
+            raise Unauthenticated("the key of this session now belongs to another tenant; open another session")
+        rights = gateway.access.of(principal) if gateway.access is not None else None
+        if rights is not None:
+            rights.may_do("chat")
+        model = self._target.model if self._target is not None else ""
+        if model and not allows(principal.models, model):
+            raise no_such_model(model)
+        return replace(identified, principal=principal, rights=rights)
 
     # --- the session
 
@@ -149,6 +193,8 @@ class SocketExchange:
             messages = reader.feed(event.body)
         except WebSocketFault as fault:
             return self._sent(event, session.broken_by_caller(fault))
+        if session.is_overdue:
+            return _RESET
         self._watch.messages(len(messages), from_client=True)
         return self._sent(event, await session.from_caller(messages))
 
@@ -161,6 +207,8 @@ class SocketExchange:
             messages = reader.feed(event.body)
         except WebSocketFault as fault:
             return self._sent(event, session.broken_by_provider(fault))
+        if session.is_overdue:
+            return _RESET
         self._watch.messages(len(messages), from_client=False)
         return self._sent(event, await session.from_provider(messages, end=event.end))
 
@@ -185,6 +233,8 @@ class SocketExchange:
         if self._settled:
             return
         self._settled = True
+        if self._counted is not None:
+            self._open_sockets.remove(self._counted)
         if self._session is not None:
             self._session.closed("error" if self._bug else why)
             self._watch.closed()
@@ -235,6 +285,11 @@ class SocketExchange:
             request_id=received.request_id if received is not None else None,
             trace_id=received.parent.trace_id if received is not None and received.parent is not None else None,
         )
+
+
+def _is_sealed(gateway: Gateway, event: RequestHeaders, values: Mapping[str, str]) -> bool:
+    by_filter = gateway.identity_seal is not None and bool(event.metadata.get(SEALED))
+    return by_filter or (gateway.route_seal is not None and IDENTITY in values)
 
 
 def _refusal_of_provider(status: int) -> EdgeError:

@@ -11,9 +11,9 @@ direction, so the provider gets a ping, which it answers.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 
 from ...accounting.estimate import tokens_of_length
 from ...codecs.json_values import encode as encode_json
@@ -21,14 +21,14 @@ from ...codecs.json_values import object_in
 from ...codecs.websocket import FAILED, POLICY, SocketMessage, WebSocketFault, encode
 from ...dialects.openai_responses import socket_events
 from ...dialects.stored_ids import ids_made
-from ...errors import BadRequest, EdgeError
-from ...limits.base import MICRO, ReservationRequest
+from ...errors import BadRequest, EdgeError, NoSuchObject
+from ...limits.base import ReservationRequest
 from ...model.call import Call
 from ...model.content import Json
 from ...model.fault import Fault
 from ...model.plan import Candidate
 from ...model.plausible import is_plausible
-from ...model.settlement import Outcome, Settlement
+from ...model.settlement import Outcome
 from ...model.usage import Usage
 from ...records.owners import REPLY_SECONDS
 from ..handler import Closing
@@ -36,8 +36,10 @@ from ..large_bodies import is_large
 from ..object_access import object_access
 from ..phases import Identified
 from ..ports import Gateway
+from ..read_call import read_call
 from ..settling import send
-from ..worst_case import IMAGE, reservation_request, session_reservation
+from ..worst_case import most_of_event, reservation_request, session_reservation
+from .open_response import Extent, OpenResponse, settlement_of
 from .upgrade import Target, candidate_of, session_call
 
 # The most output tokens of one response of Realtime, by OpenAI's reference of `max_output_tokens`.
@@ -47,27 +49,12 @@ _SERVERS = 500
 # Base64 characters of audio for a token of it, at the least and in G.711, which has the fewest. A token is a tenth of a
 # second.
 _AUDIO_CHARACTERS, _G711_CHARACTERS = 64, 1_066
-
-
-@dataclass(slots=True)
-class OpenResponse:
-    """A response that was reserved and is not settled."""
-
-    exchange_id: str
-    model: str
-    """The caller's name of the model."""
-    candidate: Candidate
-    call: Call
-    estimate: Usage
-    """The tokens that it is billed for if its usage never comes."""
-    began: float
-    started_at: float
-    event_id: str | None
-    """The id of the caller's event."""
-    id: str | None = None
-    """The provider's id of it."""
-    first_token_at: float | None = None
-    response_bytes: int = 0
+_MOST_OPEN = 32
+"""Responses in progress in one session of Realtime, of which one is in the conversation."""
+_REMEMBERED = 64
+"""Ids of responses that are settled."""
+_CLOSING_SECONDS = 5.0
+"""A caller that has got an error has so long to answer the close."""
 
 
 @dataclass(slots=True)
@@ -84,26 +71,46 @@ class Outgoing:
 
 class SocketSession:
     def __init__(
-        self, gateway: Gateway, identified: Identified, target: Target, began_response: Callable[[], None]
+        self,
+        gateway: Gateway,
+        identified: Identified,
+        target: Target,
+        began_response: Callable[[], None],
+        identify: Callable[[Identified], Identified],
     ) -> None:
-        """`began_response` is called for each response that will be settled."""
+        """`began_response` is called for each response that will be settled. `identify` returns the caller as it is
+        now, and raises the errors of authentication."""
         self._gateway = gateway
         self._identified = identified
         self._target = target
         self._began_response = began_response
+        self._identify = identify
         self._open: list[OpenResponse] = []
+        self._settled_ids: deque[str] = deque(maxlen=_REMEMBERED)
+        self._last: OpenResponse | None = None
+        """The last response that the provider has refused: its beginning may still come."""
         self._waiting_for_caller: list[bytes] = []
-        self._context = 0
-        """The most tokens of the session until now."""
-        self._likely = 0
-        """An estimate of them."""
-        self._most_output: int | None = None
-        """That of the session's settings."""
+        self._sent = Extent()
+        """All tokens that the caller has sent."""
+        self._known, self._known_at = 0, Extent()
+        """The tokens of the conversation by the last usage, and what was sent before that response began."""
+        self._turn = Extent()
+        """What was sent when the last response ended."""
         self._rewrites = False
         """A message of the caller was written anew. A compressed one after it could refer to the original, so all that
         follow are written without compression."""
-        self.is_ending = False
-        self._provider_left = False
+        self._ended_at: float | None = None
+        self._left: Outcome | None = None
+        """By the side that has closed the session first."""
+
+    @property
+    def is_ending(self) -> bool:
+        return self._ended_at is not None
+
+    @property
+    def is_overdue(self) -> bool:
+        """The caller does not end a session that the gateway has ended."""
+        return self._ended_at is not None and self._gateway.clock.monotonic() - self._ended_at > _CLOSING_SECONDS
 
     # --- the caller's messages
 
@@ -136,29 +143,41 @@ class SocketSession:
     async def _caller_message(self, message: SocketMessage, out: Outgoing) -> None:
         if message.kind == "binary":
             raise BadRequest("this API has no binary messages; send events as text")
+        if message.kind == "close":
+            self._left = self._left or "caller_left"
         if message.kind != "text":
             out.add(message.wire)
             return
         kind = socket_events.type_of(message.payload)
         if self._target.api == "responses" and kind not in socket_events.RESPONSES_EVENTS:
             raise BadRequest(f"the type of an event must be one of {', '.join(sorted(socket_events.RESPONSES_EVENTS))}")
-        if kind == socket_events.AUDIO:
-            self._context += len(message.payload) // _AUDIO_CHARACTERS
-            self._likely += len(message.payload) // _G711_CHARACTERS
+        if kind == socket_events.AUDIO and socket_events.has_one_type(message.payload):
+            self._add(len(message.payload) // _AUDIO_CHARACTERS, len(message.payload) // _G711_CHARACTERS)
             self._pass(message.payload, message.wire, out)
             return
-        self._context += len(message.payload) + IMAGE * message.payload.count(b"input_image")
-        self._likely += tokens_of_length(len(message.payload))
-        event = await self._read(message.payload)
-        changed = event
-        if self._target.api == "realtime":
-            await self._check_realtime(message.payload, event)
-            changed = self._with_models(event)
-        if kind == socket_events.CREATE:
-            changed = await self._admit(message.payload, changed)
         # What was checked is sent: of two members of one name, another parser may read the other one.
-        rewritten = kind in (socket_events.CREATE, socket_events.SESSION_UPDATE)
-        self._pass(encode_json(changed) if rewritten else message.payload, message.wire, out, rewritten=rewritten)
+        event = await self._read(message.payload)
+        if self._target.api == "realtime":
+            written = await self._realtime_event(kind, event)
+        elif kind == socket_events.CREATE:
+            written = await self._admit_request(event)
+        else:
+            written = encode_json(event)
+        self._pass(written, message.wire, out, rewritten=True)
+
+    def _add(self, most: int, likely: int) -> None:
+        self._sent = Extent(self._sent.most + most, self._sent.likely + likely)
+
+    async def _realtime_event(self, kind: str, event: dict[str, Json]) -> bytes:
+        gateway = self._gateway
+        payload = encode_json(event)
+        most = most_of_event(payload, gateway.bounds.context_window, gateway.prompt_search)
+        self._add(most, tokens_of_length(len(payload)))
+        await self._check_realtime(payload, event)
+        changed = self._with_models(event)
+        if kind == socket_events.CREATE:
+            changed = await self._admit_asked(changed)
+        return payload if changed is event else encode_json(changed)
 
     def _pass(self, payload: bytes, wire: bytes, out: Outgoing, *, rewritten: bool = False) -> None:
         self._rewrites = self._rewrites or rewritten
@@ -188,21 +207,22 @@ class SocketSession:
                 "this gateway does not meter the transcription of a session's input; leave it out",
                 param="transcription",
             )
-        owners = self._gateway.owners
-        for part in (session, object_in(event, "response")):
-            prompt = object_in(part, "prompt").get("id")
-            if isinstance(prompt, str) and owners is not None and owners.is_shared(target.candidate.provider):
-                tenant = self._identified.principal.tenant
-                if not all(await owners.owned(target.candidate.provider, tenant, [prompt])):
-                    raise BadRequest(f"there is no prompt {prompt!r} for this key", param="prompt")
+        owners, provider = self._gateway.owners, target.candidate.provider
+        if owners is None or not owners.checks or not owners.is_shared(provider):
+            return
+        # An item that an event refers to is one of the session.
+        search = self._gateway.id_searches[False]
+        named = [each for each in search.ids_in(session_call(target.model, payload), "") if not each.is_reference]
+        if named:
+            owned = await owners.owned(provider, self._identified.principal.tenant, [each.id for each in named])
+            for each, is_owned in zip(named, owned, strict=True):
+                if not is_owned:
+                    raise NoSuchObject(each.id, param=each.param)
 
     def _with_models(self, event: dict[str, Json]) -> dict[str, Json]:
         """The event with the provider's name of the session's model. Raises BadRequest for another model."""
         for name in ("session", "response"):
             part = object_in(event, name)
-            most = part.get("max_output_tokens", part.get("max_response_output_tokens"))
-            if name == "session" and type(most) is int:
-                self._most_output = most
             model = part.get("model")
             if model is None:
                 continue
@@ -213,95 +233,113 @@ class SocketSession:
 
     # --- a response begins
 
-    async def _admit(self, payload: bytes, event: dict[str, Json]) -> dict[str, Json]:
-        """The event for the provider, once its response is reserved."""
-        named = event.get("event_id")
-        event_id = named if isinstance(named, str) else None
-        if self._target.api == "responses":
-            return await self._admit_request(payload, event, event_id)
+    async def _admit_asked(self, event: dict[str, Json]) -> dict[str, Json]:
+        """The event of Realtime for the provider, once its response is reserved."""
+        if len(self._open) >= _MOST_OPEN:
+            raise BadRequest(f"{_MOST_OPEN} responses are in progress in this session; wait for the end of one")
+        named, asked = event.get("event_id"), object_in(event, "response")
         exchange_id = self._gateway.new_id()
-        if event_id is None:  # an error of the provider then tells which response it concerns
-            event_id = f"edge_{exchange_id}"
-        asked = object_in(event, "response").get("max_output_tokens")
-        await self._admit_spoken(exchange_id, event_id, asked if type(asked) is int else self._most_output)
+        # An error of the provider then tells which response it concerns.
+        event_id = named if isinstance(named, str) else f"edge_{exchange_id}"
+        response = self._spoken(exchange_id, event_id, asked.get("max_output_tokens"), self._sent)
+        response.is_apart = asked.get("conversation") == "none" or "input" in asked
+        await self._reserve(response)
         return {**event, "event_id": event_id}
 
-    async def _admit_spoken(self, exchange_id: str, event_id: str | None, most: int | None) -> None:
-        target, gateway = self._target, self._gateway
-        output = min(most, _MOST_SPOKEN) if most is not None and most > 0 else _MOST_SPOKEN
-        prompt = min(self._context, gateway.bounds.context_window)
-        call = replace(session_call(target.model), max_output_tokens=output)
-        estimate = Usage(input=min(self._likely, prompt), output=min(output, gateway.bounds.usual_output))
-        response = self._response(exchange_id, call, target.candidate, estimate, event_id)
-        limits = self._identified.limits
-        await self._reserve(
-            response,
-            lambda: session_reservation(
-                target.model,
-                target.candidate,
-                gateway.providers[target.candidate.provider],
-                gateway.prices,
-                gateway.bounds,
-                prompt,
-                output,
-                priced=limits is not None and limits.count_dollars,
-            ),
+    def _spoken(self, exchange_id: str, event_id: str | None, most: Json, extent: Extent) -> OpenResponse:
+        """A response of Realtime. `extent`: what the caller had sent when it began."""
+        gateway, target = self._gateway, self._target
+        output = min(most, _MOST_SPOKEN) if type(most) is int and most > 0 else _MOST_SPOKEN
+        likely = self._known + self._sent.likely - self._known_at.likely
+        estimate = Usage(
+            input=min(likely, gateway.bounds.context_window), output=min(output, gateway.bounds.usual_output)
         )
+        call = replace(session_call(target.model), max_output_tokens=output)
+        return self._response(exchange_id, call, target.candidate, estimate, event_id, extent)
 
-    async def _admit_request(self, payload: bytes, event: dict[str, Json], event_id: str | None) -> dict[str, Json]:
-        """Of the Responses API: a request with its own model. One is in progress at a time."""
-        gateway, identified = self._gateway, self._identified
+    async def _admit_request(self, event: dict[str, Json]) -> bytes:
+        """The event of the Responses API for the provider, once its response is reserved. One is in progress at a
+        time."""
+        gateway = self._gateway
+        self._forget_failed()
         if self._open:
             raise BadRequest("a response is in progress in this session; wait for its end")
-        model, most = event.get("model"), event.get("max_output_tokens")
-        if not isinstance(model, str) or not model:
-            raise BadRequest("model is missing: give the name of a model", param="model")
         if event.get("background") or event.get("conversation") is not None:
             raise BadRequest("background and conversation are not supported in a session; send them as a request")
-        call = replace(
-            session_call(model, encode_json(event)),
-            max_output_tokens=most if type(most) is int and most > 0 else None,
-            tiers=socket_events.tiers_of(event),
-        )
+        self._identified = self._identify(self._identified)
+        payload = encode_json(event)
+        runner, large = gateway.large_body_runner, is_large(payload)
+        if large:
+            identified, parsed = await runner.run(read_call, gateway, self._identified, payload)
+        else:
+            identified, parsed = read_call(gateway, self._identified, payload)
+        call = parsed.call
+        if call.other_models:
+            raise BadRequest("further models are not supported in a session; send them as a request", param="models")
         candidate = candidate_of(gateway, identified, call, self._target.candidate.provider)
-        await object_access(gateway, identified, call, (candidate,), large=is_large(payload))
+        await object_access(gateway, identified, call, (candidate,), large=large)
+        profile = gateway.providers[candidate.provider].profile
+        written = gateway.dialects[call.dialect].splice(call, candidate.model, profile).body
         output = call.max_output_tokens if call.max_output_tokens is not None else gateway.bounds.usual_output
-        estimate = Usage(input=min(tokens_of_length(len(payload)), gateway.bounds.context_window), output=output)
-        response = self._response(gateway.new_id(), call, candidate, estimate, event_id)
-        limits = identified.limits
-        await self._reserve(
-            response,
-            lambda: reservation_request(
+        before = self._known if event.get("previous_response_id") is not None else 0
+        prompt = min(before + tokens_of_length(len(payload)), gateway.bounds.context_window)
+        named = event.get("event_id")
+        event_id = named if isinstance(named, str) else None
+        estimate = Usage(input=prompt, output=output)
+        await self._reserve(self._response(gateway.new_id(), call, candidate, estimate, event_id, self._sent))
+        return written
+
+    def _response(
+        self,
+        exchange_id: str,
+        call: Call,
+        candidate: Candidate,
+        estimate: Usage,
+        event_id: str | None,
+        extent: Extent,
+    ) -> OpenResponse:
+        clock = self._gateway.clock
+        return OpenResponse(
+            exchange_id, call.model, candidate, call, estimate, clock.monotonic(), clock.time(), event_id, extent
+        )
+
+    async def _reserve(self, response: OpenResponse, *, has_begun: bool = False) -> None:
+        """Raises the errors of authentication and of `Limiter.admit`. The refusal is settled: now, or with what was
+        used, if the response `has_begun` at the provider."""
+        self._began_response()
+        try:
+            self._identified = self._identify(self._identified)
+            limiter, limits = self._gateway.limiter, self._identified.limits
+            if limiter is not None and limits is not None:
+                request = self._most_of(response, priced=limits.count_dollars)
+                await limiter.admit(response.exchange_id, limits, request)
+        except EdgeError as error:
+            if has_begun:
+                response.refused = error.fault()
+                self._open.append(response)
+            else:
+                self._settle(response, "rejected", None, fault=error.fault())
+            raise
+        self._open.append(response)
+
+    def _most_of(self, response: OpenResponse, *, priced: bool) -> ReservationRequest:
+        gateway, candidate, call = self._gateway, response.candidate, response.call
+        if self._target.api == "responses":
+            return reservation_request(
                 call,
                 (candidate,),
                 gateway.providers,
                 gateway.prices,
                 gateway.bounds,
                 gateway.prompt_search,
-                priced=limits is not None and limits.count_dollars,
-            ),
+                priced=priced,
+            )
+        output = call.max_output_tokens or _MOST_SPOKEN
+        prompt = self._known + self._sent.most - self._known_at.most
+        provider = gateway.providers[candidate.provider]
+        return session_reservation(
+            call.model, candidate, provider, gateway.prices, gateway.bounds, prompt, output, priced=priced
         )
-        return {**event, "model": candidate.model}
-
-    def _response(
-        self, exchange_id: str, call: Call, candidate: Candidate, estimate: Usage, event_id: str | None
-    ) -> OpenResponse:
-        clock = self._gateway.clock
-        return OpenResponse(
-            exchange_id, call.model, candidate, call, estimate, clock.monotonic(), clock.time(), event_id
-        )
-
-    async def _reserve(self, response: OpenResponse, request: Callable[[], ReservationRequest]) -> None:
-        """Raises the errors of `Limiter.admit`, after the refusal is settled."""
-        limiter, limits = self._gateway.limiter, self._identified.limits
-        self._began_response()
-        try:
-            if limiter is not None and limits is not None:
-                await limiter.admit(response.exchange_id, limits, request())
-        except EdgeError as error:
-            self._settle(response, "rejected", None, fault=error.fault())
-            raise
-        self._open.append(response)
 
     # --- the provider's messages
 
@@ -312,34 +350,42 @@ class SocketSession:
             if message.kind == "text":
                 await self._provider_event(message.payload)
             elif message.kind == "close":
-                self._provider_left = self._provider_left or not self.is_ending
+                self._provider_leaves()
             if self.is_ending:
                 out.add(b"", changed=True)
             else:
                 out.add(message.wire)
-        self._provider_left = self._provider_left or (end and not self.is_ending)
+        if end:
+            self._provider_leaves()
         for waiting in self._waiting_for_caller:
             out.add(waiting, changed=True)
         self._waiting_for_caller.clear()
         return out
 
+    def _provider_leaves(self) -> None:
+        if not self.is_ending:
+            self._left = self._left or "broken_stream"
+
     def broken_by_provider(self, fault: WebSocketFault) -> Outgoing:
         out = Outgoing()
-        self._provider_left = True
-        self.is_ending = True
+        self._provider_leaves()
+        self._ended_at = self._gateway.clock.monotonic()
         out.add(encode("close", str(fault).encode(), from_client=False, code=FAILED), changed=True)
         return out
 
     async def _provider_event(self, payload: bytes) -> None:
-        kind = socket_events.type_of(payload)
-        for response in self._open:
-            response.response_bytes += len(payload)
-        if kind.endswith(".delta"):
-            for response in self._open[:1]:
-                response.first_token_at = response.first_token_at or self._gateway.clock.monotonic()
-        elif kind == socket_events.CREATED:
+        event = socket_events.read_head(payload)
+        kind = event.type
+        if kind == socket_events.CREATED:
             await self._created(await self._read_from_provider(payload))
-        elif kind in socket_events.ENDS:
+        response = next((each for each in self._open if each.id == event.response_id), None)
+        if response is None and self._open:
+            response = self._open[0]
+        if response is not None:
+            response.response_bytes += len(payload)
+            if kind.endswith(".delta"):
+                response.received(kind, event.delta, self._gateway.clock.monotonic())
+        if kind in socket_events.ENDS:
             await self._ended(await self._read_from_provider(payload))
         elif kind == socket_events.ERROR:
             self._failed(await self._read_from_provider(payload))
@@ -354,31 +400,63 @@ class SocketSession:
         given = reply.get("id")
         identifier = given if isinstance(given, str) else None
         await self._record_ids(dict(reply))
+        if identifier is not None and identifier in self._settled_ids:
+            return
         response = next((each for each in self._open if each.id is None), None)
-        if response is None and self._target.api == "realtime":
-            # The provider has heard the end of a sentence, and answers.
+        if response is None and (response := self._unasked()) is not None:
             try:
-                await self._admit_spoken(self._gateway.new_id(), None, self._most_output)
+                await self._reserve(response, has_begun=True)
             except EdgeError as error:
                 self._refuse(error.fault(), None)
-                return
-            response = self._open[-1]
         if response is not None:
             response.id = identifier
+
+    def _unasked(self) -> OpenResponse | None:
+        """A response that the provider begins by itself: Realtime has heard the end of a sentence. Or an error has not
+        concerned the response that it seemed to concern."""
+        exchange_id = self._gateway.new_id()
+        if self._target.api == "realtime":
+            # What was sent since the last response ended may have come before or after the beginning of this one.
+            return self._spoken(exchange_id, None, None, self._turn)
+        last = self._last
+        if last is None:
+            return None
+        return self._response(exchange_id, last.call, last.candidate, last.estimate, None, last.extent)
 
     async def _ended(self, event: dict[str, Json]) -> None:
         reply = dict(object_in(event, "response"))
         given = reply.get("id")
         await self._record_ids(reply)
-        response = next((each for each in self._open if each.id == given), self._open[0] if self._open else None)
+        if isinstance(given, str) and given in self._settled_ids:
+            return
+        response = next((each for each in self._open if each.id == given), None)
+        if response is None:
+            response = next((each for each in self._open if each.id is None), None)
+        if response is None:  # its beginning was not seen
+            await self._created(event)
+            response = next((each for each in self._open if each.id == given), None)
         if response is None:
             return
         self._open.remove(response)
+        if isinstance(given, str):
+            self._settled_ids.append(given)
         usage = socket_events.usage_of(self._target.api, reply)
-        if self._target.api == "realtime" and usage is not None and is_plausible(usage):
-            self._context = self._likely = usage.total
-        failed = reply.get("status") == "failed"
-        self._settle(response, "upstream_error" if failed else "ok", usage, model=reply.get("model"))
+        self._measure(response, usage)
+        outcome: Outcome = "ok"
+        if response.refused is not None:
+            outcome = "rejected"
+        elif reply.get("status") == "failed":
+            has_begun = usage is None and response.first_token_at is not None
+            outcome = "broken_stream" if has_begun else "upstream_error"
+        self._settle(response, outcome, usage, fault=response.refused, model=reply.get("model"))
+
+    def _measure(self, response: OpenResponse, usage: Usage | None) -> None:
+        """The usage of a response shows how long the conversation was, and what it has added."""
+        self._turn = self._sent
+        if usage is None or response.is_apart or not is_plausible(usage) or usage.prompt_unknown:
+            return
+        if response.extent.most >= self._known_at.most:
+            self._known, self._known_at = usage.total, response.extent
 
     async def _record_ids(self, reply: dict[str, Json]) -> None:
         """The tenant owns what the provider stores for this session, before the caller gets the ids."""
@@ -391,14 +469,26 @@ class SocketSession:
     def _failed(self, event: dict[str, Json]) -> None:
         """The provider has refused an event. It may have been the one that asks for a response."""
         caused_by = object_in(event, "error").get("event_id")
-        waiting = [each for each in self._open if each.id is None or self._target.api == "responses"]
+        code = object_in(event, "error").get("code")
+        fault = Fault(400, "invalid_request", "", code if isinstance(code, str) else None)
+        waiting = [each for each in self._open if each.id is None]
         if self._target.api == "realtime":
             waiting = [each for each in waiting if each.event_id == caused_by]
         for response in waiting[:1]:
             self._open.remove(response)
-            code = object_in(event, "error").get("code")
-            fault = Fault(400, "invalid_request", "", code if isinstance(code, str) else None)
-            self._settle(response, "refused" if response.first_token_at is None else "broken_stream", None, fault=fault)
+            self._last = response
+            self._settle(response, "refused", None, fault=fault)
+        if self._target.api == "responses" and not waiting:
+            for response in self._open:
+                response.failed = fault
+
+    def _forget_failed(self) -> None:
+        """Settles what had an error within it, and whose end has not come."""
+        for response in [each for each in self._open if each.failed is not None]:
+            self._open.remove(response)
+            if response.id is not None:
+                self._settled_ids.append(response.id)
+            self._settle(response, "broken_stream", None, fault=response.failed)
 
     # --- the end
 
@@ -411,7 +501,9 @@ class SocketSession:
         the close goes to the provider. A close would not do: the provider may end the connection with its answer, and
         Envoy drops what waits for the agent when a connection ends. `out`: None while the provider's messages are read,
         which carry the error themselves."""
-        self.is_ending = True
+        if self.is_ending:
+            return
+        self._ended_at = self._gateway.clock.monotonic()
         if fault is not None:
             dialect = self._identified.caller_dialect
             event = socket_events.error_event(self._target.api, dialect, fault, f"event_{self._gateway.new_id()}")
@@ -422,15 +514,16 @@ class SocketSession:
 
     def closed(self, why: Closing) -> None:
         """Settles the responses in progress."""
-        outcome: Outcome = "caller_left"
+        outcome = self._left or "caller_left"
         if why == "error":
             outcome = "gateway_error"
         elif why == "stopping":
             outcome = "stopped"
-        elif self._provider_left:
-            outcome = "broken_stream"
-        while self._open:
-            self._settle(self._open.pop(0), outcome, None)
+        self._forget_failed()
+        for response in self._open:
+            refused = response.refused
+            self._settle(response, outcome if refused is None else "rejected", None, fault=refused)
+        self._open.clear()
 
     def _settle(
         self,
@@ -441,63 +534,8 @@ class SocketSession:
         fault: Fault | None = None,
         model: Json = None,
     ) -> None:
-        gateway, identified = self._gateway, self._identified
-        received, principal = identified.received, identified.principal
-        sent = outcome != "rejected"
-        if usage is not None and (usage.prompt_unknown or usage.completion_unknown or not is_plausible(usage)):
-            usage = None
-        # A provider charges for what it has read and generated.
-        unseen = usage is None and sent and outcome != "refused"
-        usage = response.estimate if unseen else usage
-        provider = gateway.providers[response.candidate.provider]
-        cost: Decimal | None = None
-        searched: Decimal | None = None
-        if usage is not None:
-            price_list, name = provider.price_list, response.candidate.model
-            tiers = tuple(response.call.tiers.values())
-            cost = gateway.prices.cost(price_list, name, usage, host=provider.name, tiers=tiers)
-            if usage.searches and cost is not None:
-                searched = gateway.prices.search_cost(price_list, name, usage.searches, host=provider.name)
-        trace = received.trace or received.parent
-        first = response.first_token_at
-        settlement = Settlement(
-            exchange_id=response.exchange_id,
-            outcome=outcome,
-            status=fault.status if fault is not None else 200,
-            code=(fault.code or fault.kind) if fault is not None else None,
-            kind=fault.kind if fault is not None else None,
-            started_at=response.started_at,
-            duration=gateway.clock.monotonic() - response.began,
-            overhead=0.0,
-            time_to_first_token=first - response.began if first is not None else None,
-            tenant=principal.tenant,
-            team=principal.team,
-            user=principal.user,
-            key_id=principal.key_id,
-            method=received.method,
-            path=received.path,
-            dialect=identified.caller_dialect.name,
-            operation="chat",
-            stream=True,
-            model=gateway.models.label(response.model),
-            provider=response.candidate.provider if sent else None,
-            upstream_model=response.candidate.model if sent else None,
-            lane="raw" if sent else None,
-            attempts=1 if sent else 0,
-            usage=usage,
-            estimated=unseen,
-            unseen=unseen,
-            cost=cost,
-            search_cost=searched,
-            unpriced=usage is not None and cost is None,
-            request_bytes=len(response.call.raw),
-            response_bytes=response.response_bytes,
-            request_id=received.request_id,
-            trace_id=trace.trace_id if trace is not None else None,
-            response_model=model if isinstance(model, str) else None,
-            max_output_tokens=response.call.max_output_tokens,
-            run=identified.runs[0] if identified.runs else None,
-            run_parent=identified.runs[1] if len(identified.runs) > 1 else None,
+        sent = outcome != "rejected" or response.refused is not None
+        settlement = settlement_of(
+            self._gateway, self._identified, response, outcome, usage, fault=fault, sent=sent, model=model
         )
-        held = gateway.limiter.held(settlement) if gateway.limiter is not None else None
-        send(gateway, settlement if held is None else replace(settlement, held=Decimal(held) / MICRO))
+        send(self._gateway, settlement)

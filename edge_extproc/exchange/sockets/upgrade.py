@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, quote
 
 from ...codecs.websocket import offered_extensions
 from ...dialects.openai_responses.socket_events import OTHER_SESSIONS, Api
-from ...errors import BadRequest, CallerError, Forbidden
+from ...errors import BadRequest, CallerError, Forbidden, WrongMethod
 from ...model.call import Call
 from ...model.envoy_names import CLUSTER, ROUTE, SOCKET
 from ...model.fault import FaultKind
@@ -61,7 +61,7 @@ def api_of(path: str) -> Api:
 def with_key(event: RequestHeaders) -> RequestHeaders:
     """The request with a browser's key in the header of other clients, so that a request with two keys is refused as
     any other."""
-    keys = [p.removeprefix(_KEY_PROTOCOL) for p in _protocols(event) if p.startswith(_KEY_PROTOCOL)]
+    keys = [p[len(_KEY_PROTOCOL) :] for p in _protocols(event) if p.lower().startswith(_KEY_PROTOCOL)]
     return replace(event, headers=(*event.headers, *(("authorization", f"Bearer {key}") for key in keys)))
 
 
@@ -84,6 +84,8 @@ def target_of(gateway: Gateway, identified: Identified) -> Target:
     received = identified.received
     if received.values.get("upgrade", "").lower() != "websocket":
         raise NoSocket("this path is a WebSocket; the request must have Upgrade: websocket")
+    if received.method != "GET":
+        raise WrongMethod(f"a WebSocket is opened with GET, not {received.method}")
     api = api_of(received.path)
     query = parse_qs(received.values.get(":path", "").partition("?")[2])
     if api == "responses":
@@ -148,7 +150,7 @@ def upstream_request(gateway: Gateway, identified: Identified, event: RequestHea
         content_type=None,
         removed=request.removed,
     )
-    protocols = ", ".join(p for p in _protocols(event) if not p.startswith(_NOT_UPSTREAM))
+    protocols = ", ".join(p for p in _protocols(event) if not p.lower().startswith(_NOT_UPSTREAM))
     offered = offered_extensions(", ".join(value for name, value in event.headers if name == _EXTENSIONS))
     handshake = [
         *([(_PROTOCOLS, protocols)] if protocols else []),

@@ -203,6 +203,7 @@ def _sockets(config: Config, own: Mapping[str, str]) -> SocketSettings:
     return SocketSettings(
         {name: socket_cluster_name(own[name]) for name in config.socket_providers()},
         frozenset(origin for listed in origins for origin in listed),
+        config.limits.sockets,
     )
 
 
