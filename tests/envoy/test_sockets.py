@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from socket import create_connection
 from typing import Any
 
 import gateway as gateways
@@ -17,6 +21,8 @@ from scripted_sockets import ScriptedSockets, scripted_sockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
+
+from edge_extproc.codecs.websocket import encode
 
 pytestmark = pytest.mark.envoy
 
@@ -396,6 +402,60 @@ def test_a_provider_that_is_not_there_is_an_error_of_the_provider() -> None:
 
     assert (502, "upstream_error") == (status, code)
     assert "upstream_error" == line["outcome"]
+
+
+def test_a_session_ends_with_its_worker(provider: tuple[ScriptedSockets, str]) -> None:
+    """Without the agent, nothing of it would be checked or charged."""
+    with RunningGateway(text(provider[1])) as gateway, socket(gateway) as session:
+        events(session, "session.created")
+        os.kill(gateway.processes()["worker 0"], signal.SIGKILL)
+        with pytest.raises(ConnectionClosed):
+            session.recv(timeout=20)
+
+
+def test_a_session_that_the_gateway_has_ended_and_the_caller_has_not_is_reset(
+    running: RunningGateway, scripted: ScriptedSockets, before: int
+) -> None:
+    """A caller that does not answer the close would let the provider go on."""
+    port = int(running.url.rpartition(":")[2])
+    head = (
+        "GET /v1/realtime?model=voice HTTP/1.1\r\nhost: gateway\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        "sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        f"authorization: Bearer {POOR_KEY}\r\n\r\n"
+    )
+    with create_connection(("127.0.0.1", port), timeout=30) as raw:
+        raw.sendall(head.encode())
+        received = b""
+        while b"session.created" not in received:
+            received += raw.recv(65_536)
+        raw.sendall(encode("text", json.dumps(CREATE).encode(), from_client=True))
+        while b"budget_exceeded" not in received:
+            part = raw.recv(65_536)
+            assert part
+            received += part
+        with suppress(OSError):  # reset
+            for _ in range(100):
+                raw.sendall(encode("ping", b"", from_client=True))
+                time.sleep(0.1)
+            while raw.recv(65_536):
+                pass
+    until(lambda: scripted.closes)
+
+    rejected, whole = new_lines(running, before, 2)
+    assert ("rejected", "socket") == (rejected["outcome"], whole["operation"])
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/"])
+def test_a_caller_cannot_choose_the_route_of_sessions(
+    running: RunningGateway, scripted: ScriptedSockets, path: str
+) -> None:
+    forged = {"x-edge-route": "socket", "x-edge-cluster": "socket_openai"}
+    reply = httpx.post(f"{running.url}{path}", headers=forged, json={"model": "thinker"})
+    status, _ = refusal(running, path, "wrong", headers=forged)
+
+    assert reply.status_code in (401, 404)
+    assert status in (401, 426)
+    assert [] == scripted.requests
 
 
 def test_a_worker_that_stops_settles_what_is_open(provider: tuple[ScriptedSockets, str]) -> None:
