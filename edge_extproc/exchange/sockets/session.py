@@ -148,21 +148,25 @@ class SocketSession:
         if message.kind != "text":
             out.add(message.wire)
             return
-        kind = socket_events.type_of(message.payload)
-        if self._target.api == "responses" and kind not in socket_events.RESPONSES_EVENTS:
-            raise BadRequest(f"the type of an event must be one of {', '.join(sorted(socket_events.RESPONSES_EVENTS))}")
-        if kind == socket_events.AUDIO and socket_events.has_one_type(message.payload):
-            self._add(len(message.payload) // _AUDIO_CHARACTERS, len(message.payload) // _G711_CHARACTERS)
-            self._pass(message.payload, message.wire, out)
+        payload = message.payload
+        realtime = self._target.api == "realtime"
+        if realtime and socket_events.type_of(payload) == socket_events.AUDIO and socket_events.has_one_type(payload):
+            self._add(len(payload) // _AUDIO_CHARACTERS, len(payload) // _G711_CHARACTERS)
+            self._pass(payload, message.wire, out)
             return
         # What was checked is sent: of two members of one name, another parser may read the other one.
-        event = await self._read(message.payload)
-        if self._target.api == "realtime":
+        event = await self._read(payload)
+        given = event.get("type")
+        kind = given if isinstance(given, str) else ""
+        if realtime:
             written = await self._realtime_event(kind, event)
         elif kind == socket_events.CREATE:
             written = await self._admit_request(event)
-        else:
+        elif kind in socket_events.RESPONSES_EVENTS:
             written = encode_json(event)
+        else:
+            types = ", ".join(sorted(socket_events.RESPONSES_EVENTS))
+            raise BadRequest(f"the type of an event must be one of {types}", param="type")
         self._pass(written, message.wire, out, rewritten=True)
 
     def _add(self, most: int, likely: int) -> None:

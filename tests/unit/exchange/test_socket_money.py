@@ -253,3 +253,24 @@ def test_a_continued_response_is_estimated_with_what_it_continues() -> None:
     settled = session.close()
 
     assert settled[-1].usage.input > 50_000
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"type":"response.create","x":NaN}',
+        b'{"type":"a","type":"response.create"}',
+        b'{"x":1e999,"type":"response.create"}',
+    ],
+)
+def test_an_event_that_only_some_parsers_read_is_reserved_too(event: bytes) -> None:
+    session = Socket(socket_stage(dollars(10))).open()
+
+    assert ["ping"] == [message.kind for message in session.caller(event)]
+
+
+@pytest.mark.parametrize("event", [b'{"type":["response.create"]}', b'{"type":null}', b"{}"])
+def test_an_event_of_the_responses_api_has_a_known_type(event: bytes) -> None:
+    session = Socket(socket_stage()).open(RESPONSES)
+
+    assert ["ping"] == [message.kind for message in session.caller(event)]
