@@ -8,7 +8,14 @@ import pytest
 from scripted_sockets import USAGE
 
 from edge_extproc.dialects.openai_responses import PLUGIN
-from edge_extproc.dialects.openai_responses.socket_events import error_event, read_event, tiers_of, type_of, usage_of
+from edge_extproc.dialects.openai_responses.socket_events import (
+    error_event,
+    has_one_type,
+    read_event,
+    read_head,
+    type_of,
+    usage_of,
+)
 from edge_extproc.model.content import Json
 from edge_extproc.model.fault import Fault
 from edge_extproc.model.usage import Usage
@@ -81,6 +88,21 @@ def test_errors_have_the_form_of_each_api() -> None:
     assert ("error", 429, "too much") == (responses["type"], responses["status"], responses["error"]["message"])
 
 
-def test_the_tier_of_a_response() -> None:
-    assert {"service_tier": "flex"} == tiers_of({"service_tier": "flex"})
-    assert {} == tiers_of({"service_tier": None})
+def test_what_each_event_is_read_for() -> None:
+    head = read_head(b'{"type":"response.output_text.delta","response_id":"r1","delta":"Hi","x":[1]}')
+
+    assert ("response.output_text.delta", "r1", "Hi") == (head.type, head.response_id, head.delta)
+    assert "" == read_head(b"\xff").type == read_head(b"[]").type == read_head(b'{"type":1}').type
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (b'{"type":"input_audio_buffer.append","audio":"AA=="}', True),
+        (b'{"type":"input_audio_buffer.append","audio":"AA==","type":"x"}', False),
+        (b'{"typ\\u0065":"x","type":"input_audio_buffer.append"}', False),
+        (b"{}", False),
+    ],
+)
+def test_whether_no_parser_reads_another_type(event: bytes, expected: bool) -> None:
+    assert expected == has_one_type(event)
