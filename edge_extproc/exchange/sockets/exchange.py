@@ -251,6 +251,8 @@ class SocketExchange:
     def _settlement(self, why: Closing) -> Settlement:
         gateway, received, principal, target = self._gateway, self._received, self._principal, self._target
         status, fault, by_gateway = self._refused or (None, None, False)
+        if self._session is not None and self._session.fault is not None:
+            fault, by_gateway = self._session.fault, True
         outcome: Outcome = "ok"
         if self._bug:
             outcome = "gateway_error"

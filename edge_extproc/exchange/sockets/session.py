@@ -32,13 +32,14 @@ from ...model.settlement import Outcome
 from ...model.usage import Usage
 from ...records.owners import REPLY_SECONDS
 from ..handler import Closing
-from ..large_bodies import is_large
+from ..large_bodies import AT_ONCE, is_large
 from ..object_access import object_access
 from ..phases import Identified
 from ..ports import Gateway
 from ..read_call import read_call
 from ..settling import send
-from ..worst_case import most_of_event, reservation_request, session_reservation
+from ..worst_case import reservation_request, session_reservation
+from .callers_event import CallersEvent, read_event
 from .open_response import Extent, OpenResponse, settlement_of
 from .upgrade import Target, candidate_of, session_call
 
@@ -100,6 +101,8 @@ class SocketSession:
         """A message of the caller was written anew. A compressed one after it could refer to the original, so all that
         follow are written without compression."""
         self._ended_at: float | None = None
+        self.fault: Fault | None = None
+        """The refusal that has ended it."""
         self._left: Outcome | None = None
         """By the side that has closed the session first."""
 
@@ -155,15 +158,13 @@ class SocketSession:
             self._pass(payload, message.wire, out)
             return
         # What was checked is sent: of two members of one name, another parser may read the other one.
-        event = await self._read(payload)
-        given = event.get("type")
-        kind = given if isinstance(given, str) else ""
+        read = await self._read(payload)
         if realtime:
-            written = await self._realtime_event(kind, event)
-        elif kind == socket_events.CREATE:
-            written = await self._admit_request(event)
-        elif kind in socket_events.RESPONSES_EVENTS:
-            written = encode_json(event)
+            written = await self._realtime_event(read)
+        elif read.kind == socket_events.CREATE:
+            written = await self._admit_request(read)
+        elif read.kind in socket_events.RESPONSES_EVENTS:
+            written = read.payload
         else:
             types = ", ".join(sorted(socket_events.RESPONSES_EVENTS))
             raise BadRequest(f"the type of an event must be one of {types}", param="type")
@@ -172,16 +173,13 @@ class SocketSession:
     def _add(self, most: int, likely: int) -> None:
         self._sent = Extent(self._sent.most + most, self._sent.likely + likely)
 
-    async def _realtime_event(self, kind: str, event: dict[str, Json]) -> bytes:
-        gateway = self._gateway
-        payload = encode_json(event)
-        most = most_of_event(payload, gateway.bounds.context_window, gateway.prompt_search)
-        self._add(most, tokens_of_length(len(payload)))
-        await self._check_realtime(payload, event)
-        changed = self._with_models(event)
-        if kind == socket_events.CREATE:
-            changed = await self._admit_asked(changed)
-        return payload if changed is event else encode_json(changed)
+    async def _realtime_event(self, read: CallersEvent) -> bytes:
+        self._add(read.most, tokens_of_length(len(read.payload)))
+        await self._check_realtime(read)
+        event = self._with_models(read.event)
+        if read.kind == socket_events.CREATE:
+            event = await self._admit_asked(event)
+        return read.payload if event is read.event else encode_json(event)
 
     def _pass(self, payload: bytes, wire: bytes, out: Outgoing, *, rewritten: bool = False) -> None:
         self._rewrites = self._rewrites or rewritten
@@ -190,19 +188,17 @@ class SocketSession:
         else:
             out.add(wire)
 
-    async def _read(self, payload: bytes) -> dict[str, Json]:
-        large = is_large(payload)
-        runner = self._gateway.large_body_runner
-        event = await runner.run(socket_events.read_event, payload) if large else socket_events.read_event(payload)
-        if event is None:
-            raise BadRequest("an event must be a JSON object")
-        return event
+    async def _read(self, payload: bytes) -> CallersEvent:
+        if is_large(payload):
+            return await self._gateway.large_body_runner.run(read_event, self._gateway, payload)
+        return read_event(self._gateway, payload)
 
-    async def _check_realtime(self, payload: bytes, event: dict[str, Json]) -> None:
+    async def _check_realtime(self, read: CallersEvent) -> None:
         """Rights that look into a request, what is charged beside the session's model, and stored objects."""
-        rights, target = self._identified.rights, self._target
+        event, rights, target = read.event, self._identified.rights, self._target
+        call = session_call(target.model, read.payload)
         if rights is not None:
-            rights.narrow(session_call(target.model, payload), (target.candidate,))
+            rights.narrow(call, (target.candidate,))
         session = object_in(event, "session")
         listening = object_in(object_in(session, "audio"), "input")
         transcribes = listening.get("transcription") is not None or session.get("input_audio_transcription") is not None
@@ -215,9 +211,9 @@ class SocketSession:
         if owners is None or not owners.checks or not owners.is_shared(provider):
             return
         # An item that an event refers to is one of the session.
-        search = self._gateway.id_searches[False]
-        named = [each for each in search.ids_in(session_call(target.model, payload), "") if not each.is_reference]
-        if named:
+        runner = self._gateway.large_body_runner if is_large(read.payload) else AT_ONCE
+        found = await runner.run(self._gateway.id_searches[False].ids_in, call, "")
+        if named := [each for each in found if not each.is_reference]:
             owned = await owners.owned(provider, self._identified.principal.tenant, [each.id for each in named])
             for each, is_owned in zip(named, owned, strict=True):
                 if not is_owned:
@@ -261,29 +257,26 @@ class SocketSession:
         call = replace(session_call(target.model), max_output_tokens=output)
         return self._response(exchange_id, call, target.candidate, estimate, event_id, extent)
 
-    async def _admit_request(self, event: dict[str, Json]) -> bytes:
+    async def _admit_request(self, read: CallersEvent) -> bytes:
         """The event of the Responses API for the provider, once its response is reserved. One is in progress at a
         time."""
-        gateway = self._gateway
+        gateway, event, payload = self._gateway, read.event, read.payload
         self._forget_failed()
         if self._open:
             raise BadRequest("a response is in progress in this session; wait for its end")
         if event.get("background") or event.get("conversation") is not None:
             raise BadRequest("background and conversation are not supported in a session; send them as a request")
         self._identified = self._identify(self._identified)
-        payload = encode_json(event)
-        runner, large = gateway.large_body_runner, is_large(payload)
-        if large:
-            identified, parsed = await runner.run(read_call, gateway, self._identified, payload)
-        else:
-            identified, parsed = read_call(gateway, self._identified, payload)
+        large = is_large(payload)
+        runner = gateway.large_body_runner if large else AT_ONCE
+        identified, parsed = await runner.run(read_call, gateway, self._identified, payload)
         call = parsed.call
         if call.other_models:
             raise BadRequest("further models are not supported in a session; send them as a request", param="models")
         candidate = candidate_of(gateway, identified, call, self._target.candidate.provider)
         await object_access(gateway, identified, call, (candidate,), large=large)
         profile = gateway.providers[candidate.provider].profile
-        written = gateway.dialects[call.dialect].splice(call, candidate.model, profile).body
+        written = await runner.run(gateway.dialects[call.dialect].splice, call, candidate.model, profile)
         output = call.max_output_tokens if call.max_output_tokens is not None else gateway.bounds.usual_output
         before = self._known if event.get("previous_response_id") is not None else 0
         prompt = min(before + tokens_of_length(len(payload)), gateway.bounds.context_window)
@@ -291,7 +284,7 @@ class SocketSession:
         event_id = named if isinstance(named, str) else None
         estimate = Usage(input=prompt, output=output)
         await self._reserve(self._response(gateway.new_id(), call, candidate, estimate, event_id, self._sent))
-        return written
+        return written.body
 
     def _response(
         self,
@@ -508,6 +501,7 @@ class SocketSession:
         if self.is_ending:
             return
         self._ended_at = self._gateway.clock.monotonic()
+        self.fault = fault
         if fault is not None:
             dialect = self._identified.caller_dialect
             event = socket_events.error_event(self._target.api, dialect, fault, f"event_{self._gateway.new_id()}")

@@ -13,6 +13,7 @@ from socket_player import CREATE, Socket, completed, created, json_of, socket_st
 
 from edge_extproc.codecs.websocket import encode
 from edge_extproc.errors import Unauthenticated
+from edge_extproc.exchange.body_shape import ShapeBounds
 from edge_extproc.exchange.commands import Continue, ImmediateResponse
 from edge_extproc.exchange.events import RequestBody, ResponseHeaders
 from edge_extproc.exchange.socket_settings import OpenSockets
@@ -238,6 +239,26 @@ def test_a_model_that_the_caller_may_not_use_is_refused() -> None:
     session = Socket(stage).open(RESPONSES, key=OTHER_KEY)
 
     assert "chat" in refused(session, ASK)
+
+
+@pytest.mark.parametrize("path", [REALTIME, RESPONSES])
+def test_an_event_has_the_bounds_of_a_body(path: str) -> None:
+    """Small bytes could become many objects."""
+    stage = socket_stage()
+    stage.having(shape=ShapeBounds(values=1_000))
+    message = refused(Socket(stage).open(path), b'{"type":"response.create","x":[' + b"[]," * 2_000 + b"[]]}")
+
+    assert "limits.json_values" in message
+
+
+def test_the_line_of_a_session_names_the_refusal_that_ended_it() -> None:
+    stage = socket_stage()
+    session = Socket(stage).open(RESPONSES)
+    refused(session, {**ASK, "model": "unknown-model"})
+    session.close()
+
+    (whole,) = stage.settled
+    assert ("socket", 101, "rejected", "model_not_found") == (whole.operation, whole.status, whole.outcome, whole.code)
 
 
 def shared() -> Any:
