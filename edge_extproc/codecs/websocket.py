@@ -48,6 +48,8 @@ class WebSocketFault(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
+        self.messages: list[SocketMessage] = []
+        """Those that were complete before it."""
 
 
 @frozen_dataclass
@@ -166,14 +168,17 @@ class WebSocketReader:
         return bool(self._waiting or self._wire)
 
     def feed(self, data: bytes) -> list[SocketMessage]:
-        """Raises WebSocketFault, once. Bytes after it or after a close are ignored, as the standard demands."""
+        """Raises WebSocketFault, once, with the messages before it. Bytes after it or after a close are ignored, as
+        the standard demands."""
         if self._closed:
             return []
         self._waiting += data
+        messages: list[SocketMessage] = []
         try:
-            return self._messages()
-        except WebSocketFault:
-            self._closed = True
+            self._read_into(messages)
+            return messages
+        except WebSocketFault as fault:
+            self._closed, fault.messages = True, messages
             raise
         finally:
             if self._closed:
@@ -181,8 +186,7 @@ class WebSocketReader:
                 self._wire.clear()
                 self._payload.clear()
 
-    def _messages(self) -> list[SocketMessage]:
-        messages: list[SocketMessage] = []
+    def _read_into(self, messages: list[SocketMessage]) -> None:
         at = 0
         while not self._closed and (size := self._frame_size(at)) is not None and at + size <= len(self._waiting):
             frame = bytes(self._waiting[at : at + size])
@@ -190,7 +194,6 @@ class WebSocketReader:
             if (message := self._read(frame)) is not None:
                 messages.append(message)
         del self._waiting[:at]
-        return messages
 
     def _frame_size(self, at: int) -> int | None:
         """The size of the frame that begins at `at`, with its header. None: too little has come to tell."""

@@ -192,7 +192,9 @@ class SocketExchange:
         try:
             messages = reader.feed(event.body)
         except WebSocketFault as fault:
-            return self._sent(event, session.broken_by_caller(fault))
+            out = await session.from_caller(fault.messages)
+            session.broken_by_caller(fault, out)
+            return self._sent(event, out)
         if session.is_overdue:
             return _RESET
         self._watch.messages(len(messages), from_client=True)
@@ -206,7 +208,9 @@ class SocketExchange:
         try:
             messages = reader.feed(event.body)
         except WebSocketFault as fault:
-            return self._sent(event, session.broken_by_provider(fault))
+            out = await session.from_provider(fault.messages, end=False)
+            session.broken_by_provider(fault, out)
+            return self._sent(event, out)
         if session.is_overdue:
             return _RESET
         self._watch.messages(len(messages), from_client=False)

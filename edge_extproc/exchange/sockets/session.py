@@ -130,11 +130,9 @@ class SocketSession:
                 self._refuse(error.fault(), out)
         return out
 
-    def broken_by_caller(self, fault: WebSocketFault) -> Outgoing:
-        """The caller's bytes cannot be read, or a message is over the limit."""
-        out = Outgoing()
+    def broken_by_caller(self, fault: WebSocketFault, out: Outgoing) -> None:
+        """The caller's bytes cannot be read, or a message is over the limit. `out`: what the provider gets."""
         self._end(out, fault.code, str(fault), None)
-        return out
 
     @staticmethod
     def _after_the_end(message: SocketMessage, out: Outgoing) -> None:
@@ -363,12 +361,13 @@ class SocketSession:
         if not self.is_ending:
             self._left = self._left or "broken_stream"
 
-    def broken_by_provider(self, fault: WebSocketFault) -> Outgoing:
-        out = Outgoing()
+    def broken_by_provider(self, fault: WebSocketFault, out: Outgoing) -> None:
+        """The same of the provider. `out`: what the caller gets."""
+        if self.is_ending:
+            return
         self._provider_leaves()
         self._ended_at = self._gateway.clock.monotonic()
         out.add(encode("close", str(fault).encode(), from_client=False, code=FAILED), changed=True)
-        return out
 
     async def _provider_event(self, payload: bytes) -> None:
         event = socket_events.read_head(payload)

@@ -180,6 +180,24 @@ def test_nothing_is_read_or_kept_after_a_fault(wire: bytes) -> None:
     assert not reader.is_within_message
 
 
+@given(cuts=st.lists(st.integers(0, 1 << 20), max_size=4))
+def test_a_fault_comes_after_the_messages_before_it(cuts: list[int]) -> None:
+    good = sent(by_client=True, compressed=False)[:400]
+    wire = encode("text", b"one", from_client=True) + encode("ping", b"", from_client=True) + b"\x83\x80\0\0\0\0" + good
+    reader = WebSocketReader(from_client=True, largest=LARGEST)
+    ends = [0, *sorted(cut % (len(wire) + 1) for cut in cuts), len(wire)]
+    kinds: list[str] = []
+    faults = 0
+    for begin, end in pairwise(ends):
+        try:
+            messages = reader.feed(wire[begin:end])
+        except WebSocketFault as fault:
+            messages, faults = fault.messages, faults + 1
+        kinds += [message.kind for message in messages]
+
+    assert (["text", "ping"], 1) == (kinds, faults)
+
+
 @given(wire=st.binary(max_size=200), from_client=st.booleans(), compressed=st.booleans())
 def test_any_bytes_are_messages_or_refused(wire: bytes, from_client: bool, compressed: bool) -> None:
     with suppress(WebSocketFault):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from player import KEY
-from socket_player import CREATE, Socket, completed, created, json_of, socket_stage
+from socket_player import CREATE, Socket, completed, created, done, json_of, socket_stage
 
 from edge_extproc.codecs.websocket import encode
 from edge_extproc.errors import Unauthenticated
@@ -352,3 +352,13 @@ def test_broken_frames_of_the_provider_end_the_session_once() -> None:
 
     assert [("close", 1011)] == [(message.kind, message.code) for message in messages]
     assert [] == session.provider_bytes(b"\x83\x00" + b"\xff" * 60_000)
+
+
+def test_what_came_before_broken_frames_counts() -> None:
+    session = Socket(socket_stage()).open()
+    session.caller(CREATE)
+    wire = b"".join(encode("text", json.dumps(each).encode(), from_client=False) for each in (created("r"), done("r")))
+    messages = session.provider_bytes(wire + b"\x83\x00")
+
+    assert ["text", "text", "close"] == [message.kind for message in messages]
+    assert [("ok", 7)] == [(each.outcome, each.usage.total) for each in session.close()]
