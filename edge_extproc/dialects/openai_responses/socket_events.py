@@ -115,3 +115,8 @@ def error_event(api: Api, dialect: Dialect, fault: Fault, event_id: str) -> byte
     if api == "realtime":
         return encode({"type": ERROR, "event_id": event_id, "error": error})
     return encode({"type": ERROR, "status": status, "error": error})
+
+
+def continues(event: dict[str, Json]) -> bool:
+    """Whether the prompt of a response.create begins with an earlier response."""
+    return event.get("previous_response_id") is not None

@@ -276,7 +276,7 @@ class SocketSession:
         profile = gateway.providers[candidate.provider].profile
         written = await runner.run(gateway.dialects[call.dialect].splice, call, candidate.model, profile)
         output = call.max_output_tokens if call.max_output_tokens is not None else gateway.bounds.usual_output
-        before = self._known if event.get("previous_response_id") is not None else 0
+        before = self._known if socket_events.continues(event) else 0
         prompt = min(before + tokens_of_length(len(payload)), gateway.bounds.context_window)
         named = event.get("event_id")
         event_id = named if isinstance(named, str) else None

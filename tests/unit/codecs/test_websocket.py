@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from contextlib import suppress
 from itertools import pairwise
@@ -140,6 +141,25 @@ def test_a_message_over_the_limit_is_refused(compressed: bool) -> None:
     with pytest.raises(WebSocketFault) as refused:
         read(wire, [], from_client=True, compressed=compressed)
     assert TOO_BIG == refused.value.code
+
+
+@pytest.mark.parametrize("fragments", [1, 40])
+def test_a_compressed_message_over_a_megabyte_has_a_largest_ratio(fragments: int) -> None:
+    bomb, ordinary = b"A" * (8 << 20), random.Random(1).randbytes(2 << 20).hex().encode()
+    for payload, is_read in ((ordinary, True), (b"A" * (1 << 20), True), (bomb, False)):
+        protocol = FrameProtocol(client=True, extensions=[deflating()])
+        size = -(-len(payload) // fragments)
+        wire = b"".join(
+            bytes(protocol.send_data(payload[n * size : (n + 1) * size], fin=n == fragments - 1))
+            for n in range(fragments)
+        )
+        reader = WebSocketReader(from_client=True, largest=32 << 20, deflate=Deflate())
+        if is_read:
+            (message,) = reader.feed(wire)
+            assert payload == message.payload
+        else:
+            with pytest.raises(WebSocketFault, match="compressed too much"):
+                reader.feed(wire)
 
 
 def test_fragments_over_the_limit_together_are_refused() -> None:
