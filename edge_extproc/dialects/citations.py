@@ -21,6 +21,8 @@ class Citation:
 
 def citations_in(extras: Extras) -> tuple[Citation, ...]:
     """The sources in the extras of a text or of a choice, each once, in their order."""
+    if not extras:
+        return ()
     found = {citation.url: citation for value in _values(extras) if (citation := _citation(value)) is not None}
     return tuple(found.values())
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
-
-from ..codecs.json_values import JsonObject
-from ..model.content import Json
 
 # From memory of Anthropic's documentation of models, effort, thinking and structured outputs. Each row applies from its
 # version on. If the models of a generation differ, the row has what all of them accept. The configuration can select
@@ -65,6 +63,9 @@ _GENERATIONS: tuple[tuple[tuple[int, int], Generation], ...] = (
 # Other makers' models with this format: all accept 8192 tokens; nothing else is known.
 _NOT_CLAUDE = Generation(8_192)
 
+_MOST_KNOWN = 256
+"""The number of models whose generation is kept: each translated request needs it."""
+
 _CLAUDE = re.compile(r"claude[-_ .]?(.*)")
 _CLAUDE_SUFFIX = re.compile(r"@|-v\d+(?::|$)")  # Vertex writes @date, Bedrock -v1:0
 _VERSION_NUMBER = re.compile(r"(?<!\d)\d{1,2}(?!\d)")  # a date has eight digits
@@ -80,6 +81,7 @@ def is_claude(model: str) -> bool:
     return _IS_CLAUDE.search(model.lower()) is not None
 
 
+@lru_cache(maxsize=_MOST_KNOWN)
 def generation_of(model: str) -> Generation:
     """The generation of a model, by its name. A Claude without a version counts as the newest."""
     match = _CLAUDE.search(model.lower())
@@ -97,26 +99,3 @@ BUDGETS: Mapping[str, int] = MappingProxyType(
     {"minimal": 1_024, "low": 1_024, "medium": 2_048, "high": 4_096, "xhigh": 8_192, "max": 16_384}
 )
 LEAST_TOP_P_WITH_THINKING = 0.95  # Anthropic's page on thinking
-
-_SUBSCHEMA = frozenset({"items", "additionalProperties", "not", "if", "then", "else", "contains"})
-_SUBSCHEMAS = frozenset({"anyOf", "allOf", "oneOf", "prefixItems"})
-_NAMED_SUBSCHEMAS = frozenset({"properties", "$defs", "definitions", "patternProperties"})
-
-
-def closed_schema(schema: Json) -> Json:
-    """The schema with additionalProperties: false in every object that does not set it, which Anthropic requires."""
-    if not isinstance(schema, dict):
-        return schema
-    closed: JsonObject = {}
-    for key, value in schema.items():
-        if key in _SUBSCHEMA:
-            closed[key] = closed_schema(value)
-        elif key in _SUBSCHEMAS and isinstance(value, list):
-            closed[key] = [closed_schema(each) for each in value]
-        elif key in _NAMED_SUBSCHEMAS and isinstance(value, dict):
-            closed[key] = {name: closed_schema(each) for name, each in value.items()}
-        else:
-            closed[key] = value
-    if closed.get("type") == "object":
-        closed.setdefault("additionalProperties", False)
-    return closed

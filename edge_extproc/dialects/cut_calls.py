@@ -62,7 +62,10 @@ def without_cut_calls(choice: Choice) -> Choice:
 
 def with_cut_finish(choice: Choice) -> Choice:
     """A choice of another dialect, with the finish reason of a limit if a call was cut off."""
-    finish = _with_limit(choice.finish, (part.arguments for part in choice.parts if isinstance(part, ToolCall)))
+    arguments = [part.arguments for part in choice.parts if isinstance(part, ToolCall)]
+    if not arguments:
+        return choice
+    finish = _with_limit(choice.finish, arguments)
     return choice if finish is choice.finish else replace(choice, finish=finish)
 
 

@@ -12,6 +12,7 @@ from ..model.reply import Reply
 from .base import Dialect
 from .citations import citations_in
 from .scalars import Scalars
+from .schemas import uncombined
 
 
 class DropList:
@@ -34,6 +35,13 @@ class DropList:
         """A field of the part or tool at `path`, by the name that model/ has for it."""
         if condition:
             self.dropped.add(self._member(path, name))
+
+    def _uncombined(self, schema: JsonObject, path: str) -> JsonObject:
+        """The schema at `path` for a provider that refuses `anyOf`, `oneOf` and `allOf` at the root of the schema of a
+        tool's input."""
+        flat, lost = uncombined(schema, path)
+        self.dropped.update(lost)
+        return flat
 
     def _drop_name(self, part: Document, path: str, condition: object) -> None:
         """The name of the document at `path`. Some callers write it in one place for bytes and in another for a URI."""
@@ -110,11 +118,14 @@ def lost_in(reply: Reply, target: Dialect) -> tuple[str, ...]:
     """The names of the parts that a complete reply of another format loses in `target`."""
     if reply.dialect == target.name:
         return ()
-    parts = [part for choice in reply.choices for part in choice.parts]
-    lost = {f"reply.{kind_of_part(part)}" for part in parts if not target.can_contain(part)}
+    lost: set[str] = set()
     for choice in reply.choices:
-        for extras in (choice.extras, *(part.extras for part in choice.parts if isinstance(part, Text))):
-            lost |= lost_notes(extras, cites=target.cites)
+        lost |= lost_notes(choice.extras, cites=target.cites)
+        for part in choice.parts:
+            if not target.can_contain(part):
+                lost.add(f"reply.{kind_of_part(part)}")
+            if isinstance(part, Text):
+                lost |= lost_notes(part.extras, cites=target.cites)
     return tuple(sorted(lost))
 
 

@@ -49,6 +49,8 @@ def own_names(chat: Chat) -> Mapping[str, str]:
 
 def with_legal_names(chat: Chat, *, has_calls: bool = True) -> Chat:
     """The chat with such a name for each tool and each call. `has_calls`: whether its messages may have calls."""
+    if not has_calls and not chat.tools:
+        return chat
     messages = chat.messages if has_calls else ()
     calls = [part.name for message in messages for part in message.parts if isinstance(part, ToolCall)]
     offered = [tool.name for tool in chat.tools if isinstance(tool, FunctionTool)]

@@ -83,6 +83,8 @@ def schema_of(parameters: Json, path: str) -> JsonObject:
     if parameters is None or parameters == {}:
         return dict(NO_PARAMETERS)
     schema = as_object(parameters, path)
+    if None in schema.values():  # clients write null for what a schema does not have
+        schema = {key: value for key, value in schema.items() if value is not None}
     return schema if "type" in schema else {"type": "object", **schema}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 
 from ..codecs.json_values import encode
 from ..dialects.carried import numbered_id, tool_id
@@ -25,9 +26,14 @@ class ReplyCalls:
     """The calls of one reply."""
 
     def __init__(self, parsed: ParsedCall) -> None:
+        self._parsed = parsed
         self._raw = parsed.call.raw
-        self._names = _own_names(parsed)
         self._ids: set[str] = set()
+
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        """Read at the first call: most replies have none."""
+        return _own_names(self._parsed)
 
     def started(self, event: PartStarted) -> PartStarted:
         """The start of a call in a stream."""
@@ -36,7 +42,7 @@ class ReplyCalls:
 
     def reply(self, reply: Reply) -> Reply:
         """A complete reply."""
-        if not any(isinstance(part, ToolCall) for choice in reply.choices for part in choice.parts):
+        if not [part for choice in reply.choices for part in choice.parts if isinstance(part, ToolCall)]:
             return reply
         choices = (replace(choice, parts=tuple(map(self._part, choice.parts))) for choice in reply.choices)
         return replace(reply, choices=tuple(choices))

@@ -301,7 +301,7 @@ class ReplyBody(BodyReader):
             out, content_type = as_stream(reply, call, caller_dialect)
             sent = None
         else:
-            out = caller_dialect.write_reply(replace(reply, call=call))
+            out = caller_dialect.write_reply(reply if reply.call is call else replace(reply, call=call))
             content_type, sent = "application/json", event.body
         self.length = len(out)
         dropped = dropped_fields((*answered.dropped, *self.lost)) if self.lost else ()
@@ -384,11 +384,10 @@ def may_be_events(dialect: Dialect, content_type: str) -> bool:
 
 
 def _complete(reply: Reply, answered: Answered) -> Reply:
-    if reply.id and reply.model and reply.created:
-        return reply
+    """The reply with its call, and with an id, a model and a time if it has none."""
     id, model = answered.id_and_model
     created = reply.created or answered.began_at
-    return replace(reply, id=reply.id or id, model=reply.model or model, created=created)
+    return replace(reply, id=reply.id or id, model=reply.model or model, created=created, call=answered.call)
 
 
 def _for_caller(reply: Reply, answered: Answered) -> Reply:

@@ -245,7 +245,8 @@ def kinds_of(messages: Iterable[Message]) -> set[type[Part]]:
 
 def is_among(kind: type[Part], kinds: Iterable[type[Part]]) -> bool:
     """Whether `kinds` has this type or a subclass of it."""
-    return any(issubclass(each, kind) for each in kinds)
+    # A list, because most calls have one type: a generator costs more than it saves.
+    return bool([each for each in kinds if issubclass(each, kind)])
 
 
 _PARTS: Callable[[Message], tuple[Part, ...]] = attrgetter("parts")

@@ -61,6 +61,8 @@ class HostProfile:
 
     def known_as(self, model: str) -> str:
         """The name of a model of this host in the tables of models. The first matching glob counts."""
+        if not self.models:
+            return model
         return next((known for glob, known in self.models.items() if fnmatchcase(model, glob)), model)
 
     def takes_user(self, user: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from .content import NO_EXTRAS, Extras, Nothing
 from .frozen_dataclass import frozen_dataclass
@@ -43,7 +42,9 @@ class Spelling:
 
     def but(self, fields: Mapping[str, str]) -> Spelling:
         """A copy with other paths for some fields: a format may have two names for one field."""
-        return replace(self, fields={**self.fields, **fields}) if fields else self
+        if not fields:
+            return self
+        return Spelling({**self.fields, **fields}, self.members, self.essential, self.outer)
 
 
 PLAIN = Spelling()

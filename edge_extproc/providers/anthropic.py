@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
@@ -56,6 +57,7 @@ class AnthropicProvider:
         """Streams of this host are plain."""
 
 
+@lru_cache
 def is_anthropic(base_url: str) -> bool:
     """Whether an address is Anthropic's own. Other hosts and proxies speak its format too."""
     return f".{urlsplit(base_url).hostname or ''}".endswith(".anthropic.com")

@@ -63,9 +63,19 @@ def test_all_dialects_have_the_same_files(dialect: str) -> None:
     """What models take has a file only where a format's models differ; Claude's are in claude.py, for two formats.
     Tools have one where the caller executes some that are no functions, stored conversations where callers refer to
     them, and Bedrock has Anthropic's format at a path of its own. OpenAI's chats have an older spelling of tools, and
-    its Responses WebSockets."""
-    optional = {"functions", "invoke", "models", "socket_events", "stored", "stored_api", "stored_stream"}
-    optional |= {"tools", "tool_items"}
+    chunks with fields of unexpected types. OpenAI's Responses have WebSockets."""
+    optional = {
+        "chunk_shapes",
+        "functions",
+        "invoke",
+        "models",
+        "socket_events",
+        "stored",
+        "stored_api",
+        "stored_stream",
+        "tools",
+        "tool_items",
+    }
 
     assert {path.stem for path in (PACKAGE / "dialects" / dialect).glob("*.py")} - optional == DIALECT_FILES
 

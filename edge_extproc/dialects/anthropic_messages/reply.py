@@ -6,7 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-from ...codecs.json_values import UNREADABLE, TokenCounts, as_list, decode_reply, encode, object_in, rest_of, text_of
+from ...codecs.json_values import (
+    UNREADABLE,
+    TokenCounts,
+    as_list,
+    decode_reply,
+    encode,
+    left_in,
+    object_in,
+    rest_of,
+    text_of,
+)
 from ...errors import BadRequest, ErrorReply, UpstreamError
 from ...model.content import NO_EXTRAS, Audio, Image, Json, Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
 from ...model.reply import Choice, Finish, FinishReason, Reply
@@ -157,7 +167,7 @@ def read_reply(body: bytes) -> Reply:
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
     usage = message.get("usage")
     usage = usage if isinstance(usage, dict) else None
-    extras = dict(rest_of(message, REPLY))
+    extras = left_in(message, REPLY)
     if usage is not None and (rest := rest_of(usage, USAGE)):
         extras["usage"] = rest
     finish = read_finish(message.get("stop_reason"), message.get("stop_sequence"))

@@ -67,7 +67,7 @@ _CHAT = frozenset(
         *SCALARS.names,
     }
 )
-_TOOL = frozenset({"name", "description", "input_schema", "strict", "cache_control"})
+_TOOL = frozenset({"type", "name", "description", "input_schema", "strict", "cache_control"})
 
 
 def _read_tool(value: Json, path: str) -> Tool:
@@ -218,7 +218,8 @@ def read_chat(call: Call) -> Chat:
         user=maybe_text(metadata.get("user_id"), "metadata.user_id"),
         extras=extras or NO_EXTRAS,
         needed=(
-            *(name for name in NEEDED if name in extras),
+            # Clients write an empty list, or null, for what they do not use.
+            *(name for name in NEEDED if extras.get(name)),
             # A reply of no tokens fills the prompt cache of Anthropic's own hosts; no other format asks for it.
             *(("max_tokens",) if body.get("max_tokens") == 0 else ()),
         ),

@@ -23,6 +23,7 @@ from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
 from ..base import Dialect, Headers, ModelCard, Route, output_limit
+from ..cache_marks import with_few_marks
 from ..crossing import asking_for_json, portable, wants_json
 from ..cut_calls import has_object
 from ..pictures import shown_by_user
@@ -92,7 +93,7 @@ class BedrockConverse:
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         known = host.known_as(model)
-        crossing = RequestWriter(shown_by_user(portable(asking_for_json(chat), TITLE)), known)
+        crossing = RequestWriter(shown_by_user(with_few_marks(portable(asking_for_json(chat), TITLE))), known)
         body = encode(crossing.body())
         return Written(body, tuple(sorted(crossing.dropped)), wants_json(chat))
 

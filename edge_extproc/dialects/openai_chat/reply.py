@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -60,7 +60,7 @@ from .content import (
     unwrapped_text,
     write_source,
 )
-from .errors import fault_of, is_bare_error, word_of
+from .errors import fault_of, has_error, word_of
 from .fields import NAME, TITLE, Object
 from .functions import FunctionCall, offers_functions, write_function_call
 from .models import LONGEST_CALL_ID
@@ -258,19 +258,20 @@ def read_reply(body: bytes) -> Reply:
         raise UpstreamError("the provider's reply is not JSON") from exc
     if isinstance(reply, dict) and isinstance(reply.get("choices"), dict):  # one choice without its list
         reply["choices"] = [reply["choices"]]
+    if isinstance(reply, dict) and has_error(reply):
+        raise ErrorReply(fault_of(200, (), reply, text_of(reply.get("detail")) or ""))
     if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
-        if isinstance(reply, dict) and (reply.get("error") or is_bare_error(reply)):
-            raise ErrorReply(fault_of(200, (), reply, text_of(reply.get("detail")) or ""))
         raise UpstreamError("the provider's reply is not a chat completion")
     try:
         choices = tuple(_read_choice(choice, number) for number, choice in enumerate(reply["choices"]))
     except BadRequest as exc:  # the readers of a caller's messages raise it
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
     for value, choice in zip(reply["choices"], choices, strict=True):
+        if error := value.get("error"):
+            raise ErrorReply(fault_of(200, (), {"error": error}))
         failed = failed_finish(choice.finish.raw) if choice.finish is not None else None
         if failed is not None:
-            error = value.get("error")
-            raise ErrorReply(fault_of(200, (), {"error": error}) if isinstance(error, dict) else failed)
+            raise ErrorReply(failed)
     usage, created = reply.get("usage"), reply.get("created")
     return Reply(
         dialect=NAME,
@@ -382,22 +383,36 @@ def _message_of(choice: Choice, custom: frozenset[str], *, own: bool, older: boo
                 message["annotations"] = [each for annotations in lists for each in annotations]
         overlay(message, extras)
         return message
-    media_objects = [written_media(part, place) for place, part in enumerate(_media_of(choice.parts))]
-    texts = [part for part in choice.parts if isinstance(part, Text)]
-    texts += [Text(media["content"]) for media in media_objects if isinstance(media.get("content"), str)]
-    message = {"role": "assistant", "content": _joined(texts, Text), "refusal": _joined(choice.parts, Refusal)}
-    images = [image for media in media_objects for image in media.get("images", ())]
-    if images:
-        message["images"] = images
-    message.update(next(({"audio": media["audio"]} for media in media_objects if "audio" in media), {}))
+    texts: list[str] = []
+    refusals: list[str] = []
+    media: list[Image | Audio] = []
+    calls: list[ToolCall] = []
+    thoughts: list[Thinking | RedactedThinking] = []
+    for part in choice.parts:
+        match part:
+            case Text():
+                texts.append(part.text)
+            case Refusal():
+                refusals.append(part.text)
+            case ToolCall():
+                calls.append(part)
+            case Thinking() | RedactedThinking():
+                thoughts.append(part)
+            case Image() | Audio():
+                media.append(part)
+            case _:
+                pass  # a part that only another dialect has
+    fields = _media_fields(media, texts) if media else {}
+    # None: there is none, as clients expect beside tool calls.
+    message = {"role": "assistant", "content": "".join(texts) or None, "refusal": "".join(refusals) or None, **fields}
     if cited := _annotations(choice):
         message["annotations"] = cited
-    calls = [part for part in choice.parts if isinstance(part, ToolCall)]
     if calls and older:  # one call, beside which a client finds the others
         message["function_call"] = write_function_call(calls.pop(0))
     if calls:
         message["tool_calls"] = [_reply_call(call, custom) for call in calls]
-    message.update(thoughts_of([p for p in choice.parts if isinstance(p, Thinking | RedactedThinking)], NO_EXTRAS))
+    if thoughts:
+        message.update(thoughts_of(thoughts, NO_EXTRAS))
     return message
 
 
@@ -413,8 +428,13 @@ def _annotations(choice: Choice) -> list[Json]:
     return annotations or [chat_annotation(each, 0, at) for each in citations_in(choice.extras)]
 
 
-def _media_of(parts: Iterable[Part]) -> Iterator[Image | Audio]:
-    return (part for part in parts if isinstance(part, Image | Audio))
+def _media_fields(media: list[Image | Audio], texts: list[str]) -> Object:
+    """The fields of a message for the media of another provider's model. `texts` gets their replacement texts."""
+    written = [written_media(part, place) for place, part in enumerate(media)]
+    texts += [each["content"] for each in written if isinstance(each.get("content"), str)]
+    images = [image for each in written for image in each.get("images", ())]
+    fields: Object = {"images": images} if images else {}
+    return next(({**fields, "audio": each["audio"]} for each in written if "audio" in each), fields)
 
 
 def written_media(part: Image | Audio, place: int) -> dict[str, Any]:
@@ -429,11 +449,6 @@ def written_media(part: Image | Audio, place: int) -> dict[str, Any]:
             return {"audio": {"id": f"audio_{digest}", "data": data, "expires_at": 0, "transcript": ""}}
         case _:
             return {"content": omission(part, TITLE)}
-
-
-def _joined(parts: Iterable[Part], kind: type[Text] | type[Refusal]) -> str | None:
-    """All texts of one kind, joined. None: there is none, as clients expect beside tool calls."""
-    return "".join(part.text for part in parts if isinstance(part, kind)) or None
 
 
 def _reply_call(call: ToolCall, custom: frozenset[str]) -> Object:
@@ -481,9 +496,11 @@ def _choice_of(choice: Choice, index: int, custom: frozenset[str], *, own: bool,
 
 def write_reply(reply: Reply) -> bytes:
     own = reply.dialect == NAME
-    custom, older = custom_names(reply.call), offers_functions(reply.call)
-    if reply.call is None:  # only the reply's own finish reason is known
-        custom = frozenset(part.name for each in reply.choices for part in each.parts if isinstance(part, CustomCall))
+    custom, older = frozenset[str](), False
+    if calls := [part for each in reply.choices for part in each.parts if isinstance(part, ToolCall)]:
+        custom, older = custom_names(reply.call), offers_functions(reply.call)
+        if reply.call is None:  # only the reply's own finish reason is known
+            custom = frozenset([part.name for part in calls if isinstance(part, CustomCall)])
     body: Object = {
         "id": reply.id or NAMELESS_REPLY,
         "object": "chat.completion",

@@ -241,6 +241,7 @@ _PLAIN_ROLES: dict[str, Role] = {
 
 def _read_messages(values: list[Json]) -> tuple[Message, ...]:
     messages: list[Message] = []
+    are_plain = True
     for value, (path, content) in zip(values, places("messages", "content", len(values)), strict=False):
         if (
             isinstance(value, dict)
@@ -252,7 +253,8 @@ def _read_messages(values: list[Json]) -> tuple[Message, ...]:
             messages.append(Message(role, (Text(text, None, NO_EXTRAS, content),), None, NO_EXTRAS, path))
             continue
         messages.append(_read_message(value, path))
-    return with_ids(messages) if has_functions(messages) else tuple(messages)
+        are_plain = False
+    return with_ids(messages) if not are_plain and has_functions(messages) else tuple(messages)
 
 
 # --- reading a request: the rest

@@ -38,6 +38,7 @@ from ..hosted_tools import for_responses
 from ..openai_chat.models import (
     WANTED,
     effort_for,
+    is_openai,
     is_unsigned,
     never_thinks,
     refused_sampling,
@@ -46,7 +47,7 @@ from ..openai_chat.models import (
 from ..openai_chat.tools import AllowedTools
 from ..openai_chat.tools import is_custom as is_custom_name
 from ..strict_schema import is_strict
-from ..turns import arguments_of
+from ..turns import arguments_of, schema_of
 from .content import data_uri, short
 from .fields import SCALARS, SHARED_EXTRAS, TITLE, Item
 from .models import BUDGETS
@@ -237,7 +238,10 @@ class RequestWriter(DropList):
         tool_object: Item = {"type": "function", "name": tool.name}
         if tool.description is not None:
             tool_object["description"] = tool.description
-        tool_object["parameters"] = tool.parameters or dict(_NO_PARAMETERS)
+        parameters, where = tool.parameters or dict(_NO_PARAMETERS), self._member(path, "parameters")
+        if is_openai(self.model):
+            parameters = self._uncombined(schema_of(parameters, where), where)
+        tool_object["parameters"] = parameters
         # Absent it is true here, and false elsewhere. A caller of OpenAI's other format knows its rules.
         knows = self.chat.dialect == "openai_chat"
         tool_object["strict"] = bool(tool.strict) and (knows or is_strict(tool_object["parameters"]))

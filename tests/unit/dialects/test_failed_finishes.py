@@ -19,10 +19,13 @@ from edge_extproc.registry import load
 BEDROCK = "bedrock_converse"
 SOURCES = (CHAT, MESSAGES, GEMINI, BEDROCK)
 FAILURES = ("insufficient_system_resource", "network_error", "abort", "error", "cancelled", "timeout", "server_error")
+# No limit of the answer's length.
+REFUSALS = ("rate_limit", "rate_limit_exceeded", "insufficient_quota")
 # In another format's words: reason, what a chat completion says of it.
 IN_OTHER_WORDS = {
     "repetition": "length",
     "sensitive": "content_filter",
+    "RECITATION": "content_filter",
     "content_filter": "content_filter",
     "length": "length",
     "model_context_window_exceeded": "length",
@@ -99,6 +102,25 @@ def test_a_whole_reply_that_was_broken_off_is_an_error(cell: str) -> None:
 
     assert "answer_broken_off" == raised.value.fault().code
     assert raised.value.fault().status >= 500
+
+
+@each_cell("cell", [f"{source} {target} {reason}" for source in SOURCES for target in EVERY for reason in REFUSALS])
+def test_a_limit_of_the_callers_calls_is_no_limit_of_the_length(cell: str) -> None:
+    source, target, reason = cell.split()
+    relay, _ = crossed(source, target, stream(source, reason))
+
+    assert relay.tally.failed is not None
+    assert not relay.tally.ended
+    with pytest.raises(UpstreamError, match=reason):
+        load("dialects", source).read_reply(reply(source, reason))
+
+
+@pytest.mark.parametrize("target", [MESSAGES, GEMINI, RESPONSES])
+def test_a_malformed_call_is_no_call(target: str) -> None:
+    relay, out = crossed(CHAT, target, stream(CHAT, "malformed_function_call"))
+
+    assert relay.tally.failed is not None
+    assert b"malformed tool call" in out
 
 
 @each_cell("cell", [f"{source} {reason}" for source in SOURCES for reason in FAILURES])

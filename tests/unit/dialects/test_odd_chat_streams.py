@@ -15,6 +15,7 @@ from edge_extproc.exchange.relay import CrossRelay
 from edge_extproc.model.call import Call
 from edge_extproc.model.content import Refusal, Text, Thinking, ToolCall
 from edge_extproc.model.reply import Ended, Failed, Garbled
+from edge_extproc.registry import load
 
 END = (chunk({}, "stop"), "[DONE]")
 
@@ -268,3 +269,73 @@ def test_a_call_that_the_models_provider_cut_off_is_cut_off(native: Any, reason:
     assert {reason} == {each.choices[0].finish.reason for each in (streamed, complete) if each.choices[0].finish}
     assert summary is not None
     assert reason == summary.finish
+
+
+@pytest.mark.parametrize("values", [("[DONE]",), ()])
+@pytest.mark.parametrize("caller", EVERY)
+def test_a_stream_without_any_reply_does_not_end_as_an_empty_answer(values: tuple[Any, ...], caller: str) -> None:
+    writer = load("dialects", caller).writer(Call(caller, "chat", "m", stream=True, raw=b"{}"))
+    relay = CrossRelay(PLUGIN.reader("text/event-stream"), writer)
+    out = relay.feed(sse(*values)) + relay.close()
+
+    assert relay.tally.failed is not None
+    assert not any(end in out for end in (b"[DONE]", b"message_stop", b"response.completed"))
+
+
+def test_an_empty_answer_stays_one() -> None:
+    assert crossed(chunk({"role": "assistant", "content": ""}), *END).endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("finish", [None, "stop", "error"])
+@pytest.mark.parametrize("error", [{"code": 502, "message": "engine dead"}, {"message": "engine dead"}, "engine dead"])
+def test_an_error_of_a_choice_is_one_of_the_reply(error: Any, finish: str | None) -> None:
+    """OpenRouter's place for it."""
+    failing = {"index": 0, "delta": {"content": ""}, "error": error, "finish_reason": finish}
+    events = stream_events(CHAT, chunk({"content": "half"}), {"id": "c1", "choices": [failing]}, "[DONE]")
+
+    assert isinstance(events[-1], Failed)
+    assert "engine dead" == events[-1].fault.message
+    message = {"index": 0, "message": {"content": "half"}, "error": error, "finish_reason": finish}
+    with pytest.raises(UpstreamError, match="engine dead"):
+        answered([message])
+
+
+@pytest.mark.parametrize("choices", [None, [], [{"message": {"content": "half"}, "finish_reason": "stop"}]])
+def test_an_error_beside_choices_is_an_error(choices: Any) -> None:
+    body = {"object": "chat.completion", "choices": choices, "error": {"message": "engine dead"}}
+
+    with pytest.raises(UpstreamError, match="engine dead"):
+        PLUGIN.read_reply(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "status"),
+    [(1002, "rate_limit", 429), (1004, "authentication", 401), (1008, "payment", 402), (1013, "api", 502)],
+)
+@pytest.mark.parametrize("choices", [None, []])
+def test_a_status_of_minimax_is_read(code: int, kind: str, status: int, choices: Any) -> None:
+    refused = {"id": "c1", "choices": choices, "base_resp": {"status_code": code, "status_msg": "not now"}}
+    (failed,) = stream_events(CHAT, refused, "[DONE]")
+
+    assert isinstance(failed, Failed)
+    assert (kind, status, "not now") == (failed.fault.kind, failed.fault.status, failed.fault.message)
+    with pytest.raises(UpstreamError, match="not now"):
+        PLUGIN.read_reply(json.dumps(refused).encode())
+
+
+def test_a_status_of_minimax_beside_an_answer_is_none() -> None:
+    fine = {"base_resp": {"status_code": 0, "status_msg": ""}}
+
+    assert (Text("TEXT"),) == parts_of({**chunk({"content": "TEXT"}), **fine}, {**chunk({}, "stop"), **fine}, "[DONE]")
+
+
+def test_an_answer_repeated_whole_after_its_deltas_is_read_once() -> None:
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message = {"role": "assistant", "content": "TEXT", "tool_calls": [call]}
+    last = {**chunk({}, "stop"), "object": "chat.completion"}
+    last["choices"] = [{"index": 0, "message": message, "finish_reason": "tool_calls"}]
+    text, found = parts_of(chunk({"content": "TEXT"}), chunk({"tool_calls": [call]}), last, "[DONE]")
+
+    assert Text("TEXT") == text
+    assert isinstance(found, ToolCall)
+    assert "{}" == found.arguments
