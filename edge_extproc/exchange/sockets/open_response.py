@@ -47,6 +47,8 @@ class OpenResponse:
     extent: Extent
     is_apart: bool = False
     """It is no part of the conversation: its usage does not show the session's length."""
+    is_sent: bool = False
+    """The provider has it."""
     id: str | None = None
     """The provider's id of it."""
     refused: Fault | None = None
@@ -82,11 +84,10 @@ def settlement_of(
     usage: Usage | None,
     *,
     fault: Fault | None,
-    sent: bool,
     model: Json,
 ) -> Settlement:
-    """`sent`: the provider has it. `model`: the name of the model in the provider's response."""
-    received, principal = identified.received, identified.principal
+    """`model`: the name of the model in the provider's response."""
+    received, principal, sent = identified.received, identified.principal, response.is_sent
     if usage is not None and (usage.prompt_unknown or usage.completion_unknown or not is_plausible(usage)):
         usage = None
     # A provider charges for what it has read and generated, and not for an error in place of a response.

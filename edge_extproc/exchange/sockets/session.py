@@ -302,6 +302,8 @@ class SocketSession:
         """Raises the errors of authentication and of `Limiter.admit`. The refusal is settled: now, or with what was
         used, if the response `has_begun` at the provider."""
         self._began_response()
+        response.is_sent = has_begun
+        self._open.append(response)  # now, because the caller may leave while the limiter is asked
         try:
             self._identified = self._identify(self._identified)
             limiter, limits = self._gateway.limiter, self._identified.limits
@@ -311,11 +313,11 @@ class SocketSession:
         except EdgeError as error:
             if has_begun:
                 response.refused = error.fault()
-                self._open.append(response)
             else:
+                self._open.remove(response)
                 self._settle(response, "rejected", None, fault=error.fault())
             raise
-        self._open.append(response)
+        response.is_sent = True
 
     def _most_of(self, response: OpenResponse, *, priced: bool) -> ReservationRequest:
         gateway, candidate, call = self._gateway, response.candidate, response.call
@@ -531,8 +533,5 @@ class SocketSession:
         fault: Fault | None = None,
         model: Json = None,
     ) -> None:
-        sent = outcome != "rejected" or response.refused is not None
-        settlement = settlement_of(
-            self._gateway, self._identified, response, outcome, usage, fault=fault, sent=sent, model=model
-        )
+        settlement = settlement_of(self._gateway, self._identified, response, outcome, usage, fault=fault, model=model)
         send(self._gateway, settlement)

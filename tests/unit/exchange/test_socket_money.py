@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from limits_kit import dollars, rule
 from socket_player import CREATE, Socket, completed, created, delta, done, error, json_of, socket_stage
 
+from edge_extproc.codecs.websocket import encode
 from edge_extproc.exchange.commands import ImmediateResponse
-from edge_extproc.exchange.events import ResponseBody
+from edge_extproc.exchange.events import RequestBody, ResponseBody
 
 RESPONSES = "/v1/responses"
 ASK = {**CREATE, "model": "chat", "input": "Hello"}
@@ -274,3 +277,25 @@ def test_an_event_of_the_responses_api_has_a_known_type(event: bytes) -> None:
     session = Socket(socket_stage()).open(RESPONSES)
 
     assert ["ping"] == [message.kind for message in session.caller(event)]
+
+
+def test_a_caller_that_leaves_while_its_response_is_reserved_is_settled() -> None:
+    session = Socket(socket_stage(dollars(10**9))).open()
+    limiter: Any = session.stage.gateway.limiter
+    wire = encode("text", b'{"type":"response.create"}', from_client=True)
+
+    async def leave() -> None:
+        async def admit(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        limiter.admit = admit
+        task = asyncio.ensure_future(session.exchange.handle(RequestBody(wire, False)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    (settled,) = session.close("cancelled")
+    assert ("caller_left", None, 0) == (settled.outcome, settled.cost, settled.attempts)
+    assert 1 == session.opened
