@@ -1,4 +1,4 @@
-"""A provider of OpenAI's WebSocket APIs that follows a script: it answers as the caller's events ask it to."""
+"""A provider of OpenAI's and Google's WebSocket APIs that follows a script, which is in the caller's events."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ USAGE = {
 }
 
 
+LIVE_USAGE = {
+    "promptTokenCount": 100,
+    "responseTokenCount": 50,
+    "totalTokenCount": 150,
+    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 40}, {"modality": "AUDIO", "tokenCount": 60}],
+    "responseTokensDetails": [{"modality": "TEXT", "tokenCount": 10}, {"modality": "AUDIO", "tokenCount": 40}],
+}
+
+
 class ScriptedSockets:
     """`metadata.script` of a response.create, or the type of another event, is the script of its answer: hang, leave,
     fail, refuse; otherwise the response is whole. `speak` as the text of an item: a response that nobody asked for."""
@@ -49,14 +58,17 @@ class ScriptedSockets:
         assert socket.request is not None
         path = socket.request.path
         self.requests.append((path, {name.lower(): value for name, value in socket.request.headers.raw_items()}))
-        api = "realtime" if "/realtime" in path else "responses"
+        api = "realtime" if "/realtime" in path else "live" if "/ws/" in path else "responses"
         if api == "realtime":
             socket.send(json.dumps({"type": "session.created", "session": {"id": "sess_1"}}))
         try:
             for message in socket:
                 event = json.loads(message)
                 self.events.append(event)
-                self._answer(socket, api, event)
+                if api == "live":
+                    self._answer_live(socket, event)
+                else:
+                    self._answer(socket, api, event)
         except ConnectionClosed:
             pass
         self.closes.append(socket.close_code)
@@ -70,6 +82,32 @@ class ScriptedSockets:
             self._respond(socket, api, event, (asked.get("metadata") or {}).get("script", ""))
         if kind == "conversation.item.create" and "speak" in json.dumps(event):
             self._respond(socket, api, {}, "")
+
+    def _answer_live(self, socket: ServerConnection, event: dict[str, Any]) -> None:
+        """Google sends its messages as binary ones. Sound that begins with QUJD is the end of a sentence."""
+
+        def send(message: dict[str, Any]) -> None:
+            socket.send(json.dumps(message).encode())
+
+        if "setup" in event:
+            send({"setupComplete": {}})
+            return
+        text = json.dumps(event)
+        asked = event.get("clientContent", event.get("client_content", {}))
+        if not (asked.get("turnComplete") or asked.get("turn_complete") or "QUJD" in text or "tool_response" in text):
+            return
+        if "call a function" in text:
+            call = {"id": "1", "name": "weather", "args": {}}
+            send({"toolCall": {"functionCalls": [call]}, "usageMetadata": LIVE_USAGE})
+            return
+        send({"serverContent": {"modelTurn": {"role": "model", "parts": [{"text": "Hi " * 40}]}}})
+        if "hang" in text:
+            return
+        if "leave" in text:
+            socket.close(1011, "gone")
+            return
+        send({"serverContent": {"generationComplete": True}})
+        send({"serverContent": {"turnComplete": True}, "usageMetadata": LIVE_USAGE})
 
     def _respond(self, socket: ServerConnection, api: str, event: dict[str, Any], script: str) -> None:
         if script == "refuse":

@@ -46,7 +46,7 @@ class Clock:
 
 
 def socket_stage(*rules: LimitRule, **settings: Any) -> Stage:
-    """A gateway with sessions to openai, at a dollar for a token. `settings`: those of `SocketSettings`."""
+    """A gateway with sessions to openai and google, at a dollar for a token. `settings`: those of `SocketSettings`."""
     stage = Stage()
     limiter = PolicyLimiter(RuleTable(rules), None, RecordingListener(), clock=Now()) if rules else None
 
@@ -55,7 +55,8 @@ def socket_stage(*rules: LimitRule, **settings: Any) -> Stage:
         if limiter is not None:
             limiter.settle(settlement)
 
-    sockets = SocketSettings({"openai": "socket_openai"}, **settings)
+    clusters = {name: f"socket_{name}" for name in ("openai", "google")}
+    sockets = SocketSettings(clusters, **settings)
     changes = {"sinks": (settle,), "prices": ADollarPerToken(), "clock": Clock(), "limiter": limiter}
     return stage.having(bounds=BOUNDS, sockets=sockets, **changes)
 

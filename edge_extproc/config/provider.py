@@ -258,7 +258,8 @@ class ProviderConfig(ConfigSection):
     """Ids of stored objects that all tenants may use, such as a prompt or vector store of the operator; * and ? are
     placeholders."""
     sockets: Boolean = False
-    """Callers may open WebSockets to it, for sessions of OpenAI's Realtime and Responses APIs. false: status 426."""
+    """Callers may open WebSockets to it, for sessions of OpenAI's Realtime and Responses APIs or of Google's Live API.
+    false: status 426."""
     profile: HostProfileConfig = HostProfileConfig()
     """Differences from the built-in profile; docs/profiles.md lists the profiles."""
     tls: ProviderTlsConfig = ProviderTlsConfig()

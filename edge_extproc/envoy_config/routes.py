@@ -53,7 +53,10 @@ def _route(config: Config, manner: str | None, retry: Json) -> Json:
 
 
 # The paths with WebSockets, in each of their spellings (exchange/path_router.py). Envoy matches without the query.
-_SOCKET_PATHS = "(?:/openai)?(?:/v1)?/(?:realtime|responses)"
+_SOCKET_PATHS = (
+    "(?:/openai)?(?:/v1)?/(?:realtime|responses)"
+    r"|/ws/google\.ai\.generativelanguage\.v1(?:alpha|beta)?\.GenerativeService\.BidiGenerateContent"
+)
 
 
 def _sockets(config: Config) -> list[Json]:

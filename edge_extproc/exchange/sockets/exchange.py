@@ -37,8 +37,10 @@ from ..route_identity import IDENTITY
 from ..runs import limits_and_runs
 from ..settling import send
 from ..socket_settings import OpenSockets, SocketWatch
+from .live_session import LiveSession
+from .openai_session import OpenAISession
 from .session import Outgoing, SocketSession
-from .upgrade import DIALECT, HANDSHAKE_BACK, Target, api_of, check_origin, target_of, upstream_request, with_key
+from .upgrade import HANDSHAKE_BACK, Target, api_of, check_origin, dialect_of, target_of, upstream_request, with_key
 
 _SWITCHED = 101
 _RETRY_SECONDS = 10.0
@@ -70,7 +72,7 @@ class SocketExchange:
         """The tenant for whom this socket is counted."""
         self._began_response = began_response
         self._watch = watch
-        self._dialect = gateway.dialects[DIALECT]
+        self._dialect = gateway.dialects[dialect_of("responses")]
         self._began, self._started_at = gateway.clock.monotonic(), gateway.clock.time()
         self._received: Received | None = None
         self._principal: Principal | None = None
@@ -120,6 +122,9 @@ class SocketExchange:
     async def _request_headers(self, event: RequestHeaders) -> Continue:
         gateway = self._gateway
         event = with_key(event)
+        path = gateway.routes.canonical((header_rules.first(event.headers, ":path") or "").partition("?")[0])
+        api = api_of(path)
+        self._dialect = gateway.dialects[dialect_of(api)]
         received = self._received = received_headers(gateway, event.headers, None, self._dialect)
         principal = self._principal = authenticate(gateway, received, event)
         check_origin(gateway, event)
@@ -129,7 +134,7 @@ class SocketExchange:
             gateway.limiter.raise_if_blocked(limits)
         if rights is not None:
             rights.may_do("chat")
-        route = Route("GET", f"/v1/{api_of(received.path)}", "chat")
+        route = Route("GET", received.path if api == "live" else f"/v1/{api}", "chat")
         identified = Identified(received, principal, rights, limits, route, self._dialect, runs)
         self._identified = identified
         target = self._target = target_of(gateway, identified)
@@ -159,7 +164,8 @@ class SocketExchange:
         limits = gateway.body_limits
         self._from_caller = WebSocketReader(from_client=True, largest=limits.request, deflate=of_caller)
         self._from_provider = WebSocketReader(from_client=False, largest=limits.response, deflate=of_provider)
-        self._session = SocketSession(gateway, identified, target, self._began_response, self._identify)
+        session = LiveSession if target.api == "live" else OpenAISession
+        self._session = session(gateway, identified, target, self._began_response, self._identify)
         self._watch.opened()
         return Continue(remove_headers=_unwanted(event.headers, gateway.response_headers))
 

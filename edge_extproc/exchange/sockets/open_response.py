@@ -34,17 +34,15 @@ class OpenResponse:
     """A response that is not settled."""
 
     exchange_id: str
-    model: str
-    """The caller's name of the model."""
     candidate: Candidate
     call: Call
     estimate: Usage
     """The tokens that it is billed for if its usage never comes."""
     began: float
     started_at: float
-    event_id: str | None
-    """The id of the caller's event."""
     extent: Extent
+    event_id: str | None = None
+    """The id of the caller's event."""
     is_apart: bool = False
     """It is no part of the conversation: its usage does not show the session's length."""
     is_sent: bool = False
@@ -56,6 +54,12 @@ class OpenResponse:
     failed: Fault | None = None
     """The provider has sent an error within it, after which its end may still come."""
     first_token_at: float | None = None
+    has_begun: bool = False
+    """A part of it has come. Only of APIs without ids of responses, as the next two."""
+    is_over: bool = False
+    """It has ended, and its usage may still come."""
+    usage: Usage | None = None
+    """Its usage until now."""
     response_bytes: int = 0
     text_characters: int = 0
     audio_characters: int = 0
@@ -123,7 +127,7 @@ def settlement_of(
         dialect=identified.caller_dialect.name,
         operation="chat",
         stream=True,
-        model=gateway.models.label(response.model),
+        model=gateway.models.label(response.call.model),
         provider=response.candidate.provider if sent else None,
         upstream_model=response.candidate.model if sent else None,
         lane="raw" if sent else None,

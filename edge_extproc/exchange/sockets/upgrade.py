@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal, TypeAlias
 from urllib.parse import parse_qs, quote
 
 from ...codecs.websocket import offered_extensions
-from ...dialects.openai_responses.socket_events import OTHER_SESSIONS, Api
+from ...dialects.gemini_generate import live_messages
+from ...dialects.openai_responses.socket_events import OTHER_SESSIONS
 from ...errors import BadRequest, CallerError, Forbidden, WrongMethod
 from ...model.call import Call
 from ...model.envoy_names import CLUSTER, ROUTE, SOCKET
@@ -22,8 +24,9 @@ from ..events import RequestHeaders
 from ..phases import Identified
 from ..ports import Gateway
 
-DIALECT = "openai_responses"
-"""The dialect of errors, and of rights that look into a request."""
+Api: TypeAlias = Literal["realtime", "responses", "live"]
+_OPENAI = "openai_responses"
+_GOOGLE_KEY = "x-goog-api-key"
 _PROTOCOLS = "sec-websocket-protocol"
 _EXTENSIONS = "sec-websocket-extensions"
 # Browsers cannot set headers of a WebSocket. The key and the account are among its protocols.
@@ -55,14 +58,25 @@ class Target:
 
 
 def api_of(path: str) -> Api:
+    if live_messages.is_live(path):
+        return "live"
     return "realtime" if path.endswith("/realtime") else "responses"
+
+
+def dialect_of(api: Api) -> str:
+    """The dialect of errors, and of rights that look into a request."""
+    return live_messages.DIALECT if api == "live" else _OPENAI
 
 
 def with_key(event: RequestHeaders) -> RequestHeaders:
     """The request with a browser's key in the header of other clients, so that a request with two keys is refused as
     any other."""
     keys = [p[len(_KEY_PROTOCOL) :] for p in _protocols(event) if p.lower().startswith(_KEY_PROTOCOL)]
-    return replace(event, headers=(*event.headers, *(("authorization", f"Bearer {key}") for key in keys)))
+    added = [("authorization", f"Bearer {key}") for key in keys]
+    path, _, query = (header_rules.first(event.headers, ":path") or "").partition("?")
+    if live_messages.is_live(path):  # a browser's SDK has it in the query
+        added += [(_GOOGLE_KEY, key) for key in parse_qs(query).get("key", ())]
+    return replace(event, headers=(*event.headers, *added)) if added else event
 
 
 def _protocols(event: RequestHeaders) -> list[str]:
@@ -88,8 +102,8 @@ def target_of(gateway: Gateway, identified: Identified) -> Target:
         raise WrongMethod(f"a WebSocket is opened with GET, not {received.method}")
     api = api_of(received.path)
     query = parse_qs(received.values.get(":path", "").partition("?")[2])
-    if api == "responses":
-        return _of_responses(gateway)
+    if api != "realtime":
+        return _without_model(gateway, api)
     if unsupported := [name for name in OTHER_SESSIONS if name in query]:
         raise NoSocket(
             f"sessions with {unsupported[0]} do not go through this gateway: only sessions of a model, which speaks "
@@ -101,16 +115,22 @@ def target_of(gateway: Gateway, identified: Identified) -> Target:
     return Target(api, model, candidate_of(gateway, identified, session_call(model)))
 
 
-def _of_responses(gateway: Gateway) -> Target:
+def _without_model(gateway: Gateway, api: Api) -> Target:
     """The provider is chosen before the first model is known: the first one that gets sessions and has this API."""
     for provider in gateway.sockets.clusters:
-        if DIALECT in gateway.providers[provider].formats("chat", ""):
-            return Target("responses", "", Candidate(provider, ""))
-    raise NoSocket("no provider has the Responses API over WebSockets; send the request without Upgrade")
+        if dialect_of(api) in gateway.providers[provider].formats("chat", ""):
+            return Target(api, "", Candidate(provider, ""))
+    raise NoSocket("no provider has this API over WebSockets; send the request without Upgrade")
 
 
-def session_call(model: str, raw: bytes = b"{}") -> Call:
-    return Call(DIALECT, "chat", model, True, raw)
+def _speaks(gateway: Gateway, candidate: Candidate, call: Call) -> bool:
+    """Whether a host has the API of this company."""
+    has_google = live_messages.DIALECT in gateway.providers[candidate.provider].formats("chat", candidate.model)
+    return has_google == (call.dialect == live_messages.DIALECT)
+
+
+def session_call(model: str, raw: bytes = b"{}", dialect: str = _OPENAI) -> Call:
+    return Call(dialect, "chat", model, True, raw)
 
 
 def candidate_of(gateway: Gateway, identified: Identified, call: Call, provider: str | None = None) -> Candidate:
@@ -120,7 +140,7 @@ def candidate_of(gateway: Gateway, identified: Identified, call: Call, provider:
     candidates: Sequence[Candidate] = find_candidates(gateway, identified, routing)
     if identified.rights is not None:
         candidates = identified.rights.narrow(call, candidates)
-    candidates = tuple(c for c in candidates if c.provider in gateway.sockets.clusters)
+    candidates = tuple(c for c in candidates if c.provider in gateway.sockets.clusters and _speaks(gateway, c, call))
     if provider is not None:
         candidates = tuple(c for c in candidates if c.provider == provider)
     if candidates and gateway.taken_out:
@@ -135,11 +155,11 @@ def candidate_of(gateway: Gateway, identified: Identified, call: Call, provider:
 def upstream_request(gateway: Gateway, identified: Identified, event: RequestHeaders, target: Target) -> Continue:
     """The request for the provider. Of the query, only the model passes."""
     candidate, received = target.candidate, identified.received
-    path = f"/{target.api}"
+    path = received.path if target.api == "live" else f"/{target.api}"
     if target.model:
         path += f"?model={quote(candidate.model, safe='')}"
     provider = gateway.providers[candidate.provider]
-    request = provider.request(UpstreamCall("chat", DIALECT, candidate.model, True, path, b"", "GET"))
+    request = provider.request(UpstreamCall("chat", dialect_of(target.api), candidate.model, True, path, b"", "GET"))
     to_set, to_remove = header_rules.outgoing(
         received.headers,
         request.headers,
@@ -173,7 +193,7 @@ def upstream_request(gateway: Gateway, identified: Identified, event: RequestHea
                 "tenant": principal.tenant,
                 "key": principal.key_id,
                 "provider": candidate.provider,
-                "route": f"/v1/{target.api}",
+                "route": identified.route.path,
             }
         },
     )

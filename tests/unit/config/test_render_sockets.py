@@ -16,6 +16,7 @@ from edge_extproc.errors import ConfigError
 ON = "providers: {p: {kind: openai, api_key: {env: KEY}, sockets: true}}\n"
 
 
+LIVE = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 OFF = ON.replace(", sockets: true", "")
 
 
@@ -95,7 +96,7 @@ def test_a_kind_without_websockets_is_refused() -> None:
         rendered(providers="providers: {p: {kind: anthropic, api_key: {env: KEY}, sockets: true}}\n")
 
 
-@pytest.mark.parametrize("path", ["/v1/realtime", "/openai/v1/realtime", "/responses", "/openai/responses"])
+@pytest.mark.parametrize("path", ["/v1/realtime", "/openai/v1/realtime", "/responses", "/openai/responses", LIVE])
 def test_the_paths_of_sessions(path: str) -> None:
     pattern = next(
         route["match"]["safe_regex"]["regex"]
