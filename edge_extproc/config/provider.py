@@ -257,6 +257,9 @@ class ProviderConfig(ConfigSection):
     shared_objects: tuple[Text, ...] = ()
     """Ids of stored objects that all tenants may use, such as a prompt or vector store of the operator; * and ? are
     placeholders."""
+    sockets: Boolean = False
+    """Callers may open WebSockets to it, for sessions of OpenAI's Realtime and Responses APIs or of Google's Live API.
+    false: status 426."""
     profile: HostProfileConfig = HostProfileConfig()
     """Differences from the built-in profile; docs/profiles.md lists the profiles."""
     tls: ProviderTlsConfig = ProviderTlsConfig()
@@ -283,6 +286,8 @@ class ProviderConfig(ConfigSection):
         # A server at a base_url may need no key.
         if self.api_key is None and self.credential is None and self.base_url is None and needs_key:
             raise wrong("api_key is missing", "give {env: NAME} or {file: path}")
+        if self.sockets and not kind.has_sockets:
+            raise wrong(f"kind {self.kind} has no WebSockets", "leave it out", key="sockets")
         self._check_profile()
         self._check_options(kind)
         self._check_credential(kind)

@@ -171,6 +171,12 @@ class Config(ConfigSection):
         answer, its error is Envoy's own (docs/adr/074)."""
         return self.envoy.source_limit is not None
 
+    def socket_providers(self) -> tuple[str, ...]:
+        """The providers to which WebSockets go. None where others configure the proxy's routes (Istio)."""
+        if self.envoy.istio is not None:
+            return ()
+        return tuple(name for name, provider in self.providers.items() if provider.sockets)
+
     @property
     def counted_file(self) -> Path:
         """The file with the dollar counters of the only worker, without a shared store."""

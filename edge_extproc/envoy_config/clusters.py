@@ -9,7 +9,7 @@ from typing import Any
 from ..config.agent import MutualTlsConfig
 from ..config.provider import PoolConfig, ProviderConfig, ProviderEndpointConfig
 from ..config.schema import Config
-from ..model.envoy_names import AFFINITY, AGENT, NAMESPACE, WORKER, chain_name, cluster_name
+from ..model.envoy_names import AFFINITY, AGENT, NAMESPACE, WORKER, chain_name, cluster_name, socket_cluster_name
 from ..proxy import envoy_versions
 from . import certificate_files
 from .envoy_types import (
@@ -256,6 +256,14 @@ def provider_cluster(config: Config, name: str, provider: ProviderConfig) -> Jso
     if endpoint.tls:
         rendered["transport_socket"] = _provider_tls(provider, endpoint)
     return rendered
+
+
+def socket_cluster(config: Config, name: str) -> Json:
+    """The same provider for WebSockets: with HTTP/1.1, because few servers accept them over HTTP/2."""
+    provider = config.providers[name]
+    plain = provider.model_copy(update={"pool": provider.pool.model_copy(update={"http2": False})})
+    cluster, own = provider_cluster(config, name, plain), socket_cluster_name(cluster_name(name))
+    return {**cluster, "name": own, "load_assignment": {**cluster["load_assignment"], "cluster_name": own}}
 
 
 def _bounds(config: Config, pool: PoolConfig) -> cluster_v3.CircuitBreakers:

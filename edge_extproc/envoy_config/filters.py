@@ -38,6 +38,7 @@ from .envoy_types import (
     router,
     set_filter_state,
     type_v3,
+    typed,
     upstream_codec,
 )
 from .headers import ATTEMPT_COUNT, last_headers
@@ -153,6 +154,24 @@ def router_level(config: Config) -> Json:
         # sampled.
         **_client_span(config, emitted=config.telemetry.otlp is not None),
     )
+
+
+def socket_level() -> Json:
+    """What routes of WebSockets change at the router level: bodies are streamed in both directions. A buffered body of
+    an upgraded request would never end (envoyproxy/envoy#47081)."""
+    mode, body = ext_proc.ProcessingModeHeaderSendMode, ext_proc.ProcessingModeBodySendMode
+    overrides = ext_proc.ExtProcOverrides(
+        grpc_service=_agent("socket"),
+        processing_mode=ext_proc.ProcessingMode(
+            request_header_mode=mode.SEND,
+            request_body_mode=body.STREAMED,
+            response_header_mode=mode.SEND,
+            response_body_mode=body.STREAMED,
+            request_trailer_mode=mode.SKIP,
+            response_trailer_mode=mode.SKIP,
+        ),
+    )
+    return {"envoy.filters.http.ext_proc": typed(ext_proc.ExtProcPerRoute(overrides=overrides))}
 
 
 def _upstream_level(config: Config, passes_over: bool) -> Json:
@@ -302,7 +321,7 @@ def _agent(role: str) -> core.GrpcService:
         initial_metadata=[
             core.HeaderValue(key=ROLE, value=role),
             core.HeaderValue(key=AFFINITY, value="%REQ(x-request-id)%"),
-            *([own_worker] if role != "router" else []),
+            *([own_worker] if role not in ("router", "socket") else []),
         ],
     )
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from ..config.schema import Config
-from ..model.envoy_names import AGAIN, CLUSTER, ONCE, ROUTE, ROUTE_NAME, ROUTE_NAMESPACE
+from ..model.envoy_names import AGAIN, CLUSTER, ONCE, ROUTE, ROUTE_NAME, ROUTE_NAMESPACE, SOCKET
 from ..proxy import envoy_versions
 from . import direct
 from .envoy_types import Json, fields, matcher, route_v3
+from .filters import socket_level
 
 
 def routes(config: Config, name: str) -> Json:
@@ -22,6 +25,7 @@ def routes(config: Config, name: str) -> Json:
                 **direct.host_policy(config),
                 "routes": [
                     *direct.routes(config),
+                    *_sockets(config),
                     _route(config, ONCE, _once(config)),
                     _route(config, AGAIN, _again(config)),
                     _route(config, None, _next(config)),
@@ -45,6 +49,52 @@ def _route(config: Config, manner: str | None, retry: Json) -> Json:
             )
         ),
         "route": _route_action(config, retry),
+    }
+
+
+# The paths with WebSockets, in each of their spellings (exchange/path_router.py). Envoy matches without the query.
+_SOCKET_PATHS = (
+    "(?:/openai)?(?:/v1)?/(?:realtime|responses)"
+    r"|/ws/google\.ai\.generativelanguage\.v1(?:alpha|beta)?\.GenerativeService\.BidiGenerateContent"
+)
+
+
+def _sockets(config: Config) -> list[Json]:
+    """The routes of WebSockets: before the agent has chosen the provider, and after it."""
+    if not config.socket_providers():
+        return []
+    upgrade = route_v3.HeaderMatcher(
+        name="upgrade", string_match=matcher.StringMatcher(exact="websocket", ignore_case=True)
+    )
+    chosen = route_v3.HeaderMatcher(name=ROUTE, string_match=matcher.StringMatcher(exact=SOCKET))
+    return [
+        _socket(config, f"{ROUTE_NAME}-{SOCKET}", route_v3.RouteMatch(prefix="/", headers=[chosen])),
+        _socket(
+            config,
+            f"{ROUTE_NAME}-{SOCKET}-upgrade",
+            route_v3.RouteMatch(safe_regex=matcher.RegexMatcher(regex=_SOCKET_PATHS), headers=[upgrade]),
+        ),
+    ]
+
+
+def _socket(config: Config, name: str, match: route_v3.RouteMatch) -> Json:
+    return {
+        **fields(route_v3.Route(name=name, match=match)),
+        "route": {
+            **fields(
+                route_v3.RouteAction(
+                    cluster_header=CLUSTER,
+                    timeout=timedelta(0),
+                    idle_timeout=config.timeouts.socket_idle,
+                    max_stream_duration=route_v3.RouteActionMaxStreamDuration(
+                        max_stream_duration=config.timeouts.socket
+                    ),
+                    auto_host_rewrite=True,
+                    upgrade_configs=[route_v3.RouteActionUpgradeConfig(upgrade_type="websocket")],
+                )
+            )
+        },
+        "typed_per_filter_config": socket_level(),
     }
 
 

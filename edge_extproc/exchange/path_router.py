@@ -158,7 +158,10 @@ class PathRouter:
         if route is not None:
             return route
         if path == REALTIME or path.startswith(REALTIME + "/"):
-            raise NoSuchRoute("realtime sessions do not go through this gateway; send requests, streamed or not")
+            raise NoSuchRoute(
+                "realtime sessions do not go through this gateway as plain requests; open a WebSocket at /v1/realtime, "
+                "if the operator has turned on `sockets`, or send requests, streamed or not"
+            )
         if methods is None:
             paths = ", ".join(sorted({*self._by_path, *self._passed}))
             raise NoSuchRoute(f"no API at {path!r}; {self._hint(path) or f'have {paths}'}")

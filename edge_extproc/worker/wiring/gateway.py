@@ -28,8 +28,9 @@ from ...exchange.consumer_routes import ConsumerRoutes
 from ...exchange.envoy_faults import CODES as ENVOY_CODES
 from ...exchange.path_router import PathRouter
 from ...exchange.ports import Gateway, LedgerSink, Sink
+from ...exchange.socket_settings import SocketSettings
 from ...limits.base import MICRO, Limiter
-from ...model.envoy_names import CALLERS_HEADERS
+from ...model.envoy_names import CALLERS_HEADERS, socket_cluster_name
 from ...model.managed import EMPTY, ManagedState
 from ...model.plan import Candidate
 from ...model.settlement import Settlement
@@ -190,8 +191,19 @@ def build_gateway(
         chains=order_of(config) != "priority_group",
         response_phase_opt_in=config.response_phase_opt_in,
         consumer=_consumer_routes(config, clusters),
+        sockets=_sockets(config, clusters),
         route_seal=build_seal(config) if config.agent.consumer.route_header else None,
         adds_access_log_facts=config.envoy.access_log != "off",
+    )
+
+
+def _sockets(config: Config, own: Mapping[str, str]) -> SocketSettings:
+    """`own`: as below."""
+    origins = (each.cors.origins for _, each in config.listen.listeners() if each.cors is not None)
+    return SocketSettings(
+        {name: socket_cluster_name(own[name]) for name in config.socket_providers()},
+        frozenset(origin for listed in origins for origin in listed),
+        config.limits.sockets,
     )
 
 
