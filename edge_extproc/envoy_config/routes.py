@@ -5,11 +5,20 @@ from __future__ import annotations
 from datetime import timedelta
 
 from ..config.schema import Config
-from ..model.envoy_names import AGAIN, CLUSTER, ONCE, ROUTE, ROUTE_NAME, ROUTE_NAMESPACE, SOCKET
+from ..model.envoy_names import (
+    AGAIN,
+    CLUSTER,
+    ONCE,
+    ROUTE,
+    ROUTE_NAME,
+    ROUTE_NAMESPACE,
+    SOCKET,
+    mcp_cluster_name,
+)
 from ..proxy import envoy_versions
 from . import direct
 from .envoy_types import Json, fields, matcher, route_v3
-from .filters import socket_level
+from .filters import mcp_level, socket_level
 
 
 def routes(config: Config, name: str) -> Json:
@@ -26,6 +35,7 @@ def routes(config: Config, name: str) -> Json:
                 "routes": [
                     *direct.routes(config),
                     *_sockets(config),
+                    *_mcp(config),
                     _route(config, ONCE, _once(config)),
                     _route(config, AGAIN, _again(config)),
                     _route(config, None, _next(config)),
@@ -93,6 +103,31 @@ def _socket(config: Config, name: str, match: route_v3.RouteMatch) -> Json:
         },
         "typed_per_filter_config": socket_level(),
     }
+
+
+def _mcp(config: Config) -> list[Json]:
+    """The routes of MCP servers, and of the metadata by which OAuth clients find the issuers of tokens."""
+    routes: list[Json] = []
+    for name, server in config.mcp_servers().items():
+        paths = {"": f"/mcp/{name}"}
+        if config.auth.jwt:
+            paths["-metadata"] = f"/.well-known/oauth-protected-resource/mcp/{name}"
+        action = route_v3.RouteAction(
+            cluster=mcp_cluster_name(name),
+            # It would end streams. `max_stream_duration` bounds them.
+            timeout=timedelta(0),
+            idle_timeout=server.idle_timeout,
+            max_stream_duration=route_v3.RouteActionMaxStreamDuration(max_stream_duration=server.timeout),
+            auto_host_rewrite=True,
+        )
+        for suffix, path in paths.items():
+            route = route_v3.Route(
+                name=f"mcp-{name}{suffix}",
+                match=route_v3.RouteMatch(path=path),
+                request_body_buffer_limit=buffer_limit(config),
+            )
+            routes.append({**fields(route), "route": fields(action), "typed_per_filter_config": mcp_level(config)})
+    return routes
 
 
 # The default of the limits. A reply over the buffer that arrives before the agent has answered its headers stops: Envoy

@@ -1,0 +1,46 @@
+"""The request that a server gets: its path, its credential, and the headers of the caller that have a meaning there."""
+
+from __future__ import annotations
+
+from ...model.envoy_names import CLUSTER, mcp_cluster_name
+from .. import headers as header_rules
+from ..commands import Continue, Pairs
+from ..mcp_settings import McpServer
+from ..phases import Identified
+from .mirrored import LAST_EVENT, METHOD, NAME, PARAMETER_PREFIX, SESSION, VERSION
+
+_PROTOCOL = (VERSION, METHOD, NAME, LAST_EVENT)
+
+
+def upstream_request(
+    identified: Identified, server: McpServer, *, session: str | None, body: bytes | None, length: int | None
+) -> Continue:
+    """`session`: the server's own id of the session. `body`: None: unchanged. `length`: of the body; None: there is
+    none."""
+    received, principal = identified.received, identified.principal
+    parameters = (name for name, _ in received.headers if name.startswith(PARAMETER_PREFIX))
+    to_set, to_remove = header_rules.outgoing(
+        received.headers,
+        server.credentials,
+        (),
+        server.path,
+        length,
+        own=frozenset((*_PROTOCOL, *parameters)),
+        content_type=None,
+    )
+    more: Pairs = ((SESSION, session),) if session is not None else ()
+    return Continue(
+        # The name of the cluster tells the filters of attempts that this request is complete.
+        set_headers=(*to_set, *more, (CLUSTER, mcp_cluster_name(server.name))),
+        remove_headers=tuple(name for name in to_remove if not (name == SESSION and more)),
+        body=body,
+        metadata={
+            "edge": {
+                "guard": False,
+                "tenant": principal.tenant,
+                "key": principal.key_id,
+                "provider": server.name,
+                "route": received.path,
+            }
+        },
+    )
