@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -143,3 +144,40 @@ def mcp_server(*, json_response: bool = False) -> Iterator[tuple[SeenRequests, s
     app = build_server(seen).streamable_http_app(json_response=json_response, event_store=StoredEvents())
     with serve(_Watched(app, seen)) as url:
         yield seen, f"{url}/mcp"
+
+
+Reply = tuple[int, dict[str, str], list[bytes]]
+"""The status, the headers, and the parts of the body."""
+
+
+class ScriptedMcp:
+    """A server that answers each call of a tool with the reply of this name. Other messages get an empty result."""
+
+    def __init__(self, replies: dict[str, Reply]) -> None:
+        self.replies = replies
+        self.requests: list[tuple[dict[str, str], Any]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            while True:
+                kind = (await receive())["type"].removeprefix("lifespan.")
+                await send({"type": f"lifespan.{kind}.complete"})
+                if kind == "shutdown":
+                    return
+        body = b""
+        more = True
+        while more:
+            part = await receive()
+            body, more = body + part.get("body", b""), part.get("more_body", False)
+        message = json.loads(body) if body else {}
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        self.requests.append((headers, message))
+        empty = json.dumps({"jsonrpc": "2.0", "id": message.get("id"), "result": {}}).encode()
+        tool = (message.get("params") or {}).get("name", "")
+        status, kept, parts = self.replies.get(tool, (200, {"content-type": "application/json"}, [empty]))
+        encoded = [(name.encode(), value.encode()) for name, value in kept.items()]
+        await send({"type": "http.response.start", "status": status, "headers": encoded})
+        for part_of_body in parts:
+            await send({"type": "http.response.body", "body": part_of_body, "more_body": True})
+            await asyncio.sleep(0.02)
+        await send({"type": "http.response.body", "body": b""})

@@ -174,7 +174,9 @@ def _guardrails(config: Config) -> Iterator[Mistake]:
                     have = ", ".join(have_names) or "none"
                     yield Mistake((*path, "for", key, n), f"there is no {key[:-1]} {name!r}; have {have}")
         for n, model in enumerate(scope.models):
-            if not any(fnmatchcase(model, row) or fnmatchcase(row, model) for row in config.models):
+            # A rule names the tools of an MCP server as SERVER/TOOL.
+            of_server = any(fnmatchcase(server, model.partition("/")[0]) for server in config.mcp.servers)
+            if not of_server and not any(fnmatchcase(model, row) or fnmatchcase(row, model) for row in config.models):
                 have = ", ".join(sorted(config.models)) or "none"
                 yield Mistake((*path, "for", "models", n), f"there is no model {model!r}; have {have}")
 

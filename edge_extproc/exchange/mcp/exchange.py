@@ -29,7 +29,7 @@ from ..envoy_faults import fault_of
 from ..events import Event, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
 from ..handler import Closing, Interrupt, MoreTime, no_interrupt, no_more_time
 from ..large_bodies import is_large
-from ..mcp_settings import FREE, McpServer, McpSettings
+from ..mcp_settings import McpServer, McpSettings
 from ..phases import Identified, Received
 from ..ports import Gateway
 from ..request_ids import with_request_id
@@ -47,8 +47,12 @@ from .upstream import upstream_request
 if TYPE_CHECKING:  # not loaded without rules
     from .guarding import McpGuard
 
+_LONGEST_METHOD = 100
+"""Characters of a method in the log: callers can write any text."""
 _LARGE_SECONDS = 30.0
 """How long Envoy waits while a large body is read."""
+_VERDICT_SECONDS = 30.0
+"""How long Envoy waits for the verdict of services."""
 _NOT_FOUND, _REDIRECTS, _ERRORS = 404, 300, 400
 _OF_CREDENTIAL = frozenset({401, 403, 407})
 _VIA_UPSTREAM = "via_upstream"
@@ -91,6 +95,13 @@ class McpExchange:
 
     async def handle(self, event: Event) -> Command:
         """Raises PeerError if Envoy broke the order."""
+        began = self._gateway.clock.monotonic()
+        try:
+            return await self._answer(event)
+        finally:
+            self._record.overhead += self._gateway.clock.monotonic() - began
+
+    async def _answer(self, event: Event) -> Command:
         try:
             return await self._on(event)
         except PeerError:
@@ -167,6 +178,7 @@ class McpExchange:
             raise MethodNotHere(f"{received.method} is for sessions only; send messages by POST")
         record.rpc_method = "stream" if received.method == "GET" else "session/delete"
         session = self._open_session(received, principal, server)
+        await self._count(caller)
         self._begin_guard(caller)
         self._begin_reply(caller)
         record.sent = True
@@ -204,7 +216,7 @@ class McpExchange:
         else:
             message = read_message(body, CHECKED)
         self._rpc_id = message.id if message.kind == "request" else None
-        record.rpc_method = message.method or "response"
+        record.rpc_method = message.method[:_LONGEST_METHOD] or "response"
         record.is_request = message.kind == "request"
         check_mirrored(received.values, message)
         self._check_caller(caller)
@@ -265,22 +277,22 @@ class McpExchange:
         return session
 
     async def _reserve(self, caller: McpCaller, message: RpcMessage) -> None:
-        """Counts a request, and reserves the price of a call. Raises the errors of `Limiter.admit`."""
-        if message.kind != "request":
-            return
+        """Reserves the price of a call; counts any other message. Raises the errors of `Limiter.admit`."""
         limiter, limits, server = self._gateway.limiter, caller.identified.limits, caller.server
         use = self._record.use
-        is_call = message.method == CALL and use is not None
-        price = server.price_of(use.name) if is_call and use is not None else FREE
-        if is_call:
-            self._record.price = price
-        if limiter is None or limits is None:
+        if message.kind != "request" or message.method != CALL or use is None:
+            await self._count(caller)
             return
-        if is_call and use is not None:
+        price = self._record.price = server.price_of(use.name)
+        if limiter is not None and limits is not None:
             micro = int(price * MICRO)
             request = ReservationRequest(0, micro, micro, f"{server.name}/{use.name}")
             self._notes = (await limiter.admit(self.id, limits, request)).headers
-        else:
+
+    async def _count(self, caller: McpCaller) -> None:
+        """Raises the errors of `Limiter.admit`."""
+        limiter, limits = self._gateway.limiter, caller.identified.limits
+        if limiter is not None and limits is not None:
             self._notes = (await limiter.count(self.id, limits)).headers
 
     def _begin_reply(self, caller: McpCaller) -> None:
@@ -355,6 +367,8 @@ class McpExchange:
         record, replies = self._record, self._replies
         if self._is_local or replies is None:
             return CONTINUE
+        if (self._guard is not None and self._guard.asks_about_replies) or is_large(event.body):
+            await self.more_time(_VERDICT_SECONDS)
         if record.stream:
             body = await replies.chunk(event.body, end=event.end)
         elif not event.body:

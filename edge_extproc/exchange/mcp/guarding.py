@@ -53,6 +53,11 @@ class McpGuard:
         call = guardrails.begin(principal, f"{server}/{tool}", call_id=exchange_id)
         return cls(call) if call is not None else None
 
+    @property
+    def asks_about_replies(self) -> bool:
+        """Whether services judge what the server sends."""
+        return any(rule.service is not None for rule in self.call.rules.replies)
+
     async def check(
         self,
         headers: Headers,

@@ -59,11 +59,13 @@ def check_mirrored(values: Mapping[str, str], message: RpcMessage) -> None:
     method = values.get(METHOD)
     if method != message.method and (method is not None or (required and message.kind == "request")):
         raise HeaderMismatch(f"the header {METHOD} is not the method of the body")
-    member = MIRRORED.get(message.method)
-    name = values.get(NAME)
-    if member is None:
+    member, name = MIRRORED.get(message.method), values.get(NAME)
+    if name is None and (member is None or not required):
         return
-    if (name is not None or required) and decoded(name) != params.get(member):
+    # Some clients repeat the name or URI of other methods, too.
+    member = member or ("name" if isinstance(params.get("name"), str) else "uri")
+    repeated = params.get(member)
+    if not isinstance(repeated, str) or decoded(name) != repeated:
         raise HeaderMismatch(f"the header {NAME} is not params.{member} of the body")
 
 
@@ -93,14 +95,15 @@ def has_parameters(headers: Headers) -> bool:
 
 
 def _leaves(value: Json) -> Iterator[str]:
-    """The texts, numbers and booleans, as headers write them."""
-    match value:
-        case dict():
-            for each in value.values():
-                yield from _leaves(each)
-        case bool():
-            yield "true" if value else "false"
-        case str() | int():
-            yield str(value)
-        case _:
-            return
+    """The texts, integers and booleans of an object and of objects in it, as headers write them."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case dict() as members:
+                waiting.extend(members.values())
+            case bool() as flag:
+                yield "true" if flag else "false"
+            case str() | int() as leaf:
+                yield str(leaf)
+            case _:
+                continue

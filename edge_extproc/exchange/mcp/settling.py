@@ -58,6 +58,8 @@ class McpRecord:
     response_bytes: int = 0
     runs: tuple[str, ...] = ()
     hits: tuple[RuleHit, ...] = ()
+    overhead: float = 0.0
+    """Seconds that the gateway itself worked on it."""
 
 
 def settle(gateway: Gateway, exchange_id: str, record: McpRecord, times: tuple[float, float], why: Closing) -> None:
@@ -89,7 +91,7 @@ def _settlement(
         kind=fault.kind if fault is not None else None,
         started_at=started_at,
         duration=gateway.clock.monotonic() - began,
-        overhead=0.0,
+        overhead=record.overhead,
         tenant=principal.tenant if principal is not None else None,
         team=principal.team if principal is not None else None,
         user=principal.user if principal is not None else None,
