@@ -23,6 +23,8 @@ class McpServer:
     name: str
     path: str
     """The path of its MCP endpoint."""
+    cluster: str
+    """Its Envoy cluster."""
     credentials: tuple[tuple[str, str], ...] = ()
     """The headers that only the server gets."""
     prices: tuple[tuple[str, Decimal], ...] = ()

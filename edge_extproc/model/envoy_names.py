@@ -48,6 +48,11 @@ def socket_cluster_name(cluster: str) -> str:
     return f"socket_{cluster.removeprefix(_PROVIDER)}"
 
 
+def mcp_route(server: str) -> str:
+    """The value of ROUTE for a request to an MCP server."""
+    return f"mcp/{server}"
+
+
 def mcp_cluster_name(server: str) -> str:
     """The Envoy cluster of an MCP server."""
     return f"mcp_{server}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...model.envoy_names import CLUSTER, mcp_cluster_name
+from ...model.envoy_names import CLUSTER, ROUTE, mcp_route
 from .. import headers as header_rules
 from ..commands import Continue, Pairs
 from ..mcp_settings import McpServer
@@ -30,10 +30,10 @@ def upstream_request(
     )
     more: Pairs = ((SESSION, session),) if session is not None else ()
     return Continue(
-        # The name of the cluster tells the filters of attempts that this request is complete.
-        set_headers=(*to_set, *more, (CLUSTER, mcp_cluster_name(server.name))),
+        set_headers=(*to_set, *more, (ROUTE, mcp_route(server.name)), (CLUSTER, server.cluster)),
         remove_headers=tuple(name for name in to_remove if not (name == SESSION and more)),
         body=body,
+        reroute=True,
         metadata={
             "edge": {
                 "guard": False,

@@ -193,7 +193,7 @@ def build_gateway(
         response_phase_opt_in=config.response_phase_opt_in,
         consumer=_consumer_routes(config, clusters),
         sockets=_sockets(config, clusters),
-        mcp=build_mcp(config) if config.mcp_servers() else None,
+        mcp=build_mcp(config, versioned_clusters=versioned_clusters) if config.mcp_servers() else None,
         route_seal=build_seal(config) if config.agent.consumer.route_header else None,
         adds_access_log_facts=config.envoy.access_log != "off",
     )

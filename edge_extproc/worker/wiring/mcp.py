@@ -13,12 +13,15 @@ from ...exchange.mcp_session_ids import SessionSeal
 from ...exchange.mcp_settings import McpServer, McpSettings
 from ...limits.base import MICRO
 from ...model.globs import is_glob
+from ...proxy.cluster_names import mcp_cluster_names
 
 
-def build_mcp(config: Config) -> McpSettings:
+def build_mcp(config: Config, *, versioned_clusters: bool) -> McpSettings:
+    """`versioned_clusters`: clusters are named with a digest (proxy/cluster_names.py)."""
+    clusters = mcp_cluster_names(config, versioned=versioned_clusters)
     return McpSettings(
         SessionSeal(config.auth.pepper.reveal().encode()),
-        {name: _server(name, server) for name, server in config.mcp_servers().items()},
+        {name: _server(name, server, clusters[name]) for name, server in config.mcp_servers().items()},
         {caller.tenant: McpGrants(mcp_entries(caller.mcp)) for caller in config.callers},
         origins_of(config),
         config.mcp.url,
@@ -26,11 +29,11 @@ def build_mcp(config: Config) -> McpSettings:
     )
 
 
-def _server(name: str, server: McpServerConfig) -> McpServer:
+def _server(name: str, server: McpServerConfig, cluster: str) -> McpServer:
     key = server.api_key
     credentials = (("authorization", f"Bearer {key.reveal()}"),) if key is not None else ()
     prices = tuple((tool, Decimal(micro) / MICRO) for tool, micro in server.prices.items())
-    return McpServer(name, server.path, credentials, prices)
+    return McpServer(name, server.path, cluster, credentials, prices)
 
 
 def origins_of(config: Config) -> frozenset[str]:
