@@ -17,7 +17,7 @@ from ..model.content import Json
 from ..model.frozen_dataclass import frozen_dataclass
 from . import json_faults
 from .json_splice import members_of, splice
-from .json_values import UNREADABLE, decode, encode
+from .json_values import UNREADABLE, decode
 
 RpcId: TypeAlias = str | int
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
@@ -107,10 +107,6 @@ _DECIDING = {
     for name in ("name", "uri", "arguments", "ref", "type", "_meta", "notifications", "resourceSubscriptions", "task")
 }
 """The members that decide what a request does. Some parsers ignore the case of names."""
-
-
-def result_message(id: RpcId | None, result: Json) -> bytes:
-    return encode({"jsonrpc": "2.0", "id": id, "result": result})
 
 
 def error_message(id: RpcId | None, code: int, message: str, data: Mapping[str, Json] | None = None) -> dict[str, Json]:

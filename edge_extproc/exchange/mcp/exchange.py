@@ -81,7 +81,8 @@ class McpExchange:
         self._gateway = gateway
         self._times = gateway.clock.monotonic(), gateway.clock.time()
         self._record = McpRecord()
-        self._server: McpServer | None = None
+        self._challenge: Pairs = ()
+        """The headers of a response with status 401."""
         self._caller: McpCaller | None = None
         self._rpc_id: RpcId | None = None
         self._guard: McpGuard | None = None
@@ -115,7 +116,7 @@ class McpExchange:
         except HeaderMismatch as error:
             return self._refuse(error.fault(), event, code=HEADER_MISMATCH)
         except Unauthenticated as error:
-            return self._refuse(error.fault(), event, headers=self._challenge(error))
+            return self._refuse(error.fault(), event, headers=self._challenge)
         except EdgeError as error:
             return self._refuse(error.fault(), event, headers=error.headers)
         except Exception as bug:
@@ -152,13 +153,16 @@ class McpExchange:
         server = settings.servers.get(name) if settings is not None else None
         if settings is None or server is None:
             raise NoSuchServer(f"there is no MCP server {name!r:.100}")
-        self._server = server
         record.server = server.name
         _check_origin(settings, received)
         if path.startswith(WELL_KNOWN):
             return self._metadata(settings, received, server)
         check_once(event.headers)
-        principal = record.principal = authenticate(gateway, received, event)
+        try:
+            principal = record.principal = authenticate(gateway, received, event)
+        except Unauthenticated as error:
+            self._challenge = challenge(settings, received, server.name, error)
+            raise
         if received.method not in ("POST", "GET", "DELETE"):
             raise WrongMethod("this path takes POST, GET and DELETE")
         caller = self._caller = await self._identify(received, principal, server)
@@ -387,12 +391,6 @@ class McpExchange:
         return CONTINUE if body == event.body else Continue(body=body)
 
     # --- the end
-
-    def _challenge(self, error: Unauthenticated) -> Pairs:
-        received, settings, server = self._record.received, self._gateway.mcp, self._server
-        if received is None or settings is None or server is None:
-            return ()
-        return challenge(settings, received, server.name, error)
 
     def _refuse(
         self, fault: Fault, event: Event, *, code: int | None = None, status: int | None = None, headers: Pairs = ()
