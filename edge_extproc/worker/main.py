@@ -78,7 +78,7 @@ def open_stream(
                 from ..exchange.mcp.exchange import McpExchange  # not loaded without servers
 
                 opened()
-                return McpExchange(current())
+                return McpExchange(current(), metadata.get("traceparent"))
             case None:
                 return ConsumerExchange(current(), partial(consumer, local, metadata.get("traceparent")))
             case "upstream":

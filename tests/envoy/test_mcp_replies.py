@@ -119,11 +119,11 @@ def test_a_list_of_messages(running: RunningGateway, seen: ScriptedMcp) -> None:
 
 
 def test_a_body_passes_as_it_came(running: RunningGateway, seen: ScriptedMcp) -> None:
-    reply = call(running, "json", more={"cookie": "a=b", "x-secret": "mine"})
+    reply = call(running, "json", more={"cookie": "a=b", "x-secret": "mine", "idempotency-key": "k"})
     (headers, _), *_ = seen.requests
 
     assert REPLIES["json"][2][0] == reply.content
-    assert not {"authorization", "cookie", "x-secret", "x-edge-cluster"} & headers.keys()
+    assert not {"authorization", "cookie", "x-secret", "idempotency-key", "x-edge-cluster"} & headers.keys()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import httpx2 as httpx
 import pytest
 from gateway import KEY, RunningGateway, until
 from mcp_server import ScriptedMcp, serve
+from otlp import Collector
 
 pytestmark = pytest.mark.envoy
 
@@ -39,9 +40,9 @@ def scripted() -> Iterator[tuple[ScriptedMcp, str]]:
         yield server, url
 
 
-def call(gateway: RunningGateway, server: str) -> int:
+def call(gateway: RunningGateway, server: str, **more: str) -> int:
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "any"}}
-    headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
+    headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}", **more}
     sent = httpx.post(f"{gateway.url}/mcp/{server}", content=json.dumps(message), headers=headers, timeout=30)
     return int(sent.status_code)
 
@@ -88,6 +89,22 @@ def with_ports(written: str, other: str) -> str:
     ours = [line for line in written.splitlines() if not line.startswith(("listen:", "admin:"))]
     theirs = [line for line in other.splitlines() if line.startswith(("listen:", "admin:"))]
     return "\n".join((*theirs, *ours)) + "\n"
+
+
+def test_caller_gateway_and_server_are_one_trace() -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with Collector() as collector, scripted() as (server, url):
+        more = f"""
+        telemetry:
+          otlp: {{endpoint: "{collector.grpc}", service: edge-test, environment: lab}}
+        """
+        with RunningGateway(text({"odd": (url, "token")}, more)) as gateway:
+            assert 200 == call(gateway, "odd", traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+            collector.until(lambda span: span.service == "edge-test", 1)
+            (span,) = [span for span in collector.spans() if span.service == "edge-test"]
+
+    assert (trace, "mcp odd/any") == (span.trace_id, span.name)
+    assert f"00-{trace}-{span.span_id}-01" == server.requests[0][0]["traceparent"]
 
 
 @pytest.mark.parametrize("version", ["1.36", "1.37", "1.39"])

@@ -74,7 +74,9 @@ class McpCaller:
 class McpExchange:
     """One request."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, traceparent: str | None = None) -> None:
+        """`traceparent`: that of Envoy's span for this request, if Envoy traces."""
+        self._traceparent = traceparent
         self.id = gateway.new_id()
         self.more_time: MoreTime = no_more_time
         self.interrupt: Interrupt = no_interrupt
@@ -145,7 +147,9 @@ class McpExchange:
 
     async def _request_headers(self, event: RequestHeaders) -> Continue | ImmediateResponse:
         gateway, record = self._gateway, self._record
-        received = received_headers(gateway, event.headers, None, gateway.dialects[gateway.default_dialect])
+        received = received_headers(
+            gateway, event.headers, self._traceparent, gateway.dialects[gateway.default_dialect]
+        )
         path = received.values.get(":path", "").partition("?")[0]
         received = record.received = replace(received, path=path)
         settings = gateway.mcp

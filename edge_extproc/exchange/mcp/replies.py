@@ -130,10 +130,11 @@ class McpReplies:
         return isinstance(value, str) and self._may_see(kind, value)
 
     async def _judged(self, message: dict[str, Json], guards: ReplyGuards) -> dict[str, Json]:
-        """The message as the rules for replies leave it."""
+        """The message as the rules for replies leave it. One that a rule has judged is written anew: of two members of
+        one name, a client may read the other one."""
         for member in _CARRIED:
             value = message.get(member)
-            guard = guards.guard_next_reply() if isinstance(value, dict | list) else None
+            guard = guards.guard_next_reply() if value is not None else None
             if guard is None:
                 continue
             checked = await _judged_value(value, guard)
@@ -142,8 +143,7 @@ class McpReplies:
                 id = message.get("id")
                 self._note_withheld(id)
                 return fault_message(blocked.fault(), id if isinstance(id, str | int) else None)
-            if checked != value:
-                message = {**message, member: checked}
+            message = {**message, member: checked}
         return message
 
     def _is_answer(self, id: Json) -> bool:

@@ -81,6 +81,8 @@ def _settlement(
 ) -> Settlement:
     began, started_at = times
     received, principal, fault = record.received, record.principal, record.fault
+    trace = received.trace if received is not None else None
+    in_trace = trace or (received.parent if received is not None else None)
     outcome = _outcome(record, why)
     cost, estimated = _cost(record)
     return Settlement(
@@ -112,7 +114,8 @@ def _settlement(
         request_bytes=record.request_bytes,
         response_bytes=record.response_bytes,
         request_id=received.request_id if received is not None else None,
-        trace_id=received.parent.trace_id if received is not None and received.parent is not None else None,
+        trace_id=in_trace.trace_id if in_trace is not None else None,
+        trace=trace,
         run=record.runs[0] if record.runs else None,
         run_parent=record.runs[1] if len(record.runs) > 1 else None,
         guardrails=record.hits,

@@ -26,12 +26,19 @@ def upstream_request(
         server.path,
         length,
         own=frozenset((*_PROTOCOL, *parameters)),
-        content_type=None,
+        # Without the caller's charset: the body was read as UTF-8, and some servers know UTF-7.
+        content_type="application/json" if length is not None else None,
+        # It has no meaning in the protocol. A server that knows it would take those of all tenants for one caller's.
+        removed=tuple(name for name in received.values if name == "idempotency-key"),
     )
     more: Pairs = ((SESSION, session),) if session is not None else ()
+    trace = received.trace.header if received.trace is not None else None
+    if trace is not None:
+        more = (*more, ("traceparent", trace))
+    kept = {name for name, _ in more}
     return Continue(
         set_headers=(*to_set, *more, (ROUTE, mcp_route(server.name)), (CLUSTER, server.cluster)),
-        remove_headers=tuple(name for name in to_remove if not (name == SESSION and more)),
+        remove_headers=tuple(name for name in to_remove if name not in kept),
         body=body,
         reroute=True,
         metadata={
@@ -41,6 +48,8 @@ def upstream_request(
                 "key": principal.key_id,
                 "provider": server.name,
                 "route": received.path,
+                # Envoy's tracer writes its own header; the last filter before the server sets this one.
+                **({"traceparent": trace} if trace is not None else {}),
             }
         },
     )

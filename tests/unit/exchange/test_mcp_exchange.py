@@ -174,6 +174,14 @@ def test_an_accepted_notification_has_no_body() -> None:
     assert CONTINUE == empty
 
 
+def test_a_charset_does_not_pass() -> None:
+    charset = headers("/mcp/s", ("content-type", "application/json; charset=utf-7"))
+    _, sent = talk(McpExchange(stage().gateway), charset, call())
+
+    assert isinstance(sent, Continue)
+    assert ("content-type", "application/json") in sent.set_headers
+
+
 def test_a_session_is_the_callers_own() -> None:
     on = stage()
     events = [begin(("mcp-session-id", SESSION)), call(), answered(200, ("mcp-session-id", "of-server")), whole(RESULT)]

@@ -150,6 +150,16 @@ def test_a_rule_blocks_a_result(kind: str) -> None:
     assert ("rejected", "2") == (on.settled[0].outcome, str(on.settled[0].cost))
 
 
+def test_what_was_judged_is_sent() -> None:
+    clean = json.dumps(RESULT["result"])
+    twice = f'{{"jsonrpc":"2.0","id":7,"result":"{SECRET}","result":{clean}}}'.encode()
+    *_, last = play(stage(of_replies(BLOCK)), begin(), call(), answered(), whole(twice))
+
+    assert isinstance(last, Continue)
+    assert RESULT == json.loads(last.body or b"")
+    assert SECRET.encode() not in (last.body or b"")
+
+
 def test_a_stream_of_a_session_is_guarded() -> None:
     note = json.dumps({"jsonrpc": "2.0", "id": 5, "method": "sampling/createMessage", "params": {"text": SECRET}})
     get = begin(("mcp-session-id", SESSION), method="GET", end=True)
