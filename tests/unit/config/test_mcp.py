@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,6 +161,16 @@ def test_ext_authz_does_not_decide_about_mcp() -> None:
     (route,) = [route for route in routes if route["name"] == "mcp-files-request"]
 
     assert route["typed_per_filter_config"]["envoy.filters.http.ext_authz"]["disabled"]
+
+
+def test_the_example_of_the_documentation_is_valid() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "mcp.md").read_text("utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    written = re.sub(r"\{env: \w+\}", "{env: KEY}", example)
+    config = read(written)
+
+    assert ["github"] == list(config.mcp.servers)
+    assert ("search_*", "get_*", "create_issue") == config.callers[0].mcp["github"].tools
 
 
 def test_nothing_changes_without_servers() -> None:
