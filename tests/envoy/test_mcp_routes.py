@@ -107,6 +107,16 @@ def test_caller_gateway_and_server_are_one_trace() -> None:
     assert f"00-{trace}-{span.span_id}-01" == server.requests[0][0]["traceparent"]
 
 
+def test_ext_authz_leaves_mcp_to_the_exchange() -> None:
+    with scripted() as (server, url):
+        written = text({"odd": (url, "token")}).replace("auth: {", "auth: {trust_ext_authz: true, ")
+        with RunningGateway(written) as gateway:
+            assert 200 == call(gateway, "odd")
+            assert 401 == call(gateway, "odd", authorization="Bearer wrong")
+
+    assert 1 == len(server.requests)
+
+
 @pytest.mark.parametrize("version", ["1.36", "1.37", "1.39"])
 def test_older_envoys(version: str) -> None:
     with (

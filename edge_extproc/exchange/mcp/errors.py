@@ -6,6 +6,8 @@ reserved range. `data.code` is the gateway's code.
 
 from __future__ import annotations
 
+from math import ceil
+
 from ...codecs.json_rpc import RpcId, error_message
 from ...codecs.json_values import encode
 from ...errors import CallerError
@@ -52,7 +54,7 @@ def fault_message(fault: Fault, id: RpcId | None, code: int | None = None) -> di
     """`code`: of JSON-RPC; None: the HTTP status."""
     data: dict[str, Json] = {"code": fault.code or fault.kind}
     if fault.retry_after is not None:
-        data["retryAfter"] = fault.retry_after
+        data["retryAfter"] = ceil(fault.retry_after)
     return error_message(id, fault.status if code is None else code, fault.message, data)
 
 
@@ -60,7 +62,7 @@ def error_response(
     fault: Fault, id: RpcId | None, *, code: int | None = None, status: int | None = None, headers: Pairs = ()
 ) -> ImmediateResponse:
     """`status`: of HTTP, if it is another one than the fault's."""
-    retry = (("retry-after", str(max(1, round(fault.retry_after)))),) if fault.retry_after is not None else ()
+    retry = (("retry-after", str(max(1, ceil(fault.retry_after)))),) if fault.retry_after is not None else ()
     named = {name for name, _ in headers}
     return ImmediateResponse(
         status or fault.status,
