@@ -20,6 +20,7 @@ from .clusters import (
     composite_cluster,
     has_several,
     hedged_pairs,
+    mcp_cluster,
     provider_cluster,
     socket_cluster,
 )
@@ -71,6 +72,7 @@ def bootstrap(config: Config, *, passes_over: bool | None = None) -> Json:
                 agent_cluster(config),
                 *(provider_cluster(config, name, provider) for name, provider in config.providers.items()),
                 *(socket_cluster(config, name) for name in config.socket_providers()),
+                *(mcp_cluster(config, name, server) for name, server in config.mcp_servers().items()),
                 *([collector] if collector is not None else []),
                 *(
                     composite_cluster(config, pair_name(*map(cluster_name, pair)), pair)

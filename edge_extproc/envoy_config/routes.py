@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from ..config.mcp import McpServerConfig
 from ..config.schema import Config
-from ..model.envoy_names import AGAIN, CLUSTER, ONCE, ROUTE, ROUTE_NAME, ROUTE_NAMESPACE, SOCKET
+from ..model.envoy_names import (
+    AGAIN,
+    CLUSTER,
+    ONCE,
+    ROUTE,
+    ROUTE_NAME,
+    ROUTE_NAMESPACE,
+    SOCKET,
+    mcp_route,
+)
 from ..proxy import envoy_versions
 from . import direct
 from .envoy_types import Json, fields, matcher, route_v3
-from .filters import socket_level
+from .filters import mcp_level, socket_level
 
 
 def routes(config: Config, name: str) -> Json:
@@ -26,6 +36,7 @@ def routes(config: Config, name: str) -> Json:
                 "routes": [
                     *direct.routes(config),
                     *_sockets(config),
+                    *_mcp(config),
                     _route(config, ONCE, _once(config)),
                     _route(config, AGAIN, _again(config)),
                     _route(config, None, _next(config)),
@@ -96,6 +107,37 @@ def _socket(config: Config, name: str, match: route_v3.RouteMatch) -> Json:
         },
         "typed_per_filter_config": socket_level(),
     }
+
+
+def _mcp(config: Config) -> list[Json]:
+    """The routes of MCP servers: before the agent has read the request, and after it. And those of the metadata by
+    which OAuth clients find the issuers of tokens, which the agent answers itself."""
+    routes: list[Json] = []
+    for name, server in config.mcp_servers().items():
+        chosen = route_v3.HeaderMatcher(name=ROUTE, string_match=matcher.StringMatcher(exact=mcp_route(name)))
+        matches = {
+            f"mcp-{name}": route_v3.RouteMatch(prefix="/", headers=[chosen]),
+            f"mcp-{name}-request": route_v3.RouteMatch(path=f"/mcp/{name}"),
+        }
+        if config.auth.jwt:
+            path = f"/.well-known/oauth-protected-resource/mcp/{name}"
+            matches[f"mcp-{name}-metadata"] = route_v3.RouteMatch(path=path)
+        routes += [_mcp_route(config, server, route, match) for route, match in matches.items()]
+    return routes
+
+
+def _mcp_route(config: Config, server: McpServerConfig, name: str, match: route_v3.RouteMatch) -> Json:
+    action = route_v3.RouteAction(
+        # The agent names the cluster to which the credential belongs: the configuration may change meanwhile.
+        cluster_header=CLUSTER,
+        # It would end streams. `max_stream_duration` bounds them.
+        timeout=timedelta(0),
+        idle_timeout=server.idle_timeout,
+        max_stream_duration=route_v3.RouteActionMaxStreamDuration(max_stream_duration=server.timeout),
+        auto_host_rewrite=True,
+    )
+    route = route_v3.Route(name=name, match=match, request_body_buffer_limit=buffer_limit(config))
+    return {**fields(route), "route": fields(action), "typed_per_filter_config": mcp_level(config)}
 
 
 # The default of the limits. A reply over the buffer that arrives before the agent has answered its headers stops: Envoy

@@ -48,6 +48,16 @@ def socket_cluster_name(cluster: str) -> str:
     return f"socket_{cluster.removeprefix(_PROVIDER)}"
 
 
+def mcp_route(server: str) -> str:
+    """The value of ROUTE for a request to an MCP server."""
+    return f"mcp/{server}"
+
+
+def mcp_cluster_name(server: str) -> str:
+    """The Envoy cluster of an MCP server."""
+    return f"mcp_{server}"
+
+
 def pair_name(first: str, second: str) -> str:
     """The Envoy cluster whose first attempt goes to the cluster of one provider, and its second to another's."""
     return f"pair_{_joined((first, second))}"
@@ -71,7 +81,8 @@ NAMESPACE = "edge"
 ROUTE_NAMESPACE = "edge.route"
 """The namespace of dynamic metadata with the clusters to try, in order. The router-level filter sets it."""
 ROLE = "x-edge-role"
-"""gRPC metadata with the filter that calls the agent: router, upstream or guard; socket for a WebSocket."""
+"""gRPC metadata with the filter that calls the agent: router, upstream or guard; socket for a WebSocket, mcp for a
+request to an MCP server."""
 AFFINITY = "x-edge-affinity"
 """gRPC metadata by which Envoy sends all streams of a request to the same worker."""
 WORKER = "x-edge-worker"

@@ -66,7 +66,7 @@ def open_stream(
 
     def choose(metadata: Mapping[str, str], local: str | None) -> Handler:
         match metadata.get(ROLE):
-            case None | "router" | "socket" if stopping():
+            case None | "router" | "socket" | "mcp" if stopping():
                 raise CallRefused(Status.UNAVAILABLE, "the worker stops")
             case "router":
                 opened()
@@ -74,6 +74,11 @@ def open_stream(
             case "socket":
                 opened()
                 return SocketExchange(current, opened, sockets, open_sockets)
+            case "mcp":
+                from ..exchange.mcp.exchange import McpExchange  # not loaded without servers
+
+                opened()
+                return McpExchange(current(), metadata.get("traceparent"))
             case None:
                 return ConsumerExchange(current(), partial(consumer, local, metadata.get("traceparent")))
             case "upstream":
@@ -81,7 +86,7 @@ def open_stream(
             case "guard":
                 return GuardExchange(current(), open_exchanges)
             case role:
-                raise PeerError(f"{ROLE}: {role!r}; expected router, upstream, guard or socket")
+                raise PeerError(f"{ROLE}: {role!r}; expected router, upstream, guard, socket or mcp")
 
     def choose_captured(metadata: Mapping[str, str], local: str | None) -> Handler:
         handler = choose(metadata, local)

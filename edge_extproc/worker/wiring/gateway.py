@@ -49,6 +49,7 @@ from ...server.work_thread import ThreadRunner
 from ...telemetry.base import Tracer
 from ...telemetry.metrics import LabelNames
 from .limits import build_bounds
+from .mcp import build_mcp, mcp_names, origins_of
 from .providers import build_providers
 from .records import build_batches, build_owners, build_reasoning
 from .routing import build_planner
@@ -192,6 +193,7 @@ def build_gateway(
         response_phase_opt_in=config.response_phase_opt_in,
         consumer=_consumer_routes(config, clusters),
         sockets=_sockets(config, clusters),
+        mcp=build_mcp(config, versioned_clusters=versioned_clusters) if config.mcp_servers() else None,
         route_seal=build_seal(config) if config.agent.consumer.route_header else None,
         adds_access_log_facts=config.envoy.access_log != "off",
     )
@@ -199,12 +201,8 @@ def build_gateway(
 
 def _sockets(config: Config, own: Mapping[str, str]) -> SocketSettings:
     """`own`: as below."""
-    origins = (each.cors.origins for _, each in config.listen.listeners() if each.cors is not None)
-    return SocketSettings(
-        {name: socket_cluster_name(own[name]) for name in config.socket_providers()},
-        frozenset(origin for listed in origins for origin in listed),
-        config.limits.sockets,
-    )
+    clusters = {name: socket_cluster_name(own[name]) for name in config.socket_providers()}
+    return SocketSettings(clusters, origins_of(config), config.limits.sockets)
 
 
 def _consumer_routes(config: Config, own: Mapping[str, str]) -> ConsumerRoutes:
@@ -228,11 +226,12 @@ def overrides(config: Config) -> Iterator[price_table.Override]:
 
 
 def metric_names(config: Config) -> LabelNames:
+    servers = config.mcp_servers()
     return LabelNames(
         tenants=frozenset(caller.tenant for caller in config.callers),
-        models=frozenset(config.models),
-        providers=frozenset(config.providers),
-        dialects=frozenset(registry.names("dialects")),
+        models=frozenset((*config.models, *mcp_names(config))),
+        providers=frozenset((*config.providers, *servers)),
+        dialects=frozenset((*registry.names("dialects"), *(("mcp",) if servers else ()))),
         codes=frozenset(refusal_codes(config)) | ENVOY_CODES,
     )
 
