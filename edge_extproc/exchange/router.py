@@ -54,7 +54,7 @@ from .ports import Gateway
 from .prompt_cache import PromptCacheWatch, watch_prompt_cache
 from .prompt_for_bill import with_prompt
 from .read_call import read_call
-from .repeating import Repeated, cached_reply, start_lookup, store_reply
+from .repeating import Repeated, cached_reply, refuse_uncached, start_lookup, store_reply
 from .reply_guardrails import shown
 from .request_ids import with_ids_of_response, with_request_id
 from .reserving import reserve
@@ -352,6 +352,7 @@ class RouterExchange:
         entry = await lookup.look_up(self._take_time)
         reply = await self._readable(admitted, lookup, entry) if entry is not None else None
         if entry is None or reply is None:
+            refuse_uncached(admitted.read)
             return None
         limiter, limits, reservation = self._gateway.limiter, admitted.read.identified.limits, None
         if limiter is not None and limits is not None:
