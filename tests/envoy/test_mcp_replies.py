@@ -59,7 +59,10 @@ def text(url: str, more: str = "") -> str:
     written = gateways.config("http://127.0.0.1:9", more=more)
     tools = ", ".join(name for name in (*REPLIES, "plain") if name != "other")
     written = written.replace("{tenant: acme,", f"{{tenant: acme, mcp: {{odd: {{tools: [{tools}]}}}},")
-    return written + f"mcp: {{servers: {{odd: {{base_url: '{url}/mcp', prices: {{'*': 0.1}}}}}}}}\n"
+    return (
+        written
+        + f"mcp: {{servers: {{odd: {{base_url: '{url}/mcp', headers: {{x-api-key: of-the-gateway}}, prices: {{'*': 0.1}}}}}}}}\n"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +122,11 @@ def test_a_list_of_messages(running: RunningGateway, seen: ScriptedMcp) -> None:
 
 
 def test_a_body_passes_as_it_came(running: RunningGateway, seen: ScriptedMcp) -> None:
-    reply = call(running, "json", more={"cookie": "a=b", "x-secret": "mine", "idempotency-key": "k"})
+    reply = call(running, "json", more={"x-api-key": KEY, "cookie": "a=b", "x-secret": "mine", "idempotency-key": "k"})
     (headers, _), *_ = seen.requests
 
     assert REPLIES["json"][2][0] == reply.content
+    assert "of-the-gateway" == headers["x-api-key"]
     assert not {"authorization", "cookie", "x-secret", "idempotency-key", "x-edge-cluster"} & headers.keys()
 
 
