@@ -59,10 +59,8 @@ def text(url: str, more: str = "") -> str:
     written = gateways.config("http://127.0.0.1:9", more=more)
     tools = ", ".join(name for name in (*REPLIES, "plain") if name != "other")
     written = written.replace("{tenant: acme,", f"{{tenant: acme, mcp: {{odd: {{tools: [{tools}]}}}},")
-    return (
-        written
-        + f"mcp: {{servers: {{odd: {{base_url: '{url}/mcp', headers: {{x-api-key: of-the-gateway}}, prices: {{'*': 0.1}}}}}}}}\n"
-    )
+    server = f"{{base_url: '{url}/mcp', headers: {{x-api-key: of-the-gateway}}, prices: {{'*': 0.1}}}}"
+    return written + f"mcp: {{servers: {{odd: {server}}}}}\n"
 
 
 @pytest.fixture(scope="module")
