@@ -31,7 +31,7 @@ from .events import (
     ResponseTrailers,
 )
 from .handler import Closing
-from .phases import ExchangeTimes, Received, RequestFacts, RequestPhase, request_facts
+from .phases import ExchangeTimes, Received, RequestFacts, RequestPhase, Sent, request_facts
 from .ports import Gateway
 from .response import ResponseFacts, ResponsePhase, response_facts
 from .runs import session_of
@@ -234,9 +234,9 @@ def settlement_of(
         saved,
         saved_cost,
         request.plan,
-        _attempts(record, outcome, usage, now),  # attempt_results
+        _attempts(record, request.sent, outcome, usage, now) if request.sent is not None else (),  # attempt_results
         trace,
-        _transcript(gateway, request, response),
+        _transcript(gateway, request, response) if trace is not None else None,
         response_model,
         max_output_tokens,
         tuple([PhaseTime(_PHASES[phase], at - times.began, took) for phase, (at, took) in times.by_event.items()]),
@@ -274,11 +274,11 @@ def _outcome(request: RequestFacts, response: ResponseFacts, state: State, why: 
     return "stopped" if why == "stopping" else "caller_left"
 
 
-def _attempts(record: ExchangeRecord, outcome: Outcome, usage: Usage | None, now: float) -> tuple[AttemptResult, ...]:
-    """The result of each attempt; empty if nothing was sent."""
-    sent, response = record.request.sent, record.response
-    if sent is None:
-        return ()
+def _attempts(
+    record: ExchangeRecord, sent: Sent, outcome: Outcome, usage: Usage | None, now: float
+) -> tuple[AttemptResult, ...]:
+    """The result of each attempt."""
+    response = record.response
     call, fault = sent.open.parsed.call, response.fault
     last = verdicts.LastAttempt(
         response.candidate,
