@@ -138,25 +138,26 @@ class RouterExchange:
     async def handle(self, event: Event) -> Command:
         """The command for one event. Raises PeerError if Envoy broke the order. Raises the exception of a bug after the
         response has begun. Both end the stream, and Envoy fails the request."""
-        began = self._gateway.clock.monotonic()
-        before = self._order.state
+        gateway, order, kind = self._gateway, self._order, type(event)
+        began, before = gateway.clock.monotonic(), order.state
         try:
-            self._order.advance(event)
-            if self._order.state is State.REPLIED:
+            order.advance(event)
+            if order.state is State.REPLIED:
                 return CONTINUE
-            trailers = self._body.in_full_duplex and type(event) is ResponseTrailers and before is State.ANSWERING
+            trailers = kind is ResponseTrailers and self._body.in_full_duplex and before is State.ANSWERING
             event = LAST_CHUNK if trailers else event
             command = await self._on(event)
             if self._collector is not None:
                 await self._collector.note(event, command, self._response)
             if self._recorder is not None:
                 await self._recorder.note(event, command, self._response)
-            if self._body.in_full_duplex and type(event) is ResponseBody:
-                return await self._in_full_duplex(event, command, trailers=trailers)
-            if event.end and self._gateway.adds_access_log_facts and type(event) is ResponseBody:
-                await self.before_close()
-            elif type(event) is ResponseBody and type(command) is Continue:  # most answers of a stream
-                return command
+            if type(event) is ResponseBody:
+                if self._body.in_full_duplex:
+                    return await self._in_full_duplex(event, command, trailers=trailers)
+                if event.end and gateway.adds_access_log_facts:
+                    await self.before_close()
+                elif type(command) is Continue:  # most answers of a stream
+                    return command
             return self._annotated(event, command)
         except PeerError:
             raise
@@ -165,13 +166,13 @@ class RouterExchange:
             return self._annotated(event, self._refuse(error.fault(), by_gateway=by_gateway, headers=error.headers))
         except Exception as bug:  # any bug must become an error response while the caller can still get one
             self._bug = True
-            self._gateway.report(bug)
+            gateway.report(bug)
             if before is State.ANSWERING:
                 raise
             fault = Fault(500, "api", "the gateway failed on this request; it was logged", "internal")
             return self._annotated(event, self._refuse(fault))
         finally:
-            self._times.add(type(event), began, self._gateway.clock.monotonic() - began)
+            self._times.add(type(event), began, gateway.clock.monotonic() - began)
 
     async def _in_full_duplex(self, event: ResponseBody, command: Command, *, trailers: bool) -> Command:
         """The same command for a body that the gateway can end before the provider does."""
