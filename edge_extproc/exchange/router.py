@@ -1,8 +1,7 @@
 """Handles one request from its headers to its settlement, with one method for each event.
 
     request headers     identify the caller and the API         → refuse, answer, or wait for the body
-    request body        read the call, apply its guardrails,    → the request of the first candidate
-                        find its candidates
+    request body        read and check it, find candidates      → the request of the first candidate
     response headers    find the candidate and the outcome      → the mode of the response body
     response body       the reply, in the caller's dialect      → bytes
     closed              compute usage and cost                  → one settlement
