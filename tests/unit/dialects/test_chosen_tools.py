@@ -72,3 +72,24 @@ def test_the_arguments_of_a_call_may_be_an_object_or_null(source: str, arguments
         body, _ = cross(RESPONSES, GEMINI, input=[HI, called, result])
 
     assert expected == body["contents"][1]["parts"][0]["functionCall"]["args"]
+
+
+@pytest.mark.parametrize(
+    ("names", "offered"), [(["f", "g"], "fg"), (["x", "y"], "fgh"), ([], "fgh"), (["f", "g", "x"], "fg")]
+)
+@pytest.mark.parametrize("mode", ["ANY", "VALIDATED"])
+@pytest.mark.parametrize("key", ["allowedFunctionNames", "allowed_function_names"])
+def test_functions_that_gemini_may_not_call_are_not_offered(
+    key: str, mode: str, names: list[str], offered: str
+) -> None:
+    body, dropped = cross(
+        GEMINI,
+        CHAT,
+        tools=[{"functionDeclarations": [{"name": name} for name in "fgh"]}],
+        toolConfig={"functionCallingConfig": {"mode": mode, key: names}},
+    )
+
+    assert "".join(tool["function"]["name"] for tool in body["tools"]) == offered
+    assert body.get("tool_choice") == ("required" if mode == "ANY" else None)
+    is_narrowed = offered == "fg"
+    assert any("allowed" in name.lower() for name in dropped) == (not is_narrowed)
