@@ -115,8 +115,12 @@ class ScriptedSockets:
             socket.send(json.dumps({"type": "error", "event_id": "event_1", "status": 400, "error": error}))
             return
         identifier = f"resp_{next(self._ids)}"
-        socket.send(json.dumps({"type": "response.created", "response": {"id": identifier, "status": "in_progress"}}))
-        socket.send(json.dumps({"type": "response.output_text.delta", "response_id": identifier, "delta": "Hi " * 40}))
+        lane = {"stream_id": event["stream_id"]} if "stream_id" in event else {}
+        begun = {"id": identifier, "status": "in_progress"}
+        socket.send(json.dumps({"type": "response.created", "response": begun, **lane}))
+        socket.send(
+            json.dumps({"type": "response.output_text.delta", "response_id": identifier, "delta": "Hi " * 40, **lane})
+        )
         if script == "hang":
             return
         if script == "leave":
@@ -125,7 +129,7 @@ class ScriptedSockets:
         ended = "response.done" if api == "realtime" else "response.completed"
         status = "failed" if script == "fail" else "completed"
         response = {"id": identifier, "status": status, "model": event.get("model"), "output": [], "usage": USAGE[api]}
-        socket.send(json.dumps({"type": ended, "response": response}))
+        socket.send(json.dumps({"type": ended, "response": response, **lane}))
 
 
 def _chosen(connection: ServerConnection, offered: list[Subprotocol]) -> Subprotocol | None:

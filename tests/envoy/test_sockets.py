@@ -388,6 +388,27 @@ def test_openais_sdk(running: RunningGateway, scripted: ScriptedSockets) -> None
     assert ["session.created", "session.updated", "response.created"] == seen[:3]
 
 
+@pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager:DeprecationWarning")
+def test_openais_sdk_with_two_conversations_in_one_session(
+    running: RunningGateway, scripted: ScriptedSockets, before: int
+) -> None:
+    client = OpenAI(base_url=f"{running.url}/v1", api_key=KEY)
+    with client.responses.connect() as connection:
+        for lane in ("a", "b"):
+            connection.response.create(model="thinker", input="Hello", stream_id=lane)
+        seen = []
+        for event in connection:
+            seen.append((event.type, getattr(event, "stream_id", None)))
+            if len([kind for kind, _ in seen if kind == "response.completed"]) == 2:
+                break
+    client.close()
+    first, second, _ = new_lines(running, before, 3)
+
+    assert {("response.completed", "a"), ("response.completed", "b")} <= {*seen}
+    assert ["a", "b"] == [event["stream_id"] for event in scripted.events]
+    assert ["ok", "ok"] == [first["outcome"], second["outcome"]]
+
+
 def test_other_requests_go_on_as_before(running: RunningGateway) -> None:
     reply = httpx.get(f"{running.url}/v1/models", headers={"authorization": f"Bearer {KEY}"})
 

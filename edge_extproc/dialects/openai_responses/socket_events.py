@@ -22,10 +22,11 @@ Api: TypeAlias = Literal["realtime", "responses"]
 CREATE = "response.create"
 SESSION_UPDATE = "session.update"
 AUDIO = "input_audio_buffer.append"
+STEER = "response.steer"
 CREATED = "response.created"
 ERROR = "error"
 ENDS = frozenset({f"response.{end}" for end in ("done", "completed", "incomplete", "failed", "cancelled")})
-RESPONSES_EVENTS = frozenset({CREATE, "response.cancel", "response.processed"})
+RESPONSES_EVENTS = frozenset({CREATE, STEER, "response.cancel", "response.processed"})
 """What a caller may send with the Responses API. Realtime has many events, of which only CREATE and SESSION_UPDATE
 decide what is charged."""
 
@@ -43,6 +44,7 @@ class Head(msgspec.Struct):
 
     type: str = ""
     response_id: Any = None
+    stream_id: Any = None
     delta: Any = None
 
 
@@ -117,6 +119,22 @@ def error_event(api: Api, dialect: Dialect, fault: Fault, event_id: str) -> byte
     return encode({"type": ERROR, "status": status, "error": error})
 
 
-def continues(event: dict[str, Json]) -> bool:
-    """Whether the prompt of a response.create begins with an earlier response."""
-    return event.get("previous_response_id") is not None
+PARENT = "previous_response_id"
+
+
+def continued(event: dict[str, Json]) -> str | None:
+    """The response that an event, or a response, continues."""
+    before = event.get(PARENT)
+    return before if isinstance(before, str) else None
+
+
+def lane_of(event: dict[str, Json]) -> str | None:
+    """Responses of different lanes run at one time."""
+    lane = event.get("stream_id")
+    return lane if isinstance(lane, str) else None
+
+
+def successor(request: bytes) -> bytes:
+    """The request of a response that continues the one of `request`, with input that is not known: it is bounded as one
+    with an earlier response."""
+    return encode({**(read_event(request) or {}), PARENT: "unknown"})

@@ -38,12 +38,28 @@ from ..runs import limits_and_runs
 from ..settling import send
 from ..socket_settings import OpenSockets, SocketWatch
 from .live_session import LiveSession
-from .openai_session import OpenAISession
+from .realtime_session import RealtimeSession
+from .responses_session import ResponsesSession
 from .session import Outgoing, SocketSession
-from .upgrade import HANDSHAKE_BACK, Target, api_of, check_origin, dialect_of, target_of, upstream_request, with_key
+from .upgrade import (
+    HANDSHAKE_BACK,
+    Api,
+    Target,
+    api_of,
+    check_origin,
+    dialect_of,
+    target_of,
+    upstream_request,
+    with_key,
+)
 
 _SWITCHED = 101
 _RETRY_SECONDS = 10.0
+_SESSIONS: dict[Api, type[SocketSession]] = {
+    "realtime": RealtimeSession,
+    "responses": ResponsesSession,
+    "live": LiveSession,
+}
 # After the response headers, Envoy can only reset both connections.
 _RESET = ImmediateResponse(408, (), b"", "edge_socket_ended")
 _TOO_MANY = 429
@@ -164,8 +180,7 @@ class SocketExchange:
         limits = gateway.body_limits
         self._from_caller = WebSocketReader(from_client=True, largest=limits.request, deflate=of_caller)
         self._from_provider = WebSocketReader(from_client=False, largest=limits.response, deflate=of_provider)
-        session = LiveSession if target.api == "live" else OpenAISession
-        self._session = session(gateway, identified, target, self._began_response, self._identify)
+        self._session = _SESSIONS[target.api](gateway, identified, target, self._began_response, self._identify)
         self._watch.opened()
         return Continue(remove_headers=_unwanted(event.headers, gateway.response_headers))
 

@@ -47,6 +47,8 @@ class OpenResponse:
     """It is no part of the conversation: its usage does not show the session's length."""
     is_sent: bool = False
     """The provider has it."""
+    lane: str | None = None
+    """Of several responses that run at one time."""
     id: str | None = None
     """The provider's id of it."""
     refused: Fault | None = None
@@ -55,7 +57,7 @@ class OpenResponse:
     """The provider has sent an error within it, after which its end may still come."""
     first_token_at: float | None = None
     has_begun: bool = False
-    """A part of it has come. Only of APIs without ids of responses, as the next two."""
+    """Its beginning has come, or a part of it."""
     is_over: bool = False
     """It has ended, and its usage may still come."""
     usage: Usage | None = None

@@ -1,8 +1,8 @@
 """One open session: reserves each response before it begins, and settles it when it ends.
 
-The classes for each API read its messages (openai_session.py, live_session.py). A refusal ends the session: the caller
-gets an error event, if the API has one, and a close. These wait until Envoy sends a part of that direction, so the
-provider gets a ping, which it answers.
+The classes for each API read its messages (realtime_session.py, responses_session.py, live_session.py). A refusal ends
+the session: the caller gets an error event, if the API has one, and a close. These wait until Envoy sends a part of
+that direction, so the provider gets a ping, which it answers.
 """
 
 from __future__ import annotations

@@ -132,10 +132,68 @@ def test_responses_in_progress_have_a_bound() -> None:
     assert ["text"] * 32 + ["ping"] == [message.kind for message in passed]
 
 
-def test_a_second_response_of_the_responses_api_waits() -> None:
+def lane(name: str, event: dict[str, Any]) -> dict[str, Any]:
+    return {**event, "stream_id": name}
+
+
+def test_responses_of_one_lane_follow_each_other() -> None:
+    session = Socket(socket_stage()).open(RESPONSES)
+    assert ["text", "text"] == [message.kind for message in session.caller(ASK, ASK)]
+    session.provider(created("r1"), completed("r1", 10, 1), created("r2"), completed("r2", 20, 2))
+
+    assert [("ok", 11, False), ("ok", 22, False)] == facts(session.close())
+
+
+def test_responses_of_several_lanes_run_at_one_time() -> None:
+    session = Socket(socket_stage()).open(RESPONSES)
+    session.caller(lane("a", ASK), lane("b", ASK), lane("c", ASK))
+    session.provider(lane("b", created("r2")), lane("a", created("r1")), lane("c", error()))
+    session.provider(lane("a", delta("", "x" * 40_000)), lane("b", completed("r2", 20, 2)))
+    refused, whole, left = session.close()
+
+    assert [("refused", None, False), ("ok", 22, False)] == facts([refused, whole])
+    assert ("caller_left", True) == (left.outcome, left.estimated)
+    assert left.usage.output >= 8_000
+
+
+def steer(parent: str, **more: Any) -> dict[str, Any]:
+    return {"type": "response.steer", "previous_response_id": parent, "input": "Shorter", **more}
+
+
+def test_a_successor_of_a_steered_response_is_reserved_and_settled() -> None:
+    session = Socket(socket_stage(dollars(10**9))).open(RESPONSES)
+    session.caller(ASK)
+    session.provider(created("r1"))
+    assert ["text"] == [message.kind for message in session.caller(steer("r1"))]
+    ended = {**completed("r1", 20, 2), "type": "response.incomplete"}
+    begun = {"type": "response.created", "response": {"id": "r2", "previous_response_id": "r1"}}
+    session.provider({"type": "response.steer.accepted"}, ended, begun)
+    limiter: Any = session.stage.gateway.limiter
+    (reservation,) = limiter._open.values()
+    session.provider(completed("r2", 30, 3))
+    first, second = session.close()
+
+    assert sum(reservation.amounts) > 100_000 * 10**6  # the context window
+    assert [("ok", 22, False), ("ok", 33, False)] == facts([first, second])
+    assert "chat" == second.model
+
+
+def test_a_successor_beyond_a_budget_ends_the_session() -> None:
+    session = Socket(socket_stage(rule("requests", 1))).open(RESPONSES)
+    session.caller(ASK)
+    session.provider(created("r1"), completed("r1"))
+    messages = session.provider({"type": "response.created", "response": {"id": "r2", "previous_response_id": "r1"}})
+
+    assert ["text", "close"] == [message.kind for message in messages]
+    assert [("ok", 7, False), ("rejected", 17, True)] == [
+        (each.outcome, each.usage.total, each.estimated) for each in session.close()
+    ]
+
+
+def test_only_a_response_of_the_session_is_steered() -> None:
     session = Socket(socket_stage()).open(RESPONSES)
 
-    assert ["text", "ping"] == [message.kind for message in session.caller(ASK, ASK)]
+    assert ["ping"] == [message.kind for message in session.caller(steer("resp_of_another"))]
 
 
 def reserved(*events: Any, then: Any = CREATE, provider: tuple[Any, ...] = (), before: Any = ()) -> int | None:
