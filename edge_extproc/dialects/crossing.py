@@ -261,7 +261,27 @@ def _tools(chat: Chat, title: str, omitted: set[str], has_tool: Callable[[Hosted
         if not names or (choice.mode == "tool" and choice.name not in names):
             kind = choice.name if choice.name in hosted else hosted[0]
             raise Unsupported(chat.spelling.field("tool_choice"), title, f"the format has no tool of type {kind!r}")
-    return tuple(offered)
+    return _with_own_names(offered, omitted)
+
+
+def _with_own_names(offered: list[Tool], omitted: set[str]) -> tuple[Tool, ...]:
+    """The tools with one function for each name. Many hosts of OpenAI's format accept two, as clients send them whose
+    MCP servers have a tool of the same name; other providers answer "Tool names must be unique". Calls name no more
+    than the function, so a second definition is left out, and named if it differs."""
+    names = [tool.name for tool in offered if isinstance(tool, FunctionTool)]
+    if len(set(names)) == len(names):
+        return tuple(offered)
+    first: dict[str, FunctionTool] = {}
+    kept: list[Tool] = []
+    for path, tool in tools_of(tuple(offered)):
+        if not isinstance(tool, FunctionTool):
+            kept.append(tool)
+        elif tool.name not in first:
+            first[tool.name] = tool
+            kept.append(tool)
+        elif tool != first[tool.name]:
+            omitted.add(path)
+    return tuple(kept)
 
 
 def _since_summary(chat: Chat) -> Chat:

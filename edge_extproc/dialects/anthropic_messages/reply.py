@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 
@@ -94,6 +95,23 @@ REPLY_EXTRAS = frozenset({"container", "context_management", "diagnostics", "sto
 
 
 def read_usage(usage: Mapping[str, Json]) -> Usage:
+    """The tokens of a reply, with those of the summaries of earlier messages that were made for it. Anthropic charges
+    for both, and its sums have only the first (maximhq/bifrost#6501, pydantic/pydantic-ai#5065)."""
+    read = _read_counts(usage)
+    for each in _compactions(usage):
+        read += replace(_read_counts(each), prompt_unknown=False, completion_unknown=False)
+    return read
+
+
+def _compactions(usage: Mapping[str, Json]) -> Iterator[Mapping[str, Json]]:
+    """The usage of each summary."""
+    iterations = usage.get("iterations")
+    for each in iterations if isinstance(iterations, list) else ():
+        if isinstance(each, dict) and each.get("type") == "compaction":
+            yield each
+
+
+def _read_counts(usage: Mapping[str, Json]) -> Usage:
     counts = TokenCounts()
     split = object_in(usage, "cache_creation")
     hour, short = counts.at(split, "ephemeral_1h_input_tokens"), counts.at(split, "ephemeral_5m_input_tokens")
@@ -121,9 +139,16 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
     )
 
 
+def _less(usage: Usage, part: Usage) -> Usage:
+    names = ("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning")
+    return replace(usage, **{name: max(getattr(usage, name) - getattr(part, name), 0) for name in names})
+
+
 def write_usage(usage: Usage | None, rest: Json) -> Block:
     """`rest`: the fields of an Anthropic usage besides tokens."""
     usage = usage or Usage()
+    for each in _compactions(rest) if isinstance(rest, Mapping) else ():  # the sums do not have them
+        usage = _less(usage, _read_counts(each))
     body: Block = {
         "input_tokens": usage.input + usage.input_audio,
         "cache_creation_input_tokens": usage.cache_write + usage.cache_write_1h,

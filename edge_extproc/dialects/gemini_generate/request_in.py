@@ -160,8 +160,24 @@ def _read_tool_config(value: Json) -> tuple[ToolChoice | None, Block]:
             return None, extras
         case _, _:
             if allowed is not None:
-                extras[f"{path}.allowedFunctionNames"] = allowed
+                extras[_ALLOWED] = allowed
             return ToolChoice(mode), extras
+
+
+_ALLOWED = "toolConfig.functionCallingConfig.allowedFunctionNames"
+
+
+def _allowed(tools: tuple[Tool, ...], extras: Block) -> tuple[Tool, ...]:
+    """The tools that the model may call, if the request names some of its functions. Formats without such a choice get
+    only these; the functions of the history need no declaration."""
+    names = extras.get(_ALLOWED)
+    if not isinstance(names, list) or not names:
+        return tools
+    narrowed = tuple(tool for tool in tools if not isinstance(tool, FunctionTool) or tool.name in names)
+    if not any(isinstance(tool, FunctionTool) for tool in narrowed):
+        return tools
+    del extras[_ALLOWED]
+    return narrowed
 
 
 def _read_format(config: Block) -> tuple[ResponseFormat | None, Block]:
@@ -221,6 +237,7 @@ def read_chat(call: Call) -> Chat:
     extras.update({f"generationConfig.{key}": value for key, value in config_rest.items()})
     response_format, format_rest = _read_format(config)
     choice, choice_rest = _read_tool_config(body["toolConfig"]) if "toolConfig" in body else (None, {})
+    tools = _allowed(tuple(_read_tools(body.get("tools", []))), choice_rest)
     tier = body.get("serviceTier")
     service_tier = next((ours for ours, theirs in TIERS.items() if theirs == tier), None)
     if service_tier is None and tier is not None:
@@ -238,7 +255,7 @@ def read_chat(call: Call) -> Chat:
         messages=tuple(messages),
         stream=call.stream,
         include_usage=call.stream,
-        tools=tuple(_read_tools(body.get("tools", []))),
+        tools=tools,
         tool_choice=choice,
         **SCALARS.read(config),
         stop=tuple(as_text(stop, f"generationConfig.stopSequences[{i}]") for i, stop in enumerate(stops)),

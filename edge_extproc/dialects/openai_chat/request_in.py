@@ -345,10 +345,11 @@ def _read_stop(value: Json) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
-        return (value,)
+        return (value,) if value else ()
     if not isinstance(value, list):
         raise wrong("stop", "a string or a list of strings", value)
-    return tuple(as_text(stop, f"stop[{number}]") for number, stop in enumerate(value))
+    texts = (as_text(stop, f"stop[{number}]") for number, stop in enumerate(value))
+    return tuple(text for text in texts if text)  # an empty text ends no reply
 
 
 def _read_format(value: Json) -> tuple[ResponseFormat | None, Object]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+import request_validators
 from translating import CHAT, GEMINI, HI, MESSAGES, RESPONSES, cross, refused
 
 
@@ -72,3 +74,42 @@ def test_the_arguments_of_a_call_may_be_an_object_or_null(source: str, arguments
         body, _ = cross(RESPONSES, GEMINI, input=[HI, called, result])
 
     assert expected == body["contents"][1]["parts"][0]["functionCall"]["args"]
+
+
+@pytest.mark.parametrize(
+    ("names", "offered"), [(["f", "g"], "fg"), (["x", "y"], "fgh"), ([], "fgh"), (["f", "g", "x"], "fg")]
+)
+@pytest.mark.parametrize("mode", ["ANY", "VALIDATED"])
+@pytest.mark.parametrize("key", ["allowedFunctionNames", "allowed_function_names"])
+def test_functions_that_gemini_may_not_call_are_not_offered(
+    key: str, mode: str, names: list[str], offered: str
+) -> None:
+    body, dropped = cross(
+        GEMINI,
+        CHAT,
+        tools=[{"functionDeclarations": [{"name": name} for name in "fgh"]}],
+        toolConfig={"functionCallingConfig": {"mode": mode, key: names}},
+    )
+
+    assert "".join(tool["function"]["name"] for tool in body["tools"]) == offered
+    assert body.get("tool_choice") == ("required" if mode == "ANY" else None)
+    is_narrowed = offered == "fg"
+    assert any("allowed" in name.lower() for name in dropped) == (not is_narrowed)
+
+
+@pytest.mark.parametrize("target", [RESPONSES, MESSAGES, GEMINI])
+def test_a_name_of_two_functions_is_sent_once(target: str) -> None:
+    function = {"name": "search", "description": "Searches mail"}
+    other = {"name": "search", "description": "Searches files"}
+    tools = [{"type": "function", "function": each} for each in (function, {"name": "f"}, function, other)]
+    body, dropped = cross(CHAT, target, messages=[HI], tools=tools)
+
+    validate = {
+        RESPONSES: request_validators.openai_responses,
+        MESSAGES: request_validators.anthropic,
+        GEMINI: request_validators.gemini_3,
+    }
+    assert validate[target](body) == []
+    sent = json.dumps(body["tools"])
+    assert ("Searches mail" in sent, "Searches files" in sent) == (True, False)
+    assert dropped == ("tools[3]",)

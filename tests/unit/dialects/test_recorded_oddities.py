@@ -141,3 +141,20 @@ def test_an_empty_schema_is_one_of_an_object_for_chat(source: str) -> None:
     body, _ = cross(source, CHAT, tools=[tool])
 
     assert body["tools"][0]["function"]["parameters"] == {"type": "object", "properties": {}}
+
+
+@pytest.mark.parametrize("stop", ["", [""], [], None])
+@pytest.mark.parametrize("target", [RESPONSES, MESSAGES, GEMINI])
+def test_an_empty_stop_sequence_is_none(target: str, stop: Any) -> None:
+    body, dropped = cross(CHAT, target, messages=[HI], stop=stop)
+
+    assert "stop" not in json.dumps(body)
+    assert dropped == ()
+
+
+def test_a_refusal_in_the_history_is_a_text_for_gemini() -> None:
+    refused = {"role": "assistant", "content": None, "refusal": "I cannot."}
+    body, dropped = cross(CHAT, GEMINI, messages=[HI, refused, HI])
+
+    assert body["contents"][1] == {"role": "model", "parts": [{"text": "I cannot."}]}
+    assert dropped == ()

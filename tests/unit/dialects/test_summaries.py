@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import request_validators
 from crossings import CHAT, GEMINI, MESSAGES, RESPONSES
-from translating import HI, cross
+from translating import HI, answer, carried, cross, stream_events, whole
+
+from edge_extproc.model.usage import Usage
 
 SUMMARY = {"type": "compaction", "content": "The user wants a boat."}
 GO = {"role": "user", "content": "Go on."}
@@ -69,3 +71,61 @@ def test_every_provider_accepts_it(target: str, validate: Any) -> None:
     body, _ = cross(MESSAGES, target, messages=[HI, assistant(USE), RESULT, assistant(SUMMARY), GO])
 
     assert validate(body) == []
+
+
+MADE = {
+    "type": "compaction",
+    "input_tokens": 180_000,
+    "cache_read_input_tokens": 7,
+    "cache_creation_input_tokens": 5,
+    "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 3},
+    "output_tokens": 3_500,
+}
+USED = {
+    "input_tokens": 23_000,
+    "output_tokens": 1_000,
+    "iterations": [MADE, {"type": "message", "input_tokens": 23_000, "output_tokens": 1_000}],
+}
+REPLY = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude-opus-4-6",
+    "content": [{"type": "text", "text": "x"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+}
+EXPECTED = Usage(input=203_000, cache_read=7, cache_write=2, cache_write_1h=3, output=4_500)
+
+
+def test_a_summary_that_a_reply_made_is_counted() -> None:
+    assert answer(MESSAGES, {**REPLY, "usage": USED}).usage == EXPECTED
+
+
+def test_a_summary_that_a_stream_made_is_counted() -> None:
+    start = {"type": "message_start", "message": {**REPLY, "content": [], "usage": {"input_tokens": 23_000}}}
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": USED}
+    events = stream_events(MESSAGES, start, end, {"type": "message_stop"})
+
+    assert whole(MESSAGES, events).usage == EXPECTED
+
+
+def test_the_caller_of_the_same_format_gets_the_sums_without_it() -> None:
+    written = carried(MESSAGES, {**REPLY, "usage": USED}, MESSAGES)["usage"]
+
+    assert {name: written[name] for name in USED} == USED
+
+
+@pytest.mark.parametrize(
+    "iterations", [None, 7, [], [7], [{"type": "message", "input_tokens": 5}], [{"type": "advisor"}]]
+)
+def test_other_iterations_are_in_the_sums(iterations: Any) -> None:
+    usage = answer(MESSAGES, {**REPLY, "usage": {**USED, "iterations": iterations}}).usage
+
+    assert usage == Usage(input=23_000, output=1_000)
+
+
+def test_a_summary_without_counts_leaves_the_others() -> None:
+    usage = answer(MESSAGES, {**REPLY, "usage": {**USED, "iterations": [{"type": "compaction"}]}}).usage
+
+    assert usage == Usage(input=23_000, output=1_000)
