@@ -19,7 +19,8 @@ from edge_extproc.auth.api_key import digest
 from edge_extproc.gateway.admin_service import read_allowance
 from edge_extproc.model.config_trial import ConfigTrialResult
 from edge_extproc.model.limit_use import LimitKey, LimitUse
-from edge_extproc.model.managed import ManagedBudget
+from edge_extproc.model.managed import NO_ADDITIONS, ManagedBudget
+from edge_extproc.model.managed import Additions as ManagedAdditions
 from edge_extproc.model.provider_probe import ProviderPrice, ProviderProbe
 from edge_extproc.server.admin_access import FederatedAdmins
 from edge_extproc.server.admin_api import AdminApi, AdminCredential, ConfiguredState, Purge, build
@@ -108,6 +109,26 @@ class Configuration:
         return self.result
 
 
+class Additions:
+    """A gateway whose file has the provider `openai` and the model `gpt-4o`. It applies everything but `refused`."""
+
+    def __init__(self) -> None:
+        self.is_permitted = True
+        self.refused: str | None = None
+        self.applied = NO_ADDITIONS
+
+    def in_force(self) -> ManagedAdditions:
+        return self.applied
+
+    async def names_of_file(self, section: str) -> frozenset[str]:
+        return frozenset({"openai" if section == "providers" else "gpt-4o"})
+
+    async def apply(self, additions: ManagedAdditions) -> str | None:
+        if self.refused is None:
+            self.applied = additions
+        return self.refused
+
+
 class Api:
     def __init__(self, url: str) -> None:
         self.engine = open_database(url)
@@ -122,6 +143,7 @@ class Api:
         self.purged: list[Purge] = []
         self.probed: list[str] = []
         self.facts = dict(FACTS)
+        self.additions = Additions()
         self.probe_log = ProbeLog()
         self.playground = Playground()
         self.configuration = Configuration()
@@ -156,6 +178,7 @@ class Api:
                 providers=ProviderControl(lambda: self.facts, self._probe, self._prices, self.probe_log),
                 playground=self.playground,
                 configuration=self.configuration,
+                additions=self.additions,
                 federated=self.federated,
             )
         )
@@ -209,6 +232,7 @@ class Api:
         self.probe_log.last.clear()
         self.probe_log.tried_ms.clear()
         self.facts = dict(FACTS)
+        self.additions.is_permitted, self.additions.refused, self.additions.applied = True, None, NO_ADDITIONS
         self.playground.address = "http://127.0.0.1:10000"
         self.playground.sent.clear()
         self.configuration.tried.clear()

@@ -124,6 +124,9 @@ def _function_schema(schema: Any, path: str) -> Iterator[str]:
 _CLAUDE_ID = re.compile(r"[a-zA-Z0-9_-]+")
 _SERVER_ID = re.compile(r"srvtoolu_[a-zA-Z0-9_]+")
 _BUDGET_LEAST = 1_024
+_FIRST_BYTES = {"iVBORw0KGgo": "image/png", "/9j/": "image/jpeg", "R0lGOD": "image/gif"}
+_NO_PREFILL = re.compile(r"claude-(?:opus|sonnet|haiku)-(?:4-[6-9]|[5-9])(?!\d)")
+"""smallmain/vscode-unify-chat-provider#249, ericc-ch/copilot-api#261: from Claude Opus 4.6 and Sonnet 4.6 on."""
 _CLAUDES_LONGEST_NAME = 128
 
 
@@ -171,6 +174,8 @@ def anthropic(body: Json, *, server_tools: bool = True) -> list[str]:
         wrong += _server_results(blocks, f"messages.{i}")
     if waiting:
         wrong.append(f"messages: `tool_use` ids were found without `tool_result` blocks: {waiting}")
+    elif turns and turns[-1][0] == "assistant" and _NO_PREFILL.search(str(body.get("model"))):
+        wrong.append("This model does not support assistant message prefill. It must end with a user message.")
     wrong += _claude_settings(body, turns)
     return wrong
 
@@ -215,6 +220,11 @@ def _claude_block(block: Json, role: str, path: str, *, server_tools: bool) -> I
             match more.get("source"):
                 case {"type": "base64", "data": data} if not _is_base64(data):
                     yield f"{path}.source: invalid base64 data"
+                case {"type": "base64", "media_type": named, "data": data}:
+                    # vybestack/llxprt-code#2130
+                    for beginning, kind in _FIRST_BYTES.items():
+                        if data.startswith(beginning) and named != kind:
+                            yield f"{path}: specified using the {named} media type, but appears to be a {kind} image"
         case {"type": "text", "text": ""}:
             yield f"{path}: text content blocks must be non-empty"
         case {"type": "server_tool_use", "id": id}:
@@ -244,6 +254,9 @@ def _server_results(blocks: list[Json], path: str) -> Iterator[str]:
 def _claude_settings(body: Json, turns: list[tuple[str, list[Json]]]) -> Iterator[str]:
     thinking = (body.get("thinking") or {}).get("type")
     if thinking == "enabled" and _turn_begins_without_thinking(turns):
+        yield "When `thinking` is enabled, a final `assistant` message must start with a thinking block"
+    (last_role, last) = turns[-1]
+    if thinking == "enabled" and last_role == "assistant" and "thinking" not in last[0]["type"]:
         yield "When `thinking` is enabled, a final `assistant` message must start with a thinking block"
     if thinking == "enabled":
         budget = body["thinking"]["budget_tokens"]
@@ -540,6 +553,8 @@ def openai_responses(body: Json) -> list[str]:
             ids.add(id)
     if waiting:
         wrong.append(f"No tool output found for {sorted(waiting)}")
+    if (body.get("max_output_tokens") or 16) < 16:
+        wrong.append("Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16")
     for tool in body.get("tools") or ():
         if tool["type"] == "function":
             wrong += _gpt_function(tool)
@@ -647,6 +662,9 @@ def gemini(body: Json, *, third: bool) -> list[str]:
         before, called = role, has_calls
     if names:
         wrong.append("the number of function response parts must equal that of the function call parts")
+    elif before == "model":
+        # crewAIInc/crewAI#6973, decolua/9router#3055
+        wrong.append("Requests ending with a model turn are not supported")
     declared = [each for tool in body.get("tools") or () for each in tool.get("functionDeclarations") or ()]
     wrong += _gemini_names([each["name"] for each in declared])
     return wrong + list(_gemini_thinking(body, third=third))

@@ -167,6 +167,11 @@ class Override:
     tiers: Mapping[str, Decimal] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     """Factors of these prices, by the value of a service tier in the request."""
 
+    @property
+    def for_searches_alone(self) -> bool:
+        """Tokens have the price of the next row, or of the compiled table."""
+        return self.input is None and self.output is None and self.search is not None
+
 
 # --- the prices of one model
 
@@ -331,8 +336,9 @@ class PriceTable:
 
     def search_cost(self, provider: str, model: str, searches: int, *, host: str = "") -> Decimal | None:
         row = self._override(model, host)
-        if row is not None and row.search is not None:
-            return row.search / THOUSAND * searches
+        for each in self._fitting(model, host):
+            if each.search is not None and (each is row or each.for_searches_alone):
+                return each.search / THOUSAND * searches
         # A configured row without this price leaves that of the compiled table.
         tariff = self._tariff(provider, model, "" if row is not None else host)
         price = tariff.per_search if tariff is not None else None
@@ -380,7 +386,10 @@ class PriceTable:
         return factor_of(requested, row.tiers) if row is not None else factor_of(requested)
 
     def _override(self, model: str, host: str) -> Override | None:
-        return next((row for row in self._overrides if row.provider == host and fnmatchcase(model, row.model)), None)
+        return next((row for row in self._fitting(model, host) if not row.for_searches_alone), None)
+
+    def _fitting(self, model: str, host: str) -> Iterable[Override]:
+        return (row for row in self._overrides if row.provider == host and fnmatchcase(model, row.model))
 
     def _cache(self, key: tuple[str, str, str], tariffs: _Tariffs) -> None:
         if len(key[1]) > MAX_CACHED_NAME:

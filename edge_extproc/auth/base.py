@@ -15,6 +15,7 @@ from typing import Protocol, TypeAlias
 from ..model.call import Call, Operation
 from ..model.plan import Candidate
 from ..model.principal import Principal
+from .mcp_access import McpKind
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 """Names are in lower case. Bytes that are not UTF-8 are surrogate escapes."""
@@ -40,6 +41,10 @@ class CallerRights(Protocol):
 
     def may_do(self, operation: Operation) -> None:
         """Checks the operation before the body is read. Raises Forbidden."""
+        ...
+
+    def may_use(self, server: str, kind: McpKind | None, name: str) -> None:
+        """Checks a tool, prompt or resource of an MCP server; without a kind, the server. Raises Forbidden."""
         ...
 
     @property

@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .. import registry
-from ..config.access import PolicyConfig, RoleConfig
+from ..config.access import McpServers, PolicyConfig, RoleConfig
 from ..config.schema import Config
 from ..model.globs import ANY, intersection
 from ..model.managed import EMPTY, ManagedState
 from ..model.wire_names import WireNames
 from .base import AuthSettings, KeySettings
+from .mcp_access import McpAccess
 from .policy import AccessPolicies, AccessPolicy
 
 if TYPE_CHECKING:
@@ -96,8 +97,13 @@ def access_policy(policy: PolicyConfig) -> AccessPolicy:
         max_tokens=policy.max_tokens,
         providers=policy.providers,
         regions=policy.regions,
+        mcp=mcp_entries(policy.mcp) if policy.mcp is not None else None,
         admin=frozenset(policy.admin) if isinstance(policy, RoleConfig) else frozenset(),
     )
+
+
+def mcp_entries(servers: McpServers) -> dict[str, McpAccess]:
+    return {name: McpAccess(each.tools, each.prompts, each.resources) for name, each in servers.items()}
 
 
 def _configured_ids(config: Config) -> frozenset[str]:

@@ -21,6 +21,7 @@ from ..model.plan import Candidate
 from ..model.principal import Level, Principal
 from ..model.wire_names import WireNames
 from .features import features_of
+from .mcp_access import McpAccess, McpGrants, McpKind
 
 # The sizes of the caches are bounded, because tokens can name any caller, and callers any model.
 _MAX_REMEMBERED = 10_000
@@ -41,6 +42,8 @@ class AccessPolicy:
     """Names or globs."""
     regions: tuple[str, ...] | None = None
     """Names or globs. A provider without a region is in no region."""
+    mcp: Mapping[str, McpAccess] | None = None
+    """The entries of MCP servers, by name or glob."""
     admin: frozenset[str] = frozenset()
     """Rights on the admin API, for roles only."""
 
@@ -62,7 +65,7 @@ def _matcher(patterns: Sequence[str] | None) -> _Match | None:
 class _Compiled:
     """A compiled policy."""
 
-    __slots__ = ("label", "models", "policy", "providers", "regions")
+    __slots__ = ("label", "mcp", "models", "policy", "providers", "regions")
 
     def __init__(self, policy: AccessPolicy, label: str) -> None:
         self.policy = policy
@@ -70,6 +73,7 @@ class _Compiled:
         self.models = _matcher(policy.models)
         self.providers = _matcher(policy.providers)
         self.regions = _matcher(policy.regions)
+        self.mcp = McpGrants(policy.mcp) if policy.mcp is not None else None
 
     def objection(self, operation: Operation) -> str | None:
         allowed = self.policy.operations
@@ -103,6 +107,16 @@ class _Compiled:
             if more:
                 return f"{_list(more)}: not among the features that {self.label} allows ({_list(policy.features)})"
         return None
+
+    def objection_to_mcp(self, server: str, kind: McpKind | None, name: str) -> str | None:
+        """As `PolicyRights.may_use`."""
+        if self.mcp is None:
+            return None
+        if kind is None:
+            return None if self.mcp.reaches(server) else f"{self.label} allows nothing of the MCP server {server!r}"
+        if self.mcp.allows(server, kind, name):
+            return None
+        return f"{name!r} is not among the {kind} of the MCP server {server!r} that {self.label} allows"
 
     def reaches(self, provider: str, region: str | None) -> bool:
         if self.providers is not None and self.providers(provider) is None:
@@ -163,6 +177,17 @@ class PolicyRights:
             if None not in reasons:
                 raise Forbidden(_why_not(reasons))
         self._allowed_operations.add(operation)
+
+    def may_use(self, server: str, kind: McpKind | None, name: str) -> None:
+        """Checks a tool, prompt or resource of an MCP server; without a kind, the server. One role must allow the
+        operation and this. Raises Forbidden."""
+        for level in self._levels:
+            if (reason := level.objection("mcp") or level.objection_to_mcp(server, kind, name)) is not None:
+                raise Forbidden(reason)
+        if self._roles is not None:
+            reasons = [role.objection("mcp") or role.objection_to_mcp(server, kind, name) for role in self._roles]
+            if None not in reasons:
+                raise Forbidden(_why_not(reasons))
 
     @property
     def restricts_operations(self) -> bool:

@@ -19,6 +19,7 @@ from ..errors import BadRequest
 from ..model.content import NO_EXTRAS, Extras, Json
 from ..model.usage import MOST_SEARCHES, MOST_TOKENS
 from . import json_faults
+from .surrogates import well_formed
 
 JsonObject: TypeAlias = dict[str, Json]
 T = TypeVar("T")
@@ -63,8 +64,8 @@ def _encode_slowly(value: Json) -> bytes:
         raise BadRequest("the JSON is nested too deeply") from exc
     try:
         return text.encode()
-    except UnicodeEncodeError:  # an unpaired surrogate can only be written as an escape
-        return json.dumps(value, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # strict parsers refuse an unpaired surrogate, also as an escape
+        return well_formed(text).encode()
 
 
 def read_body(raw: bytes) -> JsonObject:
@@ -270,6 +271,13 @@ class TokenCounts:
             return count
         self.unreadable += 1
         return 0
+
+    def openrouter_searches(self, usage: Mapping[str, Json]) -> int:
+        """The web searches in the usage of OpenRouter, in either of its spellings."""
+        return max(
+            self.searches_at(object_in(usage, name), "web_search_requests")
+            for name in ("server_tool_use_details", "server_tool_use")
+        )
 
     def first(self, block: Mapping[str, Json], keys: Iterable[str]) -> int:
         """The first of these counts that is not 0, or 0."""

@@ -36,12 +36,12 @@ _NICE = 10
 def run(trial: ConfigTrial) -> ConfigTrialResult:
     """Never raises for a mistake in the text: the result has it."""
     try:
-        config = load.parse(trial.text, trial.name, base=Path(trial.base))
+        config = load.parse(trial.text, trial.name, base=Path(trial.base), additions=trial.additions)
         found = list(warnings(config))
         rendering = check_rendering(config)
         current = None
         if trial.current is not None:
-            current = load.parse(trial.current, trial.name, base=Path(trial.base))
+            current = load.parse(trial.current, trial.name, base=Path(trial.base), additions=trial.additions)
         differing = [] if current is None else sorted({dotted(path) for path in changes.differences(current, config)})
         restart = [] if current is None or not differing else _needing_restart(current, config)
         report = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeAlias, get_args
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, PlainSerializer
 
 from ..model.call import Operation
-from .part import ConfigSection, Text, one_of
+from .part import ConfigSection, Text, frozen, one_of, thawed
 from .quantities import Count
 from .wrong import wrong
 
@@ -25,6 +26,21 @@ def _operations(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+class McpAccessConfig(ConfigSection):
+    """What may be used of an MCP server. Nothing is allowed that is not named."""
+
+    tools: tuple[Text, ...] = ()
+    """Names or globs of tools."""
+    prompts: tuple[Text, ...] = ()
+    """Names or globs of prompts."""
+    resources: tuple[Text, ...] = ()
+    """URIs or globs of resources; of a template, its text."""
+
+
+McpServers: TypeAlias = Annotated[Mapping[Text, McpAccessConfig], AfterValidator(frozen), PlainSerializer(thawed)]
+"""By the name of the server or a glob. All that match count together."""
+
+
 class PolicyConfig(ConfigSection):
     """The allowed values. A key that is not given does not restrict."""
 
@@ -40,6 +56,8 @@ class PolicyConfig(ConfigSection):
     """Names or globs of configured providers."""
     regions: tuple[Text, ...] | None = None
     """Names or globs of the providers' `location`, or of the region of their cloud."""
+    mcp: McpServers | None = None
+    """The MCP servers, by name or glob, and what may be used of each. It narrows `mcp` of the caller's tenant."""
 
 
 class RoleConfig(PolicyConfig):

@@ -67,6 +67,18 @@ class AdminTokenConfig(ConfigSection):
         return self.hash.partition(":")[2] if self.hash is not None else None
 
 
+class AdditionsConfig(ConfigSection):
+    """Providers and models that admins add while the gateway runs, by the admin API. Those of the file take
+    precedence."""
+
+    hosts: tuple[Text, ...] = ()
+    """The hosts to which added providers may send, as globs, such as api.openai.com or *.llm.example. Without one, only
+    models can be added."""
+    keys: tuple[Text, ...] = ()
+    """The environment variables that may be keys of added providers, as globs. Whoever adds a provider can send their
+    values to its host."""
+
+
 def _http_url(value: str) -> str:
     url = urlsplit(value)
     if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
@@ -88,6 +100,8 @@ class AdminConfig(ConfigSection):
     loopback address."""
     oidc: OidcConfig | None = None
     """Signing in to the admin pages with an OpenID Connect provider. Absent: with tokens and keys alone."""
+    additions: AdditionsConfig | None = None
+    """Absent: no providers and models can be added while the gateway runs."""
     hosts: tuple[Text, ...] = ()
     """The allowed names in a request's Host header, besides addresses and localhost. A request with another name is
     refused. Default: no other name on a loopback address, every name on another address."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from .access import PolicyConfig
+from .access import McpServers, PolicyConfig
 from .admin import StoredHash, StrongKey
 from .guardrails import GuardrailRuleConfig
 from .identity import CertificateConfig, IssuerConfig
@@ -86,6 +86,8 @@ class CallerConfig(ConfigSection):
     """The tenant's name."""
     models: tuple[Text, ...] = ("*",)
     """Names or globs of the models that this tenant may use."""
+    mcp: McpServers = Field(default_factory=dict, validate_default=True)
+    """The MCP servers that this tenant may use, by name or glob, and what of each. Default: none."""
     keys: tuple[KeyConfig, ...] = ()
     """The keys of this tenant."""
     limits: AllowanceConfig = AllowanceConfig()

@@ -143,6 +143,8 @@ class BodyLimitsConfig(ConfigSection):
     """The most concurrent connections of callers."""
     streams_per_connection: Count = 100
     """The most concurrent requests on one HTTP/2 connection."""
+    sockets: Count = 1_000
+    """The most WebSocket sessions of one tenant in one worker; one more gets status 429."""
 
 
 class TimeoutsConfig(ConfigSection):
@@ -156,6 +158,10 @@ class TimeoutsConfig(ConfigSection):
     SDKs."""
     request: Duration = timedelta(0)
     """The longest time of a request with all attempts. 0s: no limit, so that long streams are not cut."""
+    socket: PositiveDuration = timedelta(minutes=60)
+    """The longest time of a WebSocket session. OpenAI ends its own after 60 minutes."""
+    socket_idle: PositiveDuration = timedelta(minutes=10)
+    """The longest time without any data on a WebSocket, in either direction. Pings are data."""
     receive: PositiveDuration = timedelta(seconds=60)
     """The longest time in which a caller must have sent its request."""
     receive_headers: PositiveDuration = timedelta(seconds=10)

@@ -18,7 +18,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ..errors import ConfigError
+from ..model.managed import NO_ADDITIONS, Additions
 from . import default_models, document, wrong
+from .additions import AddedNames, host_mistakes, merged, permitted, raw_mistakes
 from .callers import AuthConfig
 from .default_models import LocalServer
 from .document import ConfigDocument, ConfigMistake, UnreadableDocument, dotted
@@ -30,6 +32,8 @@ from .secrets import Secret
 from .surroundings import Surroundings
 
 DEFAULT_NAME = "built-in configuration"
+ADDED = "added by the admin API"
+"""In messages, in place of a file's name."""
 
 PEPPER_PATH = ("auth", "pepper")
 
@@ -59,19 +63,41 @@ def read_text(path: Path) -> str:
     return text
 
 
-def parse(text: str, name: str, *, environ: Mapping[str, str] = os.environ, base: Path = Path()) -> Config:
+def parse(
+    text: str,
+    name: str,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    base: Path = Path(),
+    additions: Additions = NO_ADDITIONS,
+) -> Config:
     """Parses and validates `text`. `name`: the file's name in messages. `base`: the directory in which relative paths
-    begin. Raises ConfigError."""
+    begin. `additions`: of the admin API; used if the text permits them. Raises ConfigError."""
+    added: AddedNames = frozenset()
     try:
         read = document.read(text, environ)
     except UnreadableDocument as exc:
         faults = exc.mistakes
     else:
-        config, faults = _validate(read, Surroundings(environ, base.absolute()))
-        if config is not None:
-            return config
+        added, faults = _add(read, additions)
+        if not faults:
+            config, faults = _validate(read, Surroundings(environ, base.absolute()), added)
+            if config is not None:
+                return config
     # Outside of any `except`: a chained error could contain a value.
-    raise ConfigError("\n".join(_line(name, mistake) for mistake in sorted(faults, key=_order)))
+    raise ConfigError("\n".join(_line(name, mistake, added) for mistake in sorted(faults, key=_order)))
+
+
+def _add(read: ConfigDocument, additions: Additions) -> tuple[AddedNames, list[ConfigMistake]]:
+    """Merges the additions into the document. Returns which were added, and their mistakes."""
+    if additions == NO_ADDITIONS or not isinstance(read.values, dict):
+        return frozenset(), []
+    permits = permitted(read.values)
+    if permits is None:
+        return frozenset(), []
+    read.values, added = merged(read.values, additions)
+    found = raw_mistakes(additions, added, permits)
+    return added, [ConfigMistake(read.place(each.path), each.path, each.text) for each in found]
 
 
 def pepper(path: Path, environ: Mapping[str, str] = os.environ) -> Secret:
@@ -92,6 +118,13 @@ def pepper(path: Path, environ: Mapping[str, str] = os.environ) -> Secret:
             errors = exc.errors(include_url=False, include_input=False)
             faults = [_mistake(read, {**error, "loc": ("auth", *error["loc"])}) for error in errors]
     raise ConfigError("\n".join(_line(str(path), mistake) for mistake in sorted(faults, key=_order)))
+
+
+def names_in(text: str, section: str) -> frozenset[str]:
+    """The names in a section of a file that was valid, such as `providers`."""
+    values = document.read(text, _Lenient()).values
+    entries = values.get(section) if isinstance(values, dict) else None
+    return frozenset(entries) if isinstance(entries, dict) else frozenset()
 
 
 class _Lenient(dict[str, str]):
@@ -174,7 +207,9 @@ def _quoted(value: object) -> str:
 # --- from pydantic's errors to ours
 
 
-def _validate(read: ConfigDocument, around: Surroundings) -> tuple[Config | None, list[ConfigMistake]]:
+def _validate(
+    read: ConfigDocument, around: Surroundings, added: AddedNames = frozenset()
+) -> tuple[Config | None, list[ConfigMistake]]:
     if not isinstance(read.values, dict):
         return None, [ConfigMistake(read.place(()), (), "a configuration is a mapping; begin with `providers:`")]
     try:
@@ -185,7 +220,8 @@ def _validate(read: ConfigDocument, around: Surroundings) -> tuple[Config | None
         # Of a file in another version, the other mistakes mean nothing: it may have keys that are not known here.
         of_version = [error for error in errors if error["loc"] == ("version",)]
         return None, [_mistake(read, error) for error in of_version or errors]
-    paths = [(_as_written(read, finding.path), finding.text) for finding in mistakes(config)]
+    of_all = (*mistakes(config), *host_mistakes(config, added))
+    paths = [(_as_written(read, finding.path), finding.text) for finding in of_all]
     found = [ConfigMistake(read.place(path), path, text) for path, text in paths]
     return (None if found else config), found
 
@@ -292,6 +328,8 @@ def _order(mistake: ConfigMistake) -> tuple[document.Place, str]:
     return mistake.place, mistake.text
 
 
-def _line(name: str, mistake: ConfigMistake) -> str:
+def _line(name: str, mistake: ConfigMistake, added: AddedNames = frozenset()) -> str:
+    if mistake.path[:2] in added:
+        return f"{ADDED}: {dotted(mistake.path)}: {mistake.text}"
     where = f"{name}:{mistake.place.line}:{mistake.place.column}: "
     return f"{where}{dotted(mistake.path)}: {mistake.text}" if mistake.path else where + mistake.text

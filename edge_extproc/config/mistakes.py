@@ -10,6 +10,7 @@ from ipaddress import ip_address
 
 from .. import registry
 from ..model.paths import BY_MODEL
+from .access import PolicyConfig
 from .document import dotted
 from .envoy import ANY_ADDRESS
 from .guardrails import GuardrailRuleConfig
@@ -44,6 +45,7 @@ def mistakes(config: Config) -> Iterator[Mistake]:
     yield from _limits(config)
     yield from _roles(config)
     yield from _guardrails(config)
+    yield from _mcp(config)
 
 
 def _ports(config: Config) -> Iterator[Mistake]:
@@ -172,7 +174,9 @@ def _guardrails(config: Config) -> Iterator[Mistake]:
                     have = ", ".join(have_names) or "none"
                     yield Mistake((*path, "for", key, n), f"there is no {key[:-1]} {name!r}; have {have}")
         for n, model in enumerate(scope.models):
-            if not any(fnmatchcase(model, row) or fnmatchcase(row, model) for row in config.models):
+            # A rule names the tools of an MCP server as SERVER/TOOL.
+            of_server = any(fnmatchcase(server, model.partition("/")[0]) for server in config.mcp.servers)
+            if not of_server and not any(fnmatchcase(model, row) or fnmatchcase(row, model) for row in config.models):
                 have = ", ".join(sorted(config.models)) or "none"
                 yield Mistake((*path, "for", "models", n), f"there is no model {model!r}; have {have}")
 
@@ -193,6 +197,34 @@ def _guardrail_paths(config: Config) -> Iterator[tuple[tuple[str | int, ...], Gu
             for m, rules in enumerate(holders):
                 for k, rule in enumerate(rules):
                     yield ("callers", n, section, m, "guardrails", k), rule
+
+
+def _mcp(config: Config) -> Iterator[Mistake]:
+    servers = config.mcp.servers
+    if servers and config.envoy.istio is not None:
+        yield Mistake(("mcp", "servers"), "MCP needs routes of its own, which Istio's configuration does not have here")
+    have = ", ".join(sorted(servers)) or "none"
+    for path, named in _mcp_access(config):
+        for name in named:
+            if not any(fnmatchcase(server, name) for server in servers):
+                yield Mistake((*path, name), f"there is no MCP server {name!r}; have {have}")
+
+
+def _mcp_access(config: Config) -> Iterator[tuple[tuple[str | int, ...], Iterable[str]]]:
+    """The names of servers that each holder names, with their paths."""
+    for name, role in config.roles.items():
+        yield ("roles", name, "mcp"), role.mcp or ()
+    for n, caller in enumerate(config.callers):
+        yield ("callers", n, "mcp"), caller.mcp
+        yield ("callers", n, "policy", "mcp"), caller.policy.mcp or ()
+        lists: list[tuple[str, list[PolicyConfig]]] = [
+            ("teams", [team.policy for team in caller.teams]),
+            ("users", [user.policy for user in caller.users]),
+            ("keys", [key.policy for key in caller.keys]),
+        ]
+        for section, policies in lists:
+            for m, policy in enumerate(policies):
+                yield ("callers", n, section, m, "policy", "mcp"), policy.mcp or ()
 
 
 def _conversations(config: Config) -> Iterator[Mistake]:

@@ -34,7 +34,8 @@ Factor = Annotated[
 class PriceConfig(ConfigSection):
     """US dollars for a million tokens. The first matching row counts, before the public lists. A kind of token without
     a price of its own costs the general price: cached and audio prompts cost `input`, reasoning and audio replies cost
-    `output`. Without `output`, replies have no known price. A row of zeros is free."""
+    `output`. Without `output`, replies have no known price. A row of zeros is free. A row that has `search` alone is
+    about searches: tokens have the price of the next row or of the public lists."""
 
     provider: Text
     """The provider's name in `providers`."""
@@ -67,6 +68,9 @@ class PriceConfig(ConfigSection):
 
     @model_validator(mode="after")
     def _says_something(self) -> PriceConfig:
+        set_prices = self.model_dump(exclude={"provider", "model", "tiers"}, exclude_none=True)
+        if set_prices.keys() == {"search"} and not self.tiers:
+            return self
         if self.input is None and self.output is None:
             raise wrong("this row has no price", "give input: and output:, dollars for a million tokens")
         return self

@@ -94,6 +94,8 @@ def _base_url(value: str) -> str:
 
 
 BaseUrl = Annotated[Text, AfterValidator(_base_url)]
+HeaderSafe = Annotated[Secret, AfterValidator(_header_safe)]
+"""A secret that is sent in a header."""
 
 
 # Options of the built-in kinds that have fields of their own, each with its own check.
@@ -150,6 +152,13 @@ class ProviderEndpointConfig:
         """The value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+def endpoint_of(url: str) -> ProviderEndpointConfig:
+    """The address of a base URL."""
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    return ProviderEndpointConfig(parts.hostname or "", parts.port or (443 if tls else 80), tls)
 
 
 # Options that only some kinds of provider have, and a hint for each.
@@ -228,7 +237,7 @@ class ProviderConfig(ConfigSection):
     """A known host of a kind that has many (openai_compatible)."""
     base_url: BaseUrl | None = None
     """Default: the address of the host or of the kind."""
-    api_key: Annotated[Secret, AfterValidator(_header_safe)] | None = None
+    api_key: HeaderSafe | None = None
     """The gateway's key at this provider."""
     credential: UpstreamCredentialConfig | None = None
     """A cloud credential instead of a key. It is renewed while the gateway runs."""
@@ -257,6 +266,9 @@ class ProviderConfig(ConfigSection):
     shared_objects: tuple[Text, ...] = ()
     """Ids of stored objects that all tenants may use, such as a prompt or vector store of the operator; * and ? are
     placeholders."""
+    sockets: Boolean = False
+    """Callers may open WebSockets to it, for sessions of OpenAI's Realtime and Responses APIs or of Google's Live API.
+    false: status 426."""
     profile: HostProfileConfig = HostProfileConfig()
     """Differences from the built-in profile; docs/profiles.md lists the profiles."""
     tls: ProviderTlsConfig = ProviderTlsConfig()
@@ -283,6 +295,8 @@ class ProviderConfig(ConfigSection):
         # A server at a base_url may need no key.
         if self.api_key is None and self.credential is None and self.base_url is None and needs_key:
             raise wrong("api_key is missing", "give {env: NAME} or {file: path}")
+        if self.sockets and not kind.has_sockets:
+            raise wrong(f"kind {self.kind} has no WebSockets", "leave it out", key="sockets")
         self._check_profile()
         self._check_options(kind)
         self._check_credential(kind)
@@ -352,9 +366,7 @@ class ProviderConfig(ConfigSection):
 
     @property
     def endpoint(self) -> ProviderEndpointConfig:
-        url = urlsplit(self.url)
-        tls = url.scheme == "https"
-        return ProviderEndpointConfig(url.hostname or "", url.port or (443 if tls else 80), tls)
+        return endpoint_of(self.url)
 
 
 ProviderName = Annotated[Text, AfterValidator(_provider_name)]

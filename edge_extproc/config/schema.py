@@ -27,6 +27,7 @@ from .envoy import BodyLimitsConfig, EnvoyConfig, ListenConfig, RetriesConfig, T
 from .guardrails import GuardrailRuleConfig, GuardrailsConfig
 from .idempotency import IdempotencyConfig
 from .limits import AllowanceConfig, LimiterConfig
+from .mcp import McpConfig, McpServerConfig
 from .part import ConfigSection, Label, Text, frozen, thawed
 from .prices import PriceConfig
 from .prompt_cache import PromptCacheConfig
@@ -101,6 +102,8 @@ class Config(ConfigSection):
     """The tenants, with their keys and limits."""
     providers: Annotated[Mapping[ProviderName, ProviderConfig], AfterValidator(frozen), PlainSerializer(thawed)]
     """The hosts that serve models, by a name of your choice."""
+    mcp: McpConfig = Field(default_factory=dict, validate_default=True)
+    """MCP servers, to which callers get through the gateway."""
     prices: tuple[PriceConfig, ...] = ()
     """Prices that take precedence over the public lists."""
     routing: RoutingConfig = RoutingConfig()
@@ -170,6 +173,16 @@ class Config(ConfigSection):
         request that Envoy refuses for its source address costs no stream. But if a too large body arrives before that
         answer, its error is Envoy's own (docs/adr/074)."""
         return self.envoy.source_limit is not None
+
+    def socket_providers(self) -> tuple[str, ...]:
+        """The providers to which WebSockets go. None where others configure the proxy's routes (Istio)."""
+        if self.envoy.istio is not None:
+            return ()
+        return tuple(name for name, provider in self.providers.items() if provider.sockets)
+
+    def mcp_servers(self) -> Mapping[str, McpServerConfig]:
+        """The MCP servers that have a route. None where others configure the proxy's routes (Istio)."""
+        return self.mcp.servers if self.envoy.istio is None else {}
 
     @property
     def counted_file(self) -> Path:

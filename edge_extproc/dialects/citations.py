@@ -37,7 +37,8 @@ def without_citations(extras: Extras) -> tuple[dict[str, Json], dict[str, Json]]
 
 
 def _values(extras: Extras) -> Iterator[Mapping[str, Json]]:
-    for listed in map(extras.get, _OF_TEXTS):
+    message = object_in(extras, "message")  # of OpenAI's chat format: the sources belong to all of its text
+    for listed in (*map(extras.get, _OF_TEXTS), message.get("annotations")):
         yield from (each for each in listed if isinstance(each, dict)) if isinstance(listed, list) else ()
     chunks = object_in(extras, "groundingMetadata").get("groundingChunks")  # Gemini
     for each in chunks if isinstance(chunks, list) else ():

@@ -9,9 +9,6 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
-from ..codecs.json_values import JsonObject
-from ..model.content import Json
-
 # From memory of Anthropic's documentation of models, effort, thinking and structured outputs. Each row applies from its
 # version on. If the models of a generation differ, the row has what all of them accept. The configuration can select
 # another row for a model (`profile.models`).
@@ -32,15 +29,18 @@ class Generation:
     """Whether structured outputs are supported: output_config.format, and strict tools."""
     sampling: Literal["any", "one", "none"] = "any"
     """Which of temperature and top_p may be set: both, one of them, or none (then no top_k either)."""
+    prefill: bool = False
+    """Whether the models continue a last message of the assistant. Claude Opus 4.6, Sonnet 4.6 and all later models
+    refuse it: "This model does not support assistant message prefill"."""
 
 
 _GENERATIONS: tuple[tuple[tuple[int, int], Generation], ...] = (
-    ((0, 0), Generation(4_096)),
-    ((3, 5), Generation(8_192)),
-    ((3, 7), Generation(64_000, budgets=True)),
-    ((4, 0), Generation(32_000, budgets=True)),
-    ((4, 1), Generation(32_000, budgets=True, sampling="one")),
-    ((4, 5), Generation(64_000, budgets=True, schemas=True, sampling="one")),
+    ((0, 0), Generation(4_096, prefill=True)),
+    ((3, 5), Generation(8_192, prefill=True)),
+    ((3, 7), Generation(64_000, budgets=True, prefill=True)),
+    ((4, 0), Generation(32_000, budgets=True, prefill=True)),
+    ((4, 1), Generation(32_000, budgets=True, sampling="one", prefill=True)),
+    ((4, 5), Generation(64_000, budgets=True, schemas=True, sampling="one", prefill=True)),
     (
         (4, 6),
         Generation(64_000, adaptive=True, efforts=("low", "medium", "high", "max"), schemas=True, sampling="one"),
@@ -102,26 +102,3 @@ BUDGETS: Mapping[str, int] = MappingProxyType(
     {"minimal": 1_024, "low": 1_024, "medium": 2_048, "high": 4_096, "xhigh": 8_192, "max": 16_384}
 )
 LEAST_TOP_P_WITH_THINKING = 0.95  # Anthropic's page on thinking
-
-_SUBSCHEMA = frozenset({"items", "additionalProperties", "not", "if", "then", "else", "contains"})
-_SUBSCHEMAS = frozenset({"anyOf", "allOf", "oneOf", "prefixItems"})
-_NAMED_SUBSCHEMAS = frozenset({"properties", "$defs", "definitions", "patternProperties"})
-
-
-def closed_schema(schema: Json) -> Json:
-    """The schema with additionalProperties: false in every object that does not set it, which Anthropic requires."""
-    if not isinstance(schema, dict):
-        return schema
-    closed: JsonObject = {}
-    for key, value in schema.items():
-        if key in _SUBSCHEMA:
-            closed[key] = closed_schema(value)
-        elif key in _SUBSCHEMAS and isinstance(value, list):
-            closed[key] = [closed_schema(each) for each in value]
-        elif key in _NAMED_SUBSCHEMAS and isinstance(value, dict):
-            closed[key] = {name: closed_schema(each) for name, each in value.items()}
-        else:
-            closed[key] = value
-    if closed.get("type") == "object":
-        closed.setdefault("additionalProperties", False)
-    return closed

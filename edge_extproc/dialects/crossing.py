@@ -13,7 +13,19 @@ from types import MappingProxyType
 
 from ..errors import Unsupported
 from ..model.call import Chat, FunctionTool, HostedTool, ReplacedTool, Tool
-from ..model.content import Extras, Message, Opaque, Part, Text, ToolCall, ToolResult, is_among, kinds_of
+from ..model.content import (
+    Extras,
+    Message,
+    Opaque,
+    Part,
+    RedactedThinking,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    is_among,
+    kinds_of,
+)
 from .dropping import messages_of, parts_of, tools_of
 from .history import UniqueIds
 from .tool_names import with_legal_names
@@ -25,6 +37,10 @@ READ_ITEM: Extras = MappingProxyType({"item": None, "read": None})
 """An item whose content is in another place of the chat."""
 _FORCED = frozenset({"required", "tool"})
 NO_RESULT = "No result of this call was given."
+CONTINUE = "Continue."
+"""The user message after a last message of the assistant."""
+_SYSTEM = frozenset({"system", "developer"})
+_SUMMARY = "Summary of the conversation so far:"
 _RESULT = "The result of an earlier tool call, which is not shown:"
 
 
@@ -51,6 +67,34 @@ def asking_for_json(chat: Chat) -> Chat:
     return replace(chat, messages=(*messages[:end], asking, *messages[end:]))
 
 
+def ending_with_user(chat: Chat, *, prefill: bool) -> Chat:
+    """The chat with a user message at the end, for a format whose models answer only the user. System messages after
+    the assistant's last message ask for the next one: in the system prompt, they would leave that message as the
+    beginning of the answer. `prefill`: whether the model continues a message of the assistant
+    (docs/adr/339-last-message-of-the-assistant.md)."""
+    messages = chat.messages
+    last = len(messages) - 1
+    while last >= 0 and (messages[last].role in _SYSTEM or not _has_content(messages[last])):
+        last -= 1
+    if last < 0 or messages[last].role != "assistant" or isinstance(messages[last].parts[-1], ToolCall):
+        return chat
+    asking = [message for message in messages[last + 1 :] if message.role in _SYSTEM and _has_content(message)]
+    if asking:
+        # The other messages keep their paths, also if they were known only by their places.
+        located = [replace(message, path=path) for path, message in messages_of(chat)]
+        moved = (replace(each, role="user") if each.role in _SYSTEM else each for each in located[last + 1 :])
+        return replace(chat, messages=(*located[: last + 1], *moved))
+    return chat if prefill else replace(chat, messages=(*messages, Message("user", (Text(CONTINUE),))))
+
+
+def _has_content(message: Message) -> bool:
+    """Whether anything of a message is sent: neither blank text nor thinking alone."""
+    return any(
+        not isinstance(part, Thinking | RedactedThinking) and not (isinstance(part, Text) and not part.text.strip())
+        for part in message.parts
+    )
+
+
 def _no_tool(tool: HostedTool) -> bool:
     """The format has no tools that its hosts execute."""
     del tool
@@ -62,8 +106,12 @@ def portable(chat: Chat, title: str, has_tool: Callable[[HostedTool], bool] = _n
     the caller's own provider would execute. `omitted` collects the names of what is missing. Raises Unsupported if the
     caller requires a missing tool."""
     kinds = kinds_of(chat.messages)
+    if is_among(Opaque, kinds):
+        chat = _since_summary(chat)
     has_calls = is_among(ToolCall, kinds)
-    chat = with_legal_names(_with_results(_with_unique_ids(chat)) if has_calls else chat, has_calls=has_calls)
+    chat = with_legal_names(
+        _with_results(_with_single_results(_with_unique_ids(chat))) if has_calls else chat, has_calls=has_calls
+    )
     omitted = set(chat.lost)
     tools = _tools(chat, title, omitted, has_tool)
     messages = _messages(chat, omitted) if is_among(Opaque, kinds) else chat.messages
@@ -88,6 +136,35 @@ def _with_unique_ids(chat: Chat) -> Chat:
                 part = replace(part, call_id=unique.of_result(part.call_id))
             parts.append(part)
         messages.append(replace(message, parts=tuple(parts)))
+    return replace(chat, messages=tuple(messages))
+
+
+def _with_single_results(chat: Chat) -> Chat:
+    """The chat with one result for each call. Clients send the result of a call again after they were interrupted;
+    many hosts of OpenAI's format accept it, and all other providers refuse it. Both contents are sent."""
+    results = [part for message in chat.messages for part in message.parts if isinstance(part, ToolResult)]
+    if len({part.call_id for part in results}) == len(results):
+        return chat
+    joined: dict[str, ToolResult] = {}
+    for result in results:
+        first = joined.get(result.call_id)
+        if first is None:
+            joined[result.call_id] = result
+        elif result.parts != first.parts:
+            joined[result.call_id] = replace(
+                first, parts=(*first.parts, *result.parts), is_error=first.is_error or result.is_error
+            )
+    messages: list[Message] = []
+    for path, message in messages_of(chat):
+        parts: list[Part] = []
+        for where, part in parts_of(message.parts, path):
+            # What remains keeps its path, also if it was known only by its place.
+            if not isinstance(part, ToolResult):
+                parts.append(replace(part, path=where))
+            elif (whole := joined.pop(part.call_id, None)) is not None:
+                parts.append(replace(whole, path=where))
+        if parts or not message.parts:
+            messages.append(replace(message, path=path, parts=tuple(parts)))
     return replace(chat, messages=tuple(messages))
 
 
@@ -185,6 +262,28 @@ def _tools(chat: Chat, title: str, omitted: set[str], has_tool: Callable[[Hosted
             kind = choice.name if choice.name in hosted else hosted[0]
             raise Unsupported(chat.spelling.field("tool_choice"), title, f"the format has no tool of type {kind!r}")
     return tuple(offered)
+
+
+def _since_summary(chat: Chat) -> Chat:
+    """The chat with its last summary as a text of the user, and without the messages that the summary replaces. The
+    caller's own provider ignores these, and they can be longer than the context of another model."""
+    located = list(messages_of(chat))
+    for number in range(len(located) - 1, -1, -1):
+        path, message = located[number]
+        parts = list(parts_of(message.parts, path))
+        for place in range(len(parts) - 1, -1, -1):
+            where, part = parts[place]
+            if not isinstance(part, Opaque) or not part.summary:
+                continue
+            rest = tuple(replace(each, path=at) for at, each in parts[place + 1 :])
+            messages = (
+                *(replace(each, path=at) for at, each in located[:number] if each.role in _SYSTEM),
+                Message("user", (Text(f"{_SUMMARY}\n{part.summary}", path=where),), path=path),
+                *([replace(message, path=path, parts=rest)] if rest else []),
+                *(replace(each, path=at) for at, each in located[number + 1 :]),
+            )
+            return replace(chat, messages=messages)
+    return chat
 
 
 def _messages(chat: Chat, omitted: set[str]) -> tuple[Message, ...]:

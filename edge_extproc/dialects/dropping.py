@@ -12,6 +12,7 @@ from ..model.reply import Reply
 from .base import Dialect
 from .citations import citations_in
 from .scalars import Scalars
+from .schemas import uncombined
 
 
 class DropList:
@@ -34,6 +35,13 @@ class DropList:
         """A field of the part or tool at `path`, by the name that model/ has for it."""
         if condition:
             self.dropped.add(self._member(path, name))
+
+    def _uncombined(self, schema: JsonObject, path: str) -> JsonObject:
+        """The schema at `path` for a provider that refuses `anyOf`, `oneOf` and `allOf` at the root of the schema of a
+        tool's input."""
+        flat, lost = uncombined(schema, path)
+        self.dropped.update(lost)
+        return flat
 
     def _drop_name(self, part: Document, path: str, condition: object) -> None:
         """The name of the document at `path`. Some callers write it in one place for bytes and in another for a URI."""
@@ -123,12 +131,11 @@ def lost_in(reply: Reply, target: Dialect) -> tuple[str, ...]:
 
 def lost_notes(extras: Extras, *, cites: bool) -> set[str]:
     """The names of what the extras of a text or of a choice lose in another format. `cites`: it has sources. The sound
-    of a chat is a field of its message, and so are sources that belong to no text of it."""
+    of a chat is a field of its message."""
     if not extras:
         return set()
-    message = object_in(extras, "message")
-    lost = {"reply.citations"} if citations_in(message) or (not cites and citations_in(extras)) else set()
-    return lost | {"reply.audio"} if message.get("audio") else lost
+    lost = {"reply.citations"} if not cites and citations_in(extras) else set()
+    return lost | {"reply.audio"} if object_in(extras, "message").get("audio") else lost
 
 
 def kind_of_part(part: Part) -> str:

@@ -24,6 +24,10 @@ _FAILURES: Mapping[str, tuple[FaultKind, int]] = MappingProxyType(
         "failed": ("api", 502),
         "internal_error": ("api", 502),
         "network_error": ("api", 502),
+        "insufficient_quota": ("payment", 402),
+        "rate_limit": ("rate_limit", 429),
+        "rate_limit_exceeded": ("rate_limit", 429),
+        "rate_limited": ("rate_limit", 429),
         "server_error": ("api", 502),
         "timeout": ("timeout", 504),
     }
@@ -49,6 +53,7 @@ _WORDS: Mapping[str, FinishReason] = MappingProxyType(
         "model_context_window_exceeded": "context_window",
         "model_length": "context_window",
         "pause_turn": "pause",
+        "recitation": "content_filter",  # Gemini
         "refusal": "refusal",
         "repetition": "length",  # vLLM cut the answer off, because it repeated itself
         "sensitive": "content_filter",  # Zhipu
@@ -57,11 +62,13 @@ _WORDS: Mapping[str, FinishReason] = MappingProxyType(
 # By a part of the word. The first match counts.
 _FAILED_PART = re.compile(
     r"error|fail|abort|cancel|timed?[_ -]?out|exception|unavailable|interrupt|disconnect|overload|crash"
+    r"|rate[_ -]?limit|quota|insufficient|preempt|evict|terminated"
 )
 _USUAL = frozenset({"stop", "length", "tool_calls", "end_turn", "max_tokens", "tool_use", "stop_sequence"})
 """The words of most replies, of which none is a failure."""
 _NOT_FAILED = frozenset({"error_limit", "error_toxic"})  # Cohere's words for a length and a filter
 _PARTS: tuple[tuple[re.Pattern[str], FinishReason], ...] = (
+    (re.compile(r"malformed"), "malformed"),
     (re.compile(r"length|max|limit|trunc|exceed|incomplete"), "length"),
     (re.compile(r"filter|safety|toxic|block|moderat|policy|guardrail|violat|sensitive"), "content_filter"),
     (re.compile(r"tool|function"), "tool_calls"),

@@ -83,6 +83,8 @@ def schema_of(parameters: Json, path: str) -> JsonObject:
     if parameters is None or parameters == {}:
         return dict(NO_PARAMETERS)
     schema = as_object(parameters, path)
+    if None in schema.values():  # clients write null for what a schema does not have
+        schema = {key: value for key, value in schema.items() if value is not None}
     return schema if "type" in schema else {"type": "object", **schema}
 
 
@@ -340,6 +342,14 @@ def thinking_beyond_limit(chat: Chat, model: str) -> int:
         return 0
     budget = _budget(reasoning, reasoning.effort if reasoning.effort in BUDGETS else None)
     return budget if chat.max_output_tokens is None or chat.max_output_tokens <= budget else 0
+
+
+def continues_answers(chat: Chat, model: str) -> bool:
+    """Whether the model continues a last message of the assistant. No model does so while it thinks: `When thinking is
+    enabled, a final assistant message must start with a thinking block`."""
+    reasoning, generation = chat.reasoning, generation_of(model)
+    thinks = reasoning is not None and reasoning.mode != "disabled" and reasoning.effort != "none"
+    return generation.prefill and not (thinks and generation.budgets)
 
 
 def is_explicit(reasoning: Reasoning) -> bool:

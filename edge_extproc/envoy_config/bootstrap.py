@@ -14,7 +14,16 @@ from ..config.schema import Config
 from ..model.envoy_names import cluster_name, pair_name
 from ..proxy import envoy_versions
 from . import tracing as render_tracing
-from .clusters import agent_cluster, chain_clusters, composite_cluster, has_several, hedged_pairs, provider_cluster
+from .clusters import (
+    agent_cluster,
+    chain_clusters,
+    composite_cluster,
+    has_several,
+    hedged_pairs,
+    mcp_cluster,
+    provider_cluster,
+    socket_cluster,
+)
 from .envoy_types import Json, bootstrap_v3, connections, core, extension, fields, merged, tcp_address
 from .listener import listeners
 
@@ -62,6 +71,8 @@ def bootstrap(config: Config, *, passes_over: bool | None = None) -> Json:
             "clusters": [
                 agent_cluster(config),
                 *(provider_cluster(config, name, provider) for name, provider in config.providers.items()),
+                *(socket_cluster(config, name) for name in config.socket_providers()),
+                *(mcp_cluster(config, name, server) for name, server in config.mcp_servers().items()),
                 *([collector] if collector is not None else []),
                 *(
                     composite_cluster(config, pair_name(*map(cluster_name, pair)), pair)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..config.agent import MutualTlsConfig
+from ..config.mcp import McpServerConfig
 from ..config.provider import PoolConfig, ProviderConfig, ProviderEndpointConfig
 from ..config.schema import Config
-from ..model.envoy_names import AFFINITY, AGENT, NAMESPACE, WORKER, chain_name, cluster_name
+from ..model.envoy_names import (
+    AFFINITY,
+    AGENT,
+    NAMESPACE,
+    WORKER,
+    chain_name,
+    cluster_name,
+    mcp_cluster_name,
+    socket_cluster_name,
+)
 from ..proxy import envoy_versions
 from . import certificate_files
 from .envoy_types import (
@@ -230,19 +240,30 @@ def _agent_tls(mutual_tls: MutualTlsConfig) -> Json:
     )
 
 
-# --- the providers
+# --- the providers, and MCP servers
+
+Upstream: TypeAlias = ProviderConfig | McpServerConfig
 
 
 def provider_cluster(config: Config, name: str, provider: ProviderConfig) -> Json:
+    return _upstream_cluster(config, cluster_name(name), name, provider)
+
+
+def mcp_cluster(config: Config, name: str, server: McpServerConfig) -> Json:
+    return _upstream_cluster(config, mcp_cluster_name(name), name, server)
+
+
+def _upstream_cluster(config: Config, own_name: str, name: str, provider: Upstream) -> Json:
+    """`own_name`: of the cluster. `name`: of the provider or server."""
     endpoint, pool = provider.endpoint, provider.pool
     cluster = cluster_v3.Cluster(
-        name=cluster_name(name),
+        name=own_name,
         connect_timeout=config.timeouts.connect,
         circuit_breakers=_bounds(config, pool),
         upstream_connection_options=cluster_v3.UpstreamConnectionOptions(
             tcp_keepalive=_probes(max(1, int(pool.keepalive.total_seconds())))
         ),
-        load_assignment=_provider_endpoint(name, endpoint),
+        load_assignment=_provider_endpoint(own_name, endpoint),
     )
     rendered = {
         **fields(cluster),
@@ -256,6 +277,14 @@ def provider_cluster(config: Config, name: str, provider: ProviderConfig) -> Jso
     if endpoint.tls:
         rendered["transport_socket"] = _provider_tls(provider, endpoint)
     return rendered
+
+
+def socket_cluster(config: Config, name: str) -> Json:
+    """The same provider for WebSockets: with HTTP/1.1, because few servers accept them over HTTP/2."""
+    provider = config.providers[name]
+    plain = provider.model_copy(update={"pool": provider.pool.model_copy(update={"http2": False})})
+    cluster, own = provider_cluster(config, name, plain), socket_cluster_name(cluster_name(name))
+    return {**cluster, "name": own, "load_assignment": {**cluster["load_assignment"], "cluster_name": own}}
 
 
 def _bounds(config: Config, pool: PoolConfig) -> cluster_v3.CircuitBreakers:
@@ -348,9 +377,9 @@ def _outliers() -> Json:
     return {**fields(detection), "enforcing_consecutive_5xx": 0}
 
 
-def _provider_endpoint(name: str, endpoint: ProviderEndpointConfig) -> endpoint_v3.ClusterLoadAssignment:
+def _provider_endpoint(cluster: str, endpoint: ProviderEndpointConfig) -> endpoint_v3.ClusterLoadAssignment:
     return endpoint_v3.ClusterLoadAssignment(
-        cluster_name=cluster_name(name),
+        cluster_name=cluster,
         endpoints=[
             endpoint_v3.LocalityLbEndpoints(
                 lb_endpoints=[
@@ -367,7 +396,7 @@ def _provider_endpoint(name: str, endpoint: ProviderEndpointConfig) -> endpoint_
     )
 
 
-def _discovery(provider: ProviderConfig, endpoint: ProviderEndpointConfig) -> Json:
+def _discovery(provider: Upstream, endpoint: ProviderEndpointConfig) -> Json:
     if endpoint.ip is not None:
         return {"type": "STATIC"}
     resolve = dns.DnsCluster(
@@ -384,7 +413,7 @@ def _discovery(provider: ProviderConfig, endpoint: ProviderEndpointConfig) -> Js
     return {"cluster_type": extension("envoy.cluster.dns", resolve)}
 
 
-def _provider_protocol(provider: ProviderConfig, endpoint: ProviderEndpointConfig) -> upstreams.HttpProtocolOptions:
+def _provider_protocol(provider: Upstream, endpoint: ProviderEndpointConfig) -> upstreams.HttpProtocolOptions:
     common = core.HttpProtocolOptions(idle_timeout=provider.pool.idle)
     http1, http2 = core.Http1ProtocolOptions(), _http2()
     if provider.pool.http2 == "auto" and endpoint.tls:
@@ -409,7 +438,7 @@ def _provider_protocol(provider: ProviderConfig, endpoint: ProviderEndpointConfi
 _ALPN: dict[bool | str, list[str]] = {"auto": ["h2", "http/1.1"], True: ["h2"], False: ["http/1.1"]}
 
 
-def _provider_tls(provider: ProviderConfig, endpoint: ProviderEndpointConfig) -> Json:
+def _provider_tls(provider: Upstream, endpoint: ProviderEndpointConfig) -> Json:
     ca = provider.tls.ca or certificate_files.system_trust_store()
     server_name = provider.tls.server_name
     context = tls.CertificateValidationContext(trusted_ca=file_source(ca))

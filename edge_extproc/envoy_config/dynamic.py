@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config.schema import Config
-from ..model.envoy_names import AGENT, chain_name, cluster_name, pair_name
+from ..model.envoy_names import AGENT, chain_name, cluster_name, mcp_cluster_name, pair_name, socket_cluster_name
 from ..proxy import envoy_versions
-from ..proxy.cluster_names import cluster_names
+from ..proxy.cluster_names import cluster_names, mcp_cluster_names
 from .bootstrap import bootstrap, ensure_certificate
 from .clusters import hedged_pairs
 from .envoy_types import Json
@@ -104,6 +104,10 @@ def _names(config: Config, clusters: Sequence[Json]) -> dict[str, str]:
     """The versioned name of each cluster, by its plain name."""
     own = cluster_names(config, versioned=True)
     names = {cluster_name(provider): name for provider, name in own.items()}
+    for provider in config.socket_providers():
+        names[socket_cluster_name(cluster_name(provider))] = socket_cluster_name(own[provider])
+    for server, name in mcp_cluster_names(config, versioned=True).items():
+        names[mcp_cluster_name(server)] = name
     for pair in hedged_pairs(config):
         names[pair_name(*map(cluster_name, pair))] = pair_name(*(own[provider] for provider in pair))
     if envoy_versions.order_of(config) != "priority_group":

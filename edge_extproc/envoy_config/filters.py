@@ -19,6 +19,8 @@ from ..model.envoy_names import (
     ROUTE_NAMESPACE,
     WORKER,
     cluster_name,
+    mcp_cluster_name,
+    socket_cluster_name,
 )
 from ..proxy import envoy_versions
 from .envoy_types import (
@@ -38,6 +40,7 @@ from .envoy_types import (
     router,
     set_filter_state,
     type_v3,
+    typed,
     upstream_codec,
 )
 from .headers import ATTEMPT_COUNT, last_headers
@@ -155,6 +158,45 @@ def router_level(config: Config) -> Json:
     )
 
 
+def socket_level() -> Json:
+    """What routes of WebSockets change at the router level: bodies are streamed in both directions. A buffered body of
+    an upgraded request would never end (envoyproxy/envoy#47081)."""
+    mode, body = ext_proc.ProcessingModeHeaderSendMode, ext_proc.ProcessingModeBodySendMode
+    overrides = ext_proc.ExtProcOverrides(
+        grpc_service=_agent("socket"),
+        processing_mode=ext_proc.ProcessingMode(
+            request_header_mode=mode.SEND,
+            request_body_mode=body.STREAMED,
+            response_header_mode=mode.SEND,
+            response_body_mode=body.STREAMED,
+            request_trailer_mode=mode.SKIP,
+            response_trailer_mode=mode.SKIP,
+        ),
+    )
+    return {"envoy.filters.http.ext_proc": typed(ext_proc.ExtProcPerRoute(overrides=overrides))}
+
+
+def mcp_level(config: Config) -> Json:
+    """What routes of MCP servers change: the agent reads each message whole, and the response by its type."""
+    mode, body = ext_proc.ProcessingModeHeaderSendMode, ext_proc.ProcessingModeBodySendMode
+    overrides = ext_proc.ExtProcOverrides(
+        grpc_service=_agent("mcp"),
+        processing_mode=ext_proc.ProcessingMode(
+            request_header_mode=mode.SEND,
+            request_body_mode=body.BUFFERED,
+            response_header_mode=mode.SEND,
+            # The agent enables the body phase for a response with a body.
+            response_body_mode=body.NONE,
+            request_trailer_mode=mode.SKIP,
+            response_trailer_mode=mode.SKIP,
+        ),
+    )
+    level: Json = {"envoy.filters.http.ext_proc": typed(ext_proc.ExtProcPerRoute(overrides=overrides))}
+    if config.auth.trust_ext_authz:  # it knows the paths of the APIs of models only
+        level["envoy.filters.http.ext_authz"] = typed(ext_authz.ExtAuthzPerRoute(disabled=True))
+    return level
+
+
 def _upstream_level(config: Config, passes_over: bool) -> Json:
     """The upstream-level ext_proc. It is skipped on attempt 1, which the router level has already encoded, so that a
     request has one gRPC stream and not two. It is also skipped if the guard is active."""
@@ -178,6 +220,10 @@ def _upstream_level(config: Config, passes_over: bool) -> Json:
 
 def _to_one_provider(config: Config) -> Json:
     if envoy_versions.order_of(config) != "priority_group":
+        prefixes = [cluster_name(""), *([socket_cluster_name("")] if config.socket_providers() else [])]
+        prefixes += [mcp_cluster_name("")] if config.mcp_servers() else []
+        if len(prefixes) > 1:
+            return {"or_matcher": {"predicate": [_cluster_begins(prefix) for prefix in prefixes]}}
         return _cluster_begins(cluster_name(""))
     # Only hedged calls set the header then.
     return {"not_matcher": _cluster_begins("pair_")}
@@ -302,7 +348,7 @@ def _agent(role: str) -> core.GrpcService:
         initial_metadata=[
             core.HeaderValue(key=ROLE, value=role),
             core.HeaderValue(key=AFFINITY, value="%REQ(x-request-id)%"),
-            *([own_worker] if role != "router" else []),
+            *([own_worker] if role not in ("router", "socket", "mcp") else []),
         ],
     )
 

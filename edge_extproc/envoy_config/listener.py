@@ -255,7 +255,11 @@ def _local_replies(config: Config) -> list[Json]:
             (
                 "invalid_request_error",
                 "upgrade_not_supported",
-                "this gateway does not support WebSockets; send the request without Upgrade",
+                (
+                    "this path has no WebSockets here; send the request without Upgrade"
+                    if config.socket_providers()
+                    else "this gateway does not support WebSockets; send the request without Upgrade"
+                ),
             ),
         ),
         ("response.code < 500", ("invalid_request_error", "bad_request", "the gateway cannot read this request")),

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from ..config.mcp import McpServerConfig
 from ..config.schema import Config
-from ..model.envoy_names import AGAIN, CLUSTER, ONCE, ROUTE, ROUTE_NAME, ROUTE_NAMESPACE
+from ..model.envoy_names import (
+    AGAIN,
+    CLUSTER,
+    ONCE,
+    ROUTE,
+    ROUTE_NAME,
+    ROUTE_NAMESPACE,
+    SOCKET,
+    mcp_route,
+)
 from ..proxy import envoy_versions
 from . import direct
 from .envoy_types import Json, fields, matcher, route_v3
+from .filters import mcp_level, socket_level
 
 
 def routes(config: Config, name: str) -> Json:
@@ -22,6 +35,8 @@ def routes(config: Config, name: str) -> Json:
                 **direct.host_policy(config),
                 "routes": [
                     *direct.routes(config),
+                    *_sockets(config),
+                    *_mcp(config),
                     _route(config, ONCE, _once(config)),
                     _route(config, AGAIN, _again(config)),
                     _route(config, None, _next(config)),
@@ -46,6 +61,83 @@ def _route(config: Config, manner: str | None, retry: Json) -> Json:
         ),
         "route": _route_action(config, retry),
     }
+
+
+# The paths with WebSockets, in each of their spellings (exchange/path_router.py). Envoy matches without the query.
+_SOCKET_PATHS = (
+    "(?:/openai)?(?:/v1)?/(?:realtime|responses)"
+    r"|/ws/google\.ai\.generativelanguage\.v1(?:alpha|beta)?\.GenerativeService\.BidiGenerateContent"
+)
+
+
+def _sockets(config: Config) -> list[Json]:
+    """The routes of WebSockets: before the agent has chosen the provider, and after it."""
+    if not config.socket_providers():
+        return []
+    upgrade = route_v3.HeaderMatcher(
+        name="upgrade", string_match=matcher.StringMatcher(exact="websocket", ignore_case=True)
+    )
+    chosen = route_v3.HeaderMatcher(name=ROUTE, string_match=matcher.StringMatcher(exact=SOCKET))
+    return [
+        _socket(config, f"{ROUTE_NAME}-{SOCKET}", route_v3.RouteMatch(prefix="/", headers=[chosen])),
+        _socket(
+            config,
+            f"{ROUTE_NAME}-{SOCKET}-upgrade",
+            route_v3.RouteMatch(safe_regex=matcher.RegexMatcher(regex=_SOCKET_PATHS), headers=[upgrade]),
+        ),
+    ]
+
+
+def _socket(config: Config, name: str, match: route_v3.RouteMatch) -> Json:
+    return {
+        **fields(route_v3.Route(name=name, match=match)),
+        "route": {
+            **fields(
+                route_v3.RouteAction(
+                    cluster_header=CLUSTER,
+                    timeout=timedelta(0),
+                    idle_timeout=config.timeouts.socket_idle,
+                    max_stream_duration=route_v3.RouteActionMaxStreamDuration(
+                        max_stream_duration=config.timeouts.socket
+                    ),
+                    auto_host_rewrite=True,
+                    upgrade_configs=[route_v3.RouteActionUpgradeConfig(upgrade_type="websocket")],
+                )
+            )
+        },
+        "typed_per_filter_config": socket_level(),
+    }
+
+
+def _mcp(config: Config) -> list[Json]:
+    """The routes of MCP servers: before the agent has read the request, and after it. And those of the metadata by
+    which OAuth clients find the issuers of tokens, which the agent answers itself."""
+    routes: list[Json] = []
+    for name, server in config.mcp_servers().items():
+        chosen = route_v3.HeaderMatcher(name=ROUTE, string_match=matcher.StringMatcher(exact=mcp_route(name)))
+        matches = {
+            f"mcp-{name}": route_v3.RouteMatch(prefix="/", headers=[chosen]),
+            f"mcp-{name}-request": route_v3.RouteMatch(path=f"/mcp/{name}"),
+        }
+        if config.auth.jwt:
+            path = f"/.well-known/oauth-protected-resource/mcp/{name}"
+            matches[f"mcp-{name}-metadata"] = route_v3.RouteMatch(path=path)
+        routes += [_mcp_route(config, server, route, match) for route, match in matches.items()]
+    return routes
+
+
+def _mcp_route(config: Config, server: McpServerConfig, name: str, match: route_v3.RouteMatch) -> Json:
+    action = route_v3.RouteAction(
+        # The agent names the cluster to which the credential belongs: the configuration may change meanwhile.
+        cluster_header=CLUSTER,
+        # It would end streams. `max_stream_duration` bounds them.
+        timeout=timedelta(0),
+        idle_timeout=server.idle_timeout,
+        max_stream_duration=route_v3.RouteActionMaxStreamDuration(max_stream_duration=server.timeout),
+        auto_host_rewrite=True,
+    )
+    route = route_v3.Route(name=name, match=match, request_body_buffer_limit=buffer_limit(config))
+    return {**fields(route), "route": fields(action), "typed_per_filter_config": mcp_level(config)}
 
 
 # The default of the limits. A reply over the buffer that arrives before the agent has answered its headers stops: Envoy

@@ -5,7 +5,7 @@ A route's own settings come as `context_extensions`:
 
     edge.tenants    names of the permitted tenants, separated by commas; others are refused
     edge.roles      the caller needs one of them
-    edge.operation  the operation for policies; default: that of the path, in any spelling
+    edge.operation  the operation for policies; default: that of the path, in any spelling and with any method
     edge.model      the model of the route: a caller who may not use it is refused
     edge.limit      requests: one is taken from the caller's requests per minute
     edge.cost       dollars of one request: it is taken from the caller's budgets, and the request is counted
@@ -199,7 +199,10 @@ class AuthzChecker:
         path = request.path.partition("?")[0]
         if self._gateway.identity_seal is not None or self._gateway.routes.canonical(path) != path:
             return False  # a path without a version may be that of another service
-        return bool(self._route(request, request.path))
+        try:
+            return bool(self._gateway.routes.match(request.method, path))
+        except (NoSuchRoute, WrongMethod):
+            return False
 
     def _may_pass(self, principal: Principal, request: AuthzRequest, operations: tuple[Operation, ...]) -> None:
         tenants, roles = _names(request.settings.get("edge.tenants")), _names(request.settings.get("edge.roles"))
@@ -233,13 +236,17 @@ class AuthzChecker:
         return operations
 
     def _route(self, request: AuthzRequest, path: str) -> tuple[Operation, ...]:
-        """The operations of one of our own paths."""
-        routes = self._gateway.routes
+        """The operations of one of our own paths. With a method that is not one of the path's, they are those of all
+        its methods: many frameworks read the method from elsewhere, such as the header x-http-method-override."""
+        routes, path = self._gateway.routes, path.partition("?")[0]
         try:
-            route = routes.match(request.method, path.partition("?")[0])[1]
-        except (NoSuchRoute, WrongMethod):
+            found = [routes.match(request.method, path)[1]]
+        except NoSuchRoute:
             return ()
-        return (route.operation, *(other.operation for _, other in routes.alternatives(route)))
+        except WrongMethod:
+            found = [route for _, route in routes.methods(path).values()]
+        alternatives = [other for route in found for _, other in routes.alternatives(route)]
+        return tuple(dict.fromkeys(route.operation for route in (*found, *alternatives)))
 
     async def _count(self, rules: CallerLimits) -> Pairs:
         limiter, name = self._gateway.limiter, self._gateway.new_id()

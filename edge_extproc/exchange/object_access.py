@@ -26,7 +26,7 @@ from ..records.owners import REPLY_SECONDS, ObjectOwners
 from .commands import Command, Continue
 from .events import ResponseBody
 from .large_bodies import AT_ONCE
-from .object_ids import NamedObject, ReplyIds
+from .object_ids import NamedObject, ReplyIds, stores_reply
 from .phases import Identified
 from .ports import Gateway
 from .response import Receiving, ResponsePhase
@@ -62,7 +62,11 @@ async def object_access(
                 refused[provider] = tuple(
                     [each for each, is_owned in zip(objects_named, owned, strict=True) if not is_owned]
                 )
-    objects = ObjectAccess(owners, identified.principal.tenant, call, target, refused, partial(_reads, gateway, call))
+    stored = None
+    if large and call.operation == "chat":  # now and not with the reply, because it is searched off the event loop
+        stored = await runner.run(stores_reply, call, identified.caller_dialect.wire_names)
+    reads = partial(_reads, gateway, call)
+    objects = ObjectAccess(owners, identified.principal.tenant, call, target, refused, reads, stored=stored)
     able = objects.able(candidates)
     if candidates and not able:
         first = next(each for candidate in candidates for each in objects.refused(candidate))
@@ -81,7 +85,7 @@ def _reads(gateway: Gateway, call: Call, candidate: Candidate) -> bool:
 class ObjectAccess:
     """The stored objects of one exchange."""
 
-    __slots__ = ("_call", "_owners", "_reads", "_refused", "_reply", "_target", "_tenant")
+    __slots__ = ("_call", "_owners", "_reads", "_refused", "_reply", "_stored", "_target", "_tenant")
 
     def __init__(
         self,
@@ -91,16 +95,19 @@ class ObjectAccess:
         target: ObjectPath | None,
         refused: dict[str, tuple[NamedObject, ...]],
         reads: Callable[[Candidate], bool],
+        *,
+        stored: bool | None = None,
     ) -> None:
         """`target`: what the path of a passthrough endpoint names. `refused`: for each shared provider, the objects
         that the request names and that are not the tenant's there. `reads`: whether a candidate gets the references of
-        the request."""
+        the request. `stored`: what `stores_reply` says of a large body, which has been searched."""
         self._owners = owners
         self._tenant = tenant
         self._call = call
         self._target = target
         self._refused = refused
         self._reads = reads
+        self._stored = stored
         self._reply: ReplyIds | None = None
 
     def able(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
@@ -128,7 +135,7 @@ class ObjectAccess:
         own = answered.dialect.name == answered.caller_dialect.name
         if call.operation != "chat" or not stores or not own or not self._owners.is_shared(answered.candidate.provider):
             return None
-        self._reply = ReplyIds(call, names)
+        self._reply = ReplyIds(stored=stores_reply(call, names) if self._stored is None else self._stored)
         return self._reply
 
     def needs_whole(self, answered: Answered) -> bool:

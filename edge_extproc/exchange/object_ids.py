@@ -204,15 +204,21 @@ def _has(raw: bytes, fields: frozenset[str], value: bytes) -> bool:
     return any(re.search(rb'"%s"\s*:\s*%s' % (name.encode(), value), raw) for name in fields)
 
 
+def stores_reply(call: Call, names: WireNames) -> bool:
+    """Whether a chat asks the provider to store its reply. It searches the body. `names`: those of the caller's
+    dialect, which is also the provider's."""
+    by_default = bool(names.stored_unless) and not _has(call.raw, names.stored_unless, b"false")
+    return by_default or _has(call.raw, names.stored_if, b"true")
+
+
 class ReplyIds:
     """Collects the ids that a chat's reply makes, in `new`, until they are taken from there."""
 
     __slots__ = ("_seen", "_stored", "new")
 
-    def __init__(self, call: Call, names: WireNames) -> None:
-        """`names`: those of the caller's dialect, which is also the provider's."""
-        by_default = bool(names.stored_unless) and not _has(call.raw, names.stored_unless, b"false")
-        self._stored = by_default or _has(call.raw, names.stored_if, b"true")
+    def __init__(self, *, stored: bool) -> None:
+        """`stored`: what `stores_reply` says of the call."""
+        self._stored = stored
         self._seen: set[str] = set()
         self.new: list[str] = []
 

@@ -117,6 +117,10 @@ class PathRouter:
             node = node.step(segment) if node is not None else None
         return node.methods or None if node is not None else None
 
+    def methods(self, path: str) -> Mapping[str, tuple[Dialect, Route]]:
+        """The routes of a path by their methods; empty if it is not one of the dialects' paths."""
+        return self._methods(self.canonical(path)) or {}
+
     def canonical(self, path: str) -> str:
         """The path as the dialects spell it: some clients leave out the version, or put /openai before it. An unknown
         path is returned unchanged."""
@@ -154,7 +158,10 @@ class PathRouter:
         if route is not None:
             return route
         if path == REALTIME or path.startswith(REALTIME + "/"):
-            raise NoSuchRoute("realtime sessions do not go through this gateway; send requests, streamed or not")
+            raise NoSuchRoute(
+                "realtime sessions do not go through this gateway as plain requests; open a WebSocket at /v1/realtime, "
+                "if the operator has turned on `sockets`, or send requests, streamed or not"
+            )
         if methods is None:
             paths = ", ".join(sorted({*self._by_path, *self._passed}))
             raise NoSuchRoute(f"no API at {path!r}; {self._hint(path) or f'have {paths}'}")

@@ -38,8 +38,10 @@ from .body_shape import GENEROUS, ShapeBounds
 from .consumer_routes import NO_ROUTES, ConsumerRoutes
 from .host_terms import HostTermsSearch
 from .large_bodies import AT_ONCE, WorkRunner, continue_at_once
+from .mcp_settings import McpSettings
 from .object_ids import IdSearch
 from .path_router import PathRouter
+from .socket_settings import NO_SOCKETS, SocketSettings
 from .worst_case import UNCONFIGURED, OutputBounds, PromptSearch
 
 if TYPE_CHECKING:  # not loaded without rules
@@ -132,6 +134,9 @@ class Gateway:
     """Envoy is older than 1.40: a header names a composite cluster that holds the order of the plan."""
     response_phase_opt_in: bool = False
     """The proxy sends response phases only if the answer to the request headers enables them."""
+    sockets: SocketSettings = NO_SOCKETS
+    mcp: McpSettings | None = None
+    """None: there are no MCP servers."""
     adds_access_log_facts: bool = False
     """Envoy's access log shows the facts of each exchange."""
     consumer: ConsumerRoutes = NO_ROUTES

@@ -1,8 +1,7 @@
 """Handles one request from its headers to its settlement, with one method for each event.
 
     request headers     identify the caller and the API         → refuse, answer, or wait for the body
-    request body        read the call, apply its guardrails,    → the request of the first candidate
-                        find its candidates
+    request body        read and check it, find candidates      → the request of the first candidate
     response headers    find the candidate and the outcome      → the mode of the response body
     response body       the reply, in the caller's dialect      → bytes
     closed              compute usage and cost                  → one settlement
@@ -54,7 +53,7 @@ from .ports import Gateway
 from .prompt_cache import PromptCacheWatch, watch_prompt_cache
 from .prompt_for_bill import with_prompt
 from .read_call import read_call
-from .repeating import Repeated, cached_reply, start_lookup, store_reply
+from .repeating import Repeated, cached_reply, refuse_uncached, start_lookup, store_reply
 from .reply_guardrails import shown
 from .request_ids import with_ids_of_response, with_request_id
 from .reserving import reserve
@@ -268,7 +267,7 @@ class RouterExchange:
         if event.end:
             return await self._request_body(identified, b"")
         if limits is not None:
-            await check_slots(gateway, identified)
+            await check_slots(gateway, self.id, identified)
         return CONTINUE
 
     # --- 2. request body: read the call, and find its candidates
@@ -353,6 +352,7 @@ class RouterExchange:
         entry = await lookup.look_up(self._take_time)
         reply = await self._readable(admitted, lookup, entry) if entry is not None else None
         if entry is None or reply is None:
+            refuse_uncached(admitted.read)
             return None
         limiter, limits, reservation = self._gateway.limiter, admitted.read.identified.limits, None
         if limiter is not None and limits is not None:

@@ -150,7 +150,7 @@ def reservation_request(
     if call.operation not in _PRICED:
         return ReservationRequest(tokens, None, _assumed(bounds, len(call.raw), bounds.usual_output), call.model)
     raw = call.raw
-    hides = b"\\u00" in raw and _HIDDEN.search(raw) is not None
+    hides = _hides(raw)
     caches = hides
     if hides:
         prompt = bounds.context_window
@@ -183,6 +183,30 @@ def reservation_request(
     return ReservationRequest(tokens, None if dearest is None else _micro(dearest), assumed, call.model)
 
 
+def session_reservation(
+    model: str,
+    candidate: Candidate,
+    provider: Provider,
+    prices: Prices,
+    bounds: OutputBounds,
+    prompt: int,
+    output: int,
+    *,
+    priced: bool,
+) -> ReservationRequest:
+    """The reservation of one response within a session, whose prompt is all of the session before it. `prompt` and
+    `output`: the most tokens."""
+    prompt = min(prompt + _WRAPPING, bounds.context_window)
+    tokens = prompt + output
+    if not priced:
+        return ReservationRequest(tokens, 0, model=model)
+    cost = prices.max_cost(
+        provider.price_list, candidate.model, prompt, output, host=provider.name, caches=True, audio=True
+    )
+    assumed = _assumed(bounds, prompt, output)
+    return ReservationRequest(tokens, None if cost is None else _micro(cost), assumed, model)
+
+
 def hedged_reservation(request: ReservationRequest, providers: int) -> ReservationRequest:
     """The reservation of a hedged call, for which `providers` may charge at the same time."""
     dollars = request.micro_dollars * providers if request.micro_dollars is not None else None
@@ -194,6 +218,19 @@ def _stores(call: Call) -> bool:
     return (
         call.operation == "passed" and not call.model and _STORES.fullmatch(call.target.partition("?")[0]) is not None
     )
+
+
+def most_of_event(raw: bytes, window: int, search: PromptSearch) -> int:
+    """The most tokens that one event adds to a session."""
+    if _hides(raw):
+        return window
+    if search.marked.search(raw) is None:
+        return min(len(raw), window)
+    return _most_prompt(raw, window, search)
+
+
+def _hides(raw: bytes) -> bool:
+    return b"\\u00" in raw and _HIDDEN.search(raw) is not None
 
 
 def _most_prompt(raw: bytes, window: int, search: PromptSearch) -> int:

@@ -12,7 +12,7 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -28,10 +28,11 @@ from ..config.schema import Config
 from ..config.secrets import generate_key
 from ..errors import CallerError
 from ..model.limit_use import LimitKey, LimitUse
-from ..model.managed import EMPTY, ManagedBudget, ManagedState
+from ..model.managed import EMPTY, Additions, ManagedBudget, ManagedState
 from ..store import snapshot
 from ..telemetry.background import BACKGROUND
 from ..telemetry.traffic import Overview
+from .config_additions import ConfigAdditions
 from .config_trials import ConfigTrials
 from .playground import Playground
 from .provider_control import provider_control
@@ -57,12 +58,18 @@ _LINK_ID = "one-time link"
 
 class ManagedStatePublisher:
     """Publishes the managed state to the workers. `reload` makes them read it, and returns whether all have applied
-    it."""
+    it. `add` applies what was added to the configuration."""
 
     def __init__(
-        self, config: Config, store: ManagedStore, reload: Callable[[], Awaitable[bool]], every: float
+        self,
+        config: Config,
+        store: ManagedStore,
+        reload: Callable[[], Awaitable[bool]],
+        add: Callable[[Additions], Awaitable[object]],
+        every: float,
     ) -> None:
         self._path = config.managed_file
+        self._add = add
         self._store = store
         self._reload = reload
         self._every = every
@@ -88,6 +95,7 @@ class ManagedStatePublisher:
             managed = await asyncio.to_thread(self._store.snapshot)
             await asyncio.to_thread(snapshot.write, self._path, managed)
             self.managed = managed
+            await self._add(managed.additions)
             # A worker that has not applied it gets another reload at the next poll.
             self._published = managed.revision if await self._reload() else -1
 
@@ -197,7 +205,9 @@ async def administered(
 
     engine = await asyncio.to_thread(reach if wait else open_database, url)
     store = ManagedStore(engine, _now_ms)
-    publisher = ManagedStatePublisher(config, store, reload, config.store.every.total_seconds())
+    publisher = ManagedStatePublisher(
+        config, store, reload, partial(reloader.add, keep=True), config.store.every.total_seconds()
+    )
     # Before any worker starts: each reads it then.
     await publisher.begin((lambda: migrate(engine)) if wait else None)
 
@@ -240,6 +250,7 @@ async def administered(
                 providers=provider_control(current, workers),
                 playground=Playground(current, workers, with_envoy=with_envoy),
                 configuration=ConfigTrials(reloader, with_envoy=with_envoy),
+                additions=ConfigAdditions(reloader),
                 federated=FederatedAdmins(time.time) if config.admin.oidc is not None else None,
                 callers=AdminCallers(current, publisher),
                 now_ms=_now_ms,

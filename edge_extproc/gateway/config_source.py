@@ -9,15 +9,38 @@ from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
+import structlog
 
 from ..config import load as config_load
 from ..config.default_models import LocalServer, has_key
 from ..config.extras import ADMIN
 from ..config.schema import Config
 from ..config.secrets import ensure_file, generate_key
-from ..errors import StartError
+from ..errors import ConfigError, EdgeError, StartError
+from ..model.managed import NO_ADDITIONS, Additions
+from ..store import snapshot
 from . import local_servers
 from .supervisor import free_port
+
+
+class AcceptedConfig(msgspec.Struct, frozen=True):
+    """What is in force: the text of the file, and what the admin API has added."""
+
+    text: str
+    additions: Additions = NO_ADDITIONS
+
+
+def read_accepted(path: Path) -> AcceptedConfig:
+    """Raises ConfigError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=AcceptedConfig)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}; restart the gateway, which writes it") from error
+
+
+def write_accepted(path: Path, accepted: AcceptedConfig) -> None:
+    """Raises OSError."""
+    write_private(path, msgspec.json.encode(accepted).decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +53,8 @@ class ConfigSource:
     port: int = 10000
     admin_port: int = 10001
     accepted: Path | None = None
-    """The supervisor's copy of the last valid version of the file. Workers read it instead of the file."""
+    """The supervisor's copy of the last valid version of the file, an AcceptedConfig. Workers read it instead of the
+    file."""
     local: tuple[LocalServer, ...] = ()
     """The model servers that were found on this machine, for the built-in defaults."""
     versioned_clusters: bool = False
@@ -38,8 +62,11 @@ class ConfigSource:
 
     def read(self, environ: Mapping[str, str] = os.environ) -> Config:
         """Raises ConfigError."""
+        if self.accepted is not None:
+            accepted = read_accepted(self.accepted)
+            return self.parse(accepted.text, environ, accepted.additions)
         if self.path is not None:
-            return self.parse(config_load.read_text(self.accepted or self.path), environ)
+            return self.parse(config_load.read_text(self.path), environ)
         return config_load.default(
             environ,
             self.state_dir,
@@ -50,10 +77,10 @@ class ConfigSource:
             pages=ADMIN.is_installed(),
         )
 
-    def parse(self, text: str, environ: Mapping[str, str] = os.environ) -> Config:
+    def parse(self, text: str, environ: Mapping[str, str] = os.environ, additions: Additions = NO_ADDITIONS) -> Config:
         """The configuration for `text` as the content of the file. Raises ConfigError."""
         path = self.path or Path()
-        return config_load.parse(text, str(path), environ=environ, base=path.parent)
+        return config_load.parse(text, str(path), environ=environ, base=path.parent, additions=additions)
 
     def setting(self, option: str, key: str) -> str:
         """The name of a setting in messages: the key in the file or, without a file, the command-line option."""
@@ -73,6 +100,24 @@ class ConfigSource:
             *("--admin-port", str(self.admin_port)),
             *("--local", msgspec.json.encode(self.local).decode()),
         )
+
+
+def read_for_start(origin: ConfigSource) -> tuple[Config, AcceptedConfig]:
+    """The configuration, and what it was made from if there is a file: with the additions that were in force last.
+    Raises ConfigError."""
+    if origin.path is None:
+        return origin.read(), AcceptedConfig("")
+    text = config_load.read_text(origin.path)
+    config = origin.parse(text)
+    if config.admin.additions is None or not config.has_admin_api:
+        return config, AcceptedConfig(text)
+    try:
+        additions = snapshot.read(config.managed_file).additions
+        return origin.parse(text, additions=additions), AcceptedConfig(text, additions)
+    except EdgeError as error:
+        # The file alone is valid, so its callers are served. The database is read after the start.
+        structlog.get_logger().error("additions_not_applied", outcome="rejected", error=error.message)
+        return config, AcceptedConfig(text)
 
 
 class ConfigFollower:

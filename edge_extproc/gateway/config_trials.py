@@ -54,7 +54,7 @@ class ConfigTrials:
         if origin.path is None:
             return [], []
         try:
-            file = origin.parse(read_text(origin.path))
+            file = origin.parse(read_text(origin.path), additions=self._reloader.additions)
         except EdgeError as error:
             return [], error.message.splitlines()
         return [
@@ -79,6 +79,7 @@ class ConfigTrials:
             since_ms,
             current.database_url() if since_ms is not None else None,
             str(current.managed_file),
+            self._reloader.additions,
         )
 
     async def _run(self, trial: ConfigTrial) -> ConfigTrialResult | None:

@@ -23,7 +23,6 @@ import structlog
 
 from ..accounting import prices
 from ..config.extras import require_extras
-from ..config.load import read_text
 from ..config.schema import Config
 from ..errors import StartError
 from ..model.limit_use import LimitKey, LimitUse, joined
@@ -38,7 +37,7 @@ from ..telemetry.supervisor_metrics import DatabaseState, SupervisorMetrics
 from ..telemetry.traffic import TrafficHistory
 from . import admin_service as administer
 from . import own_valkey as own_store
-from .config_source import ConfigSource, write_private
+from .config_source import AcceptedConfig, ConfigSource, read_for_start, write_accepted
 from .envoy_admin import EnvoyAdminClient
 from .forked_worker import first_worker
 from .own_envoy import DRAIN, OwnEnvoy
@@ -310,13 +309,13 @@ class RunningGateway:
 async def launched(origin: ConfigSource, *, with_envoy: bool, quiet: bool = False) -> AsyncIterator[RunningGateway]:
     """Yields the gateway when every process serves. Raises ConfigError or StartError; then all processes are stopped
     and their sockets removed."""
-    config, text = _read(origin)
+    config, accepted = read_for_start(origin)
     require_extras(config)
     own_store.check_store(config, with_own=with_envoy)
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=logs.is_console(config.telemetry.log.format))
     # Before anything is written or removed there.
     with owned((config.agent.state_dir, config.agent.socket_dir), _owner(origin, config, with_envoy=with_envoy)):
-        async with _launched(origin, config, text, with_envoy=with_envoy, quiet=quiet) as gateway:
+        async with _launched(origin, config, accepted, with_envoy=with_envoy, quiet=quiet) as gateway:
             yield gateway
 
 
@@ -329,7 +328,7 @@ def _owner(origin: ConfigSource, config: Config, *, with_envoy: bool) -> StateOw
 
 @contextlib.asynccontextmanager
 async def _launched(
-    origin: ConfigSource, config: Config, text: str, *, with_envoy: bool, quiet: bool
+    origin: ConfigSource, config: Config, accepted: AcceptedConfig, *, with_envoy: bool, quiet: bool
 ) -> AsyncIterator[RunningGateway]:
     admin_at = config.admin
     for section, listener in config.listen.listeners() if with_envoy else ():
@@ -344,12 +343,18 @@ async def _launched(
     # Its times are monotonic, and that clock restarts with the machine.
     remove_quietly(config.agent.circuits_file)
     if origin.path is not None:
-        origin = replace(origin, accepted=_write_accepted(config.agent.socket_dir / "accepted.yaml", text))
+        origin = replace(origin, accepted=_write_accepted(config.agent.socket_dir / "accepted.json", accepted))
     origin = replace(origin, versioned_clusters=with_envoy and can_change(config))
     supervisor = Supervisor(quiet=quiet)
     gateway = RunningGateway(config, supervisor)
     reloading = ConfigReloader(
-        origin, config, text, gateway.apply, with_envoy=with_envoy, envoy=lambda: gateway.own_envoy
+        origin,
+        config,
+        accepted.text,
+        gateway.apply,
+        with_envoy=with_envoy,
+        envoy=lambda: gateway.own_envoy,
+        additions=accepted.additions,
     )
     gateway.own = SupervisorMetrics(config.agent.workers, gateway.worker_restarts, reloading.reloads, gateway.database)
     starting = _stop_on_signals(supervisor, reloading.request)
@@ -527,17 +532,9 @@ async def _rebuilding(config: Callable[[], Config], ingest: IngestLoop) -> Async
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _read(origin: ConfigSource) -> tuple[Config, str]:
-    """The configuration, and its text if it is a file. Raises ConfigError."""
-    if origin.path is None:
-        return origin.read(), ""
-    text = read_text(origin.path)
-    return origin.parse(text), text
-
-
-def _write_accepted(path: Path, text: str) -> Path:
+def _write_accepted(path: Path, accepted: AcceptedConfig) -> Path:
     try:
-        write_private(path, text)
+        write_accepted(path, accepted)
     except OSError as error:
         raise StartError(f"cannot write {path}: {error.strerror}; set agent.sockets") from error
     return path

@@ -178,9 +178,9 @@ class Limiter(Protocol):
         """Raises LimitReached if an earlier refusal says, without a query to the store, that this caller must wait."""
         ...
 
-    async def raise_if_full(self, rules: CallerLimits) -> None:
-        """Raises LimitReached if the calls in progress in this worker alone fill a concurrency limit of this caller. It
-        counts nothing."""
+    async def raise_if_full(self, exchange_id: str, rules: CallerLimits) -> None:
+        """For a request whose large body is on its way. Raises LimitReached if the calls and such bodies of this worker
+        alone fill a concurrency limit of this caller. The body counts until `admit`, `count` or `settle`."""
         ...
 
     async def admit(self, exchange_id: str, rules: CallerLimits, request: ReservationRequest) -> Reservation:

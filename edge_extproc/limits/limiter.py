@@ -64,7 +64,7 @@ from .rate_limit_headers import amount_text, limit_headers
 from .refusals import exceeds, never_fits, only_slots, reached, wait_for
 from .rule_table import RuleTable, counter_key
 from .runs import ancestry_of, exceeded_run, run_headers, run_reached
-from .slots import full_rule, reserved_by
+from .slots import Uploads, reserved_by
 from .spending import held_of, spent_by
 from .uses import uses_of
 from .windows import Windows
@@ -116,6 +116,7 @@ class PolicyLimiter:
         self.workers = workers or WorkerCount()
         self._windows = Windows()
         self._open: dict[str, OpenReservation] = {}
+        self._uploads = Uploads()
         self._blocked: OrderedDict[str, tuple[float, LimitRule]] = OrderedDict()
         """By holder: until when its requests are refused (Unix time), and by which rule."""
         self._last_counts: OrderedDict[str, LastCount] = OrderedDict()
@@ -187,14 +188,15 @@ class PolicyLimiter:
         self._listener.refused(rule)
         raise reached(rule, wait, ())
 
-    async def raise_if_full(self, rules: CallerLimits) -> None:
-        full = await full_rule(rules, self._reserved, _SLOT_RETRY_DELAYS)
+    async def raise_if_full(self, exchange_id: str, rules: CallerLimits) -> None:
+        full = await self._uploads.open(exchange_id, rules, self._reserved, _SLOT_RETRY_DELAYS)
         if full is not None:
             self._listener.refused(full)
             raise reached(full, 1.0, ())
 
     async def admit(self, exchange_id: str, rules: CallerLimits, request: ReservationRequest) -> Reservation:
         now = self._clock()
+        self._uploads.close(exchange_id)
         frame = self._frames.get(id(rules))
         if frame is None or now >= frame.until or frame.rules is not rules:
             frame = self._make_frame(rules, now)
@@ -230,6 +232,7 @@ class PolicyLimiter:
         return await self.admit(exchange_id, rules.requests, COSTS_NOTHING)
 
     def settle(self, settlement: Settlement) -> None:
+        self._uploads.close(settlement.exchange_id)
         reservation = self._open.pop(settlement.exchange_id, None)
         if reservation is None:
             return

@@ -15,9 +15,9 @@ from .content import NO_EXTRAS, CacheMark, Extras, Json, Message, Nothing, Opaqu
 from .frozen_dataclass import frozen_dataclass
 from .spelling import PLAIN, Spelling
 
-Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completions", "models", "passed", "stored"]
+Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completions", "models", "passed", "stored", "mcp"]
 """`passed`: an operation that is authenticated, routed and metered, but not translated. `stored`: an operation on what
-the gateway stores for its callers."""
+the gateway stores for its callers. `mcp`: a request to an MCP server."""
 NO_TIERS: Mapping[str, str] = Nothing()
 NO_FOREIGN: Mapping[str, frozenset[bytes]] = Nothing()
 

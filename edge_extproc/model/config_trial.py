@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from .managed import NO_ADDITIONS, Additions
+
 
 class ConfigTrial(msgspec.Struct, frozen=True):
     """What is tried. It may contain secrets, so it is never on a command line."""
@@ -25,6 +27,8 @@ class ConfigTrial(msgspec.Struct, frozen=True):
     database: str | None = None
     managed: str | None = None
     """The file of the managed state."""
+    additions: Additions = NO_ADDITIONS
+    """Those in force: they count for the text too."""
 
 
 class ConfigTrialResult(msgspec.Struct, frozen=True):

@@ -15,6 +15,8 @@ def cluster_name(provider: str) -> str:
 ROUTE = "x-edge-route"
 """The header by which the agent selects an Envoy route, and with it the retry policy of a request."""
 ONCE, AGAIN = "once", "again"
+SOCKET = "socket"
+"""The value of ROUTE for a WebSocket."""
 CLUSTER = "x-edge-cluster"
 """The header by which the agent names the cluster of a request, for Envoy before 1.40."""
 CALLERS_ID = "x-edge-request-id"
@@ -41,6 +43,21 @@ ANSWERED_BY = 'xds.upstream_host_metadata.filter_metadata["edge"]["provider"]'
 """The Envoy attribute with the provider whose endpoint answered."""
 
 
+def socket_cluster_name(cluster: str) -> str:
+    """The Envoy cluster for WebSockets to the provider of `cluster`."""
+    return f"socket_{cluster.removeprefix(_PROVIDER)}"
+
+
+def mcp_route(server: str) -> str:
+    """The value of ROUTE for a request to an MCP server."""
+    return f"mcp/{server}"
+
+
+def mcp_cluster_name(server: str) -> str:
+    """The Envoy cluster of an MCP server."""
+    return f"mcp_{server}"
+
+
 def pair_name(first: str, second: str) -> str:
     """The Envoy cluster whose first attempt goes to the cluster of one provider, and its second to another's."""
     return f"pair_{_joined((first, second))}"
@@ -64,7 +81,8 @@ NAMESPACE = "edge"
 ROUTE_NAMESPACE = "edge.route"
 """The namespace of dynamic metadata with the clusters to try, in order. The router-level filter sets it."""
 ROLE = "x-edge-role"
-"""gRPC metadata with the filter that calls the agent: router, upstream or guard."""
+"""gRPC metadata with the filter that calls the agent: router, upstream or guard; socket for a WebSocket, mcp for a
+request to an MCP server."""
 AFFINITY = "x-edge-affinity"
 """gRPC metadata by which Envoy sends all streams of a request to the same worker."""
 WORKER = "x-edge-worker"

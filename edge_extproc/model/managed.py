@@ -1,4 +1,5 @@
-"""What the admin API manages beside the configuration: keys, revocations, budgets and providers that are taken out.
+"""What the admin API manages beside the configuration: keys, revocations, budgets, providers that
+are taken out, and providers and models that were added.
 
 It holds digests of keys, not keys. The supervisor writes it to a file (store/snapshot.py), and every worker reads it.
 """
@@ -38,6 +39,17 @@ class TakenOutProvider(msgspec.Struct, frozen=True, array_like=True):
     """Unix milliseconds. None: until an admin puts it back."""
 
 
+class Additions(msgspec.Struct, frozen=True):
+    """Providers and models that admins have added, by name, with the keys and values of the configuration file. They
+    hold no secrets."""
+
+    providers: dict[str, Any] = {}
+    models: dict[str, Any] = {}
+
+
+NO_ADDITIONS = Additions()
+
+
 class ManagedState(msgspec.Struct, frozen=True):
     revision: int = 0
     keys: tuple[ManagedKey, ...] = ()
@@ -45,6 +57,7 @@ class ManagedState(msgspec.Struct, frozen=True):
     """Ids of configured keys that are no longer valid."""
     budgets: tuple[ManagedBudget, ...] = ()
     taken_out: tuple[TakenOutProvider, ...] = ()
+    additions: Additions = NO_ADDITIONS
 
 
 EMPTY = ManagedState()

@@ -148,6 +148,8 @@ class Settlement:
     """What the guardrail rules did, to the request and to the reply."""
     booking: Booking | None = None
     """An entry of a batch, which is no exchange of its own: only the ledger, the log and sums of usage have it."""
+    rpc_method: str | None = None
+    """The method of a request to an MCP server. `provider` is then the server, and `model` the server and the tool."""
 
     @property
     def may_have_been_used(self) -> bool:

@@ -170,6 +170,8 @@ class ProviderKind(ABC):
     """The profiles of this kind's hosts, by the names for `profile.like` in the configuration."""
     default: DefaultProvider | None = None
     """The models of the built-in configuration, for a kind that needs only a key."""
+    has_sockets: bool = False
+    """Whether its hosts may have OpenAI's APIs over WebSockets."""
     models_path: str | None = None
     """The path of the list of models below the base URL. A request for it costs nothing, and needs the key. None: the
     kind has no such list."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,6 +15,10 @@ from .base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest,
 _FORMATS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
     {"chat": ("gemini_generate",), "count_tokens": ("gemini_count",), "embeddings": ("gemini_embeddings",)}
 )
+
+
+_SOCKETS = "/ws/"
+_VERSION = re.compile(r"/v1(?:alpha|beta)?$")
 
 
 GEMINI_HOST = HostProfile(hosted_tools=frozenset({"web_search", "web_fetch", "code_execution"}))
@@ -40,7 +45,10 @@ class GoogleProvider:
     def request(self, call: UpstreamCall) -> UpstreamRequest:
         key = self.settings.api_key
         credential = (("x-goog-api-key", key()),) if key is not None else ()
-        return UpstreamRequest(base_path(self.settings.base_url) + call.path, credential, (), call.body)
+        base = base_path(self.settings.base_url)
+        if call.path.startswith(_SOCKETS):  # the version is in this path
+            base = _VERSION.sub("", base)
+        return UpstreamRequest(base + call.path, credential, (), call.body)
 
     def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""
@@ -48,6 +56,7 @@ class GoogleProvider:
 
 class GoogleKind(ProviderKind):
     models_path = "/models"
+    has_sockets = True
     default_base_url = "https://generativelanguage.googleapis.com/v1beta"
     apis: Mapping[str, str] = MappingProxyType({"gemini": "gemini_generate"})
     gen_ai_provider = "gcp.gemini"

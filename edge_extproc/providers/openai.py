@@ -77,6 +77,7 @@ class OpenAIProvider:
 
 
 class OpenAIKind(ProviderKind):
+    has_sockets = True
     models_path = "/models"
     default_base_url = "https://api.openai.com/v1"
     apis: Mapping[str, str] = MappingProxyType({"chat": "openai_chat", "responses": "openai_responses"})

@@ -129,6 +129,7 @@ _UNKNOWN = CompatibleHost("", "")
 
 
 class OpenAICompatibleKind(ProviderKind):
+    has_sockets = True
     models_path = "/models"
     needs_key = False
     hosts: Mapping[str, HostAddress] = MappingProxyType(HOSTS)

@@ -1,4 +1,4 @@
-"""The names of the providers' clusters.
+"""The names of the clusters of providers and of MCP servers.
 
 An Envoy that others configure names each cluster after its provider. An Envoy that the gateway starts can get other
 clusters while it runs. A request that was planned before the change must not reach the new cluster: another host would
@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import blake2b
 
+from ..config.mcp import McpServerConfig
+from ..config.provider import ProviderConfig
 from ..config.schema import Config
-from ..model.envoy_names import cluster_name
+from ..model.envoy_names import cluster_name, mcp_cluster_name
 
 _DIGEST_SIZE = 5
 
@@ -31,11 +33,20 @@ def cluster_names(config: Config, *, versioned: bool) -> dict[str, str]:
     change that leaves the name as it was would not reach Envoy."""
     if not versioned:
         return {name: cluster_name(name) for name in config.providers}
+    return {name: f"{cluster_name(name)}@{_digest_of(config, provider)}" for name, provider in config.providers.items()}
+
+
+def mcp_cluster_names(config: Config, *, versioned: bool) -> dict[str, str]:
+    """The same for MCP servers."""
+    servers = config.mcp_servers()
+    if not versioned:
+        return {name: mcp_cluster_name(name) for name in servers}
+    return {name: f"{mcp_cluster_name(name)}@{_digest_of(config, server)}" for name, server in servers.items()}
+
+
+def _digest_of(config: Config, upstream: ProviderConfig | McpServerConfig) -> str:
     shared = (config.timeouts.connect, config.retries.budget)
-    return {
-        name: f"{cluster_name(name)}@{_digest((provider.endpoint, provider.pool, provider.tls, shared))}"
-        for name, provider in config.providers.items()
-    }
+    return _digest((upstream.endpoint, upstream.pool, upstream.tls, shared))
 
 
 def _digest(value: object) -> str:

@@ -36,6 +36,7 @@ from ..store.managed import AuditLine, KeyExists, ManagedStore, StoredKey
 from ..store.quarantine import Quarantine
 from ..telemetry.traffic import Overview
 from .admin_access import AdminIdentity, Caller, FederatedAdmins, in_thread
+from .admin_additions import AdditionControl, add_addition_routes
 from .admin_config import ConfigControl, add_config_routes
 from .admin_conversations import add_conversation_routes
 from .admin_errors import RANK, AdminRefused, Role, _role, answer_to, http_error, invalid, refused, store_down
@@ -94,6 +95,11 @@ NEEDS: dict[tuple[str, str], Role] = {
     ("POST", "/providers/{provider}/probe"): "admin",
     ("PUT", "/providers/{provider}/taken-out"): "admin",
     ("DELETE", "/providers/{provider}/taken-out"): "admin",
+    ("GET", "/additions"): "viewer",
+    ("PUT", "/additions/providers/{provider}"): "admin",
+    ("DELETE", "/additions/providers/{provider}"): "admin",
+    ("PUT", "/additions/models/{model:path}"): "admin",
+    ("DELETE", "/additions/models/{model:path}"): "admin",
 }
 """The minimum role of each route."""
 
@@ -164,6 +170,7 @@ class AdminApi:
     providers: ProviderControl
     playground: PlaygroundControl
     configuration: ConfigControl
+    additions: AdditionControl
     federated: FederatedAdmins | None = None
     """Who has signed in with an identity provider. None: nobody can."""
 
@@ -453,6 +460,7 @@ def _routes(administration: AdminApi) -> APIRouter:
         administration.now_ms,
     )
     add_config_routes(router, administration.configuration, store, administration.now_ms)
+    add_addition_routes(router, administration.additions, store, administration.publish)
     add_playground_routes(
         router,
         PlaygroundSetup(

@@ -7,7 +7,7 @@ import asyncio
 from google.protobuf.message import DecodeError
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from .rpc import CallRefused, Methods, RpcCall, Status, Streaming, Unary
+from .rpc import CallRefused, Methods, RpcCall, Status, Streaming, Unary, whole
 
 SERVICE = "/grpc.health.v1.Health"
 
@@ -49,7 +49,7 @@ class Health:
         request = await call.read()
         if request is None:
             return
-        if _service(request):
+        if _service(whole(request)):
             # A watcher of an unknown service waits until the service is added. Here none is ever added.
             await call.write(_SERVICE_UNKNOWN)
             return

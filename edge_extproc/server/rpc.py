@@ -38,6 +38,21 @@ class PeerGone(Exception):
     """Raised by `RpcCall.write` if the peer has reset the stream."""
 
 
+Message: TypeAlias = bytes | tuple[bytes | bytearray, ...]
+"""A message, or the parts of a long one in their order. A transport does not join the parts, because a copy of nine
+megabytes delays the event loop by milliseconds: the reader joins what it needs, which is often only the body."""
+
+
+def whole(message: Message) -> bytes:
+    """The bytes of a message; its parts are joined."""
+    return message if isinstance(message, bytes) else b"".join(message)
+
+
+def size_of(message: Message) -> int:
+    """The number of bytes of a message."""
+    return len(message) if isinstance(message, bytes) else sum(map(len, message))
+
+
 class RpcCall(Protocol):
     """One stream, as its method sees it. A method that waits for something else is cancelled when the peer
     disconnects."""
@@ -58,7 +73,7 @@ class RpcCall(Protocol):
         """Whether the peer has reset the stream, as far as the transport can distinguish this from a proper end."""
         ...
 
-    async def read(self) -> bytes | None:
+    async def read(self) -> Message | None:
         """The next message, or None after the last one."""
         ...
 

@@ -14,7 +14,7 @@ raises ValueError. Malformed bytes are an error of Envoy and raise PeerError.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never, cast
 
@@ -65,6 +65,7 @@ from ..pb.ext_proc_pb2 import (
 from ..pb.ext_proc_pb2 import ImmediateResponse as ImmediateResponseMessage
 from ..pb.type_pb2 import HttpStatus
 from .protobuf_fields import key, varint
+from .rpc import Message, size_of, whole
 
 if TYPE_CHECKING:
     from ..pb.type_pb2 import StatusCode
@@ -83,6 +84,9 @@ _EXACT = 2.0**53
 
 # Bytes of a message from which on its body is read without protobuf.
 _LARGE = 65_536
+# Bytes that hold the two keys and the two lengths before a body.
+_HEAD = 16
+_BEYOND = 1 << 40
 # Keys of the wire format: of a body in a ProcessingRequest, and of the bytes in an HttpBody.
 _BODIES: dict[int, type[RequestBody] | type[ResponseBody]] = {0x22: RequestBody, 0x2A: ResponseBody}
 _BODY_OF_HTTP_BODY = b"\x0a"
@@ -90,10 +94,12 @@ _END_OF_STREAM = {b"": False, b"\x10\x00": False, b"\x10\x01": True}
 """What follows the bytes in an HttpBody, if it has no further fields."""
 
 
-def to_event(message: bytes) -> Event:
+def to_event(received: Message) -> Event:
     """Decodes a ProcessingRequest. Raises PeerError."""
-    if len(message) >= _LARGE and (event := _large_body(message)) is not None:
+    size = len(received) if type(received) is bytes else size_of(received)  # nearly all are bytes
+    if size >= _LARGE and (event := _large_body(received)) is not None:
         return event
+    message = received if type(received) is bytes else whole(received)
     try:
         request = ProcessingRequest.FromString(message)
     except DecodeError as exc:
@@ -130,30 +136,50 @@ def to_event(message: bytes) -> Event:
             raise PeerError("a ProcessingRequest without a phase")
 
 
-def _large_body(message: bytes) -> RequestBody | ResponseBody | None:
+def _large_body(message: Message) -> RequestBody | ResponseBody | None:
     """The body of a message that has only the fields Envoy writes, in their order. None: the message is another one.
     The body is copied once; protobuf would copy it into the message, and again out of it."""
-    kind = _BODIES.get(message[0])
+    parts, total = (message,) if isinstance(message, bytes) else message, size_of(message)
+    head = _between(parts, 0, _HEAD)
+    kind = _BODIES.get(head[0])
     if kind is None:
         return None
-    length, at = _varint(message, 1)
+    length, at = _varint(head, 1)
     end = at + length
-    if end > len(message) or message[at : at + 1] != _BODY_OF_HTTP_BODY:
+    if end > total or head[at : at + 1] != _BODY_OF_HTTP_BODY:
         return None
-    size, begin = _varint(message, at + 1)
-    if begin + size > end or message[begin + size : end] not in _END_OF_STREAM:
+    size, begin = _varint(head, at + 1)
+    after = begin + size
+    if after > end:
+        return None
+    rest = _between(parts, after, total)
+    is_end = _END_OF_STREAM.get(rest[: end - after])
+    if is_end is None:
         return None
     try:  # attributes and metadata may follow
-        is_more = end < len(message) and ProcessingRequest.FromString(message[end:]).WhichOneof("request") is not None
+        more = rest[end - after :]
+        is_more = bool(more) and ProcessingRequest.FromString(more).WhichOneof("request") is not None
     except DecodeError:
         return None
-    if is_more:
-        return None
-    return kind(message[begin : begin + size], _END_OF_STREAM[message[begin + size : end]])
+    return None if is_more else kind(_between(parts, begin, after), is_end)
+
+
+def _between(parts: Sequence[bytes | bytearray], begin: int, end: int) -> bytes:
+    """The bytes from `begin` to `end` of the joined parts."""
+    found: list[bytes | bytearray] = []
+    at = 0
+    for part in parts:
+        if at >= end:
+            break
+        after = at + len(part)
+        if after > begin:
+            found.append(part if begin <= at and after <= end else part[max(0, begin - at) : end - at])
+        at = after
+    return bytes(found[0]) if len(found) == 1 else b"".join(found)
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """A number of at most 35 bits, and where it ends. A longer one is said to go beyond the end of the message."""
+    """A number of at most 35 bits, and where it ends. A longer one is said to go beyond the end of any message."""
     value = shift = 0
     for byte in message[at : at + 5]:
         at += 1
@@ -161,7 +187,7 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
-    return len(message), at
+    return _BEYOND, at
 
 
 def _pairs(header_map: HeaderMap) -> Headers:

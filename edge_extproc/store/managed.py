@@ -1,4 +1,4 @@
-"""The database tables of the admin API: keys, budgets, and an audit log of every change.
+"""The database tables of the admin API: keys, budgets, added providers and models, and an audit log of every change.
 
 Each change, its audit line and an increment of the revision are one transaction. Other processes compare revisions to
 see a change. Workers get a `ManagedState` (snapshot.py), which has digests of keys, never keys.
@@ -7,14 +7,14 @@ see a change. Workers get a `ManagedState` (snapshot.py), which has digests of k
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import Connection, Engine, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ..model.managed import ManagedBudget, ManagedKey, ManagedState, TakenOutProvider
+from ..model.managed import Additions, ManagedBudget, ManagedKey, ManagedState, TakenOutProvider
 from . import tables
 
 
@@ -66,6 +66,21 @@ class StoredTakenOut:
     """None: until an admin puts it back."""
     actor: str
     note: str
+
+
+Section: TypeAlias = Literal["providers", "models"]
+"""The section of the configuration that an addition belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAddition:
+    """A provider or model that an admin has added. `value` is as in the configuration file."""
+
+    section: Section
+    name: str
+    value: Any
+    created_ms: int
+    actor: str
 
 
 class KeyExists(Exception):
@@ -199,6 +214,34 @@ class ManagedStore:
                 self._note(connection, actor, "provider.put_back", None, provider, {})
         return found
 
+    # --- providers and models that are added
+
+    def additions(self) -> list[StoredAddition]:
+        columns = tables.additions.c
+        statement = select(tables.additions).order_by(columns.section, columns.name)
+        with self._engine.connect() as connection:
+            return [
+                StoredAddition(**{**row, "value": json.loads(row["value"])})
+                for row in connection.execute(statement).mappings()
+            ]
+
+    def add(self, actor: Actor, section: Section, name: str, value: Any) -> StoredAddition:
+        """Replaces an existing addition of this name."""
+        addition = StoredAddition(section, name, value, self._now(), actor.id)
+        with self._engine.begin() as connection:
+            connection.execute(delete(tables.additions).where(*_addition_is(section, name)))
+            connection.execute(insert(tables.additions).values({**asdict(addition), "value": json.dumps(value)}))
+            self._note(connection, actor, f"{section}.add", None, name, {"value": value})
+        return addition
+
+    def remove_addition(self, actor: Actor, section: Section, name: str) -> bool:
+        """Returns whether there was one."""
+        with self._engine.begin() as connection:
+            found = connection.execute(delete(tables.additions).where(*_addition_is(section, name))).rowcount > 0
+            if found:
+                self._note(connection, actor, f"{section}.remove", None, name, {})
+        return found
+
     # --- the audit log
 
     def note(self, actor: Actor, action: str, tenant: str | None, target: str, detail: Mapping[str, Any]) -> None:
@@ -236,7 +279,7 @@ class ManagedStore:
             keys = tuple(key for row in rows.mappings() for key in _managed(row))
         revoked = tuple(sorted(self.revocations()))
         taken_out = tuple(TakenOutProvider(each.provider, each.until_ms) for each in self.taken_out())
-        return ManagedState(number, keys, revoked, tuple(self.budgets()), taken_out)
+        return ManagedState(number, keys, revoked, tuple(self.budgets()), taken_out, additions_in(self.additions()))
 
     # --- within a transaction
 
@@ -269,6 +312,19 @@ class ManagedStore:
 def _budget_is(tenant: str, level: str, name: str) -> Sequence[Any]:
     columns = tables.budgets.c
     return (columns.tenant == tenant, columns.level == level, columns.name == name)
+
+
+def _addition_is(section: Section, name: str) -> Sequence[Any]:
+    columns = tables.additions.c
+    return (columns.section == section, columns.name == name)
+
+
+def additions_in(stored: Iterable[StoredAddition]) -> Additions:
+    """As the configuration is merged with them."""
+    sections: dict[Section, dict[str, Any]] = {"providers": {}, "models": {}}
+    for each in stored:
+        sections[each.section][each.name] = each.value
+    return Additions(sections["providers"], sections["models"])
 
 
 def _key(row: Mapping[Any, Any]) -> StoredKey:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    Text,
     false,
     text,
 )
@@ -199,6 +200,16 @@ taken_out = Table(
     Column("until_ms", BigInteger),  # null: until an admin puts it back
     Column("actor", String, nullable=False),
     Column("note", String, nullable=False),
+)
+
+additions = Table(
+    "additions",
+    metadata,
+    Column("section", String(16), primary_key=True),  # of the configuration: providers or models
+    Column("name", String(255), primary_key=True),
+    Column("value", Text, nullable=False),  # JSON, without secrets
+    Column("created_ms", BigInteger, nullable=False),
+    Column("actor", String, nullable=False),
 )
 
 audit = Table(

@@ -355,6 +355,7 @@ def _line(
         "path": path,
         "provider": s.provider,
         "request_id": request_id,
+        **({"rpc_method": redact(s.rpc_method)} if s.rpc_method is not None else {}),
         "run": run,
         "run_parent": run_parent,
         "saved_tokens": saved,

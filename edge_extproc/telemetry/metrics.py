@@ -40,6 +40,7 @@ from .guardrail_metrics import GuardrailMetrics
 from .guardrail_service_metrics import GuardrailServiceMetrics
 from .queue_metrics import QueueMetrics
 from .semantic_metrics import SemanticMetrics
+from .socket_metrics import SocketMetrics
 
 OTHER = "other"
 NONE = "none"
@@ -280,6 +281,7 @@ class Metrics:
             "Access log lines omitted: refused credentials beyond telemetry.log.refused_per_second.",
         )
         self._open = plain.PlainGauge("edge_open_requests", "Requests in progress.", registry)
+        self.sockets = SocketMetrics(registry)
         self._cache = CacheMetrics(registry)
         self.semantic = SemanticMetrics(registry, lambda: self.names.models, lambda: self.names.tenants)
         self._lag = histogram("edge_event_loop_lag_seconds", "Delay of timers in a worker's event loop.", LAG_BUCKETS)

@@ -23,6 +23,8 @@ from ..exchange.handler import Handler
 from ..exchange.open import OpenExchanges
 from ..exchange.ports import Gateway, LedgerSink
 from ..exchange.router import RouterExchange
+from ..exchange.socket_settings import UNWATCHED, OpenSockets, SocketWatch
+from ..exchange.sockets.exchange import SocketExchange
 from ..model.checked import AuthzDecision
 from ..model.envoy_names import ROLE
 from ..model.managed import EMPTY
@@ -50,12 +52,13 @@ def open_stream(
     opened: Callable[[], None],
     stopping: Callable[[], bool] = lambda: False,
     captures: Captures | None = None,
+    sockets: SocketWatch = UNWATCHED,
 ) -> OpenStream:
     """Returns the factory of handlers for new ext_proc streams. A handler gets the gateway that is current when its
     stream opens. `opened` is called for each exchange that will be settled. An attempt finds its exchange also if that
     began with an earlier configuration. While the worker is `stopping`, attempts are served but no exchange begins:
-    Envoy sends it to another worker. `captures`: the debug captures of this worker."""
-    open_exchanges = OpenExchanges()
+    Envoy sends it to another worker. `captures`: the debug captures of this worker. `sockets` counts WebSockets."""
+    open_exchanges, open_sockets = OpenExchanges(), OpenSockets()
 
     def consumer(local: str | None, traceparent: str | None, gateway: Gateway, route: ConsumerRoute) -> RouterExchange:
         opened()
@@ -63,11 +66,19 @@ def open_stream(
 
     def choose(metadata: Mapping[str, str], local: str | None) -> Handler:
         match metadata.get(ROLE):
-            case None | "router" if stopping():
+            case None | "router" | "socket" | "mcp" if stopping():
                 raise CallRefused(Status.UNAVAILABLE, "the worker stops")
             case "router":
                 opened()
                 return RouterExchange(current(), open_exchanges, metadata.get("traceparent"), local)
+            case "socket":
+                opened()
+                return SocketExchange(current, opened, sockets, open_sockets)
+            case "mcp":
+                from ..exchange.mcp.exchange import McpExchange  # not loaded without servers
+
+                opened()
+                return McpExchange(current(), metadata.get("traceparent"))
             case None:
                 return ConsumerExchange(current(), partial(consumer, local, metadata.get("traceparent")))
             case "upstream":
@@ -75,7 +86,7 @@ def open_stream(
             case "guard":
                 return GuardExchange(current(), open_exchanges)
             case role:
-                raise PeerError(f"{ROLE}: {role!r}; expected router, upstream or guard")
+                raise PeerError(f"{ROLE}: {role!r}; expected router, upstream, guard, socket or mcp")
 
     def choose_captured(metadata: Mapping[str, str], local: str | None) -> Handler:
         handler = choose(metadata, local)
@@ -157,7 +168,9 @@ async def run_worker(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     captures = Captures(time.monotonic)
-    service = ExtProcService(open_stream(lambda: worker.gateway, metrics.opened, stop.is_set, captures), logs.report)
+    service = ExtProcService(
+        open_stream(lambda: worker.gateway, metrics.opened, stop.is_set, captures, metrics.sockets), logs.report
+    )
     authz = build_authz(config, lambda: worker.gateway, metrics.registry, access.write)
     address = config.agent.worker_addresses()[index]
     _tune_interpreter()

@@ -222,7 +222,8 @@ def test_2_10_empty_text_never_leaves(empty: str) -> None:
 
 
 def test_2_10_a_prefill_does_not_end_in_white_space() -> None:
-    wire, _ = to_converse(messages=[HI, {"role": "assistant", "content": "So \n"}])
+    older = "anthropic.claude-sonnet-4-5-20250929-v1:0"
+    wire, _ = to_converse(older, messages=[HI, {"role": "assistant", "content": "So \n"}])
 
     assert [{"text": "So"}] == wire["messages"][1]["content"]
 

@@ -54,3 +54,24 @@ def test_a_large_body_is_not_read_while_all_slots_are_in_use() -> None:
                         return True
 
             until(has_a_slot)
+
+
+def test_large_bodies_on_their_way_are_no_more_than_the_slots() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        text = gateways.config(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        text = text.replace(f"key: {KEY}}}", f"key: {KEY}, limits: {{concurrent: 1}}}}")
+        with RunningGateway(text) as running, connected(running) as first:
+            first.sendall(head(20 << 20) + b" " * (1 << 20))
+
+            def is_refused() -> bool:
+                with connected(running) as other:
+                    other.sendall(head(20 << 20))
+                    other.settimeout(0.5)
+                    try:
+                        return b" 429 " in other.recv(65536)
+                    except TimeoutError:
+                        return False
+
+            until(is_refused)
+            first.close()
+            until(lambda: not is_refused())

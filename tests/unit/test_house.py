@@ -62,8 +62,24 @@ def test_the_top_level_shows_the_rooms() -> None:
 def test_all_dialects_have_the_same_files(dialect: str) -> None:
     """What models take has a file only where a format's models differ; Claude's are in claude.py, for two formats.
     Tools have one where the caller executes some that are no functions, stored conversations where callers refer to
-    them, and Bedrock has Anthropic's format at a path of its own. OpenAI's chats have an older spelling of tools."""
-    optional = {"functions", "invoke", "models", "stored", "stored_api", "stored_stream", "tools", "tool_items"}
+    them, and Bedrock has Anthropic's format at a path of its own. OpenAI's chats have an older spelling of tools, and
+    chunks with fields of unexpected types; some of its hosts send arguments twice. OpenAI's Responses and Gemini have
+    WebSockets."""
+    optional = {
+        "chunk_shapes",
+        "client_tools",
+        "functions",
+        "invoke",
+        "live_messages",
+        "models",
+        "resent_arguments",
+        "socket_events",
+        "stored",
+        "stored_api",
+        "stored_stream",
+        "tools",
+        "tool_items",
+    }
 
     assert {path.stem for path in (PACKAGE / "dialects" / dialect).glob("*.py")} - optional == DIALECT_FILES
 

@@ -20,11 +20,12 @@ from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route, StreamWriter, output_limit
-from ..crossing import asking_for_json, portable, wants_json
+from ..cache_marks import with_few_marks
+from ..crossing import asking_for_json, ending_with_user, portable, wants_json
 from ..cut_calls import has_object
 from ..hosted_tools import for_messages, is_offered
 from ..pictures import shown_by_user
-from ..turns import thinking_beyond_limit
+from ..turns import continues_answers, thinking_beyond_limit
 from .errors import error_body, read_error
 from .fields import NAME, SPELLING, TITLE, WIRE, Block
 from .history import mend
@@ -95,7 +96,9 @@ class AnthropicMessages:
         def has_tool(tool: HostedTool) -> bool:
             return is_offered(tool, for_messages(tool), chat, host)
 
-        crossing = RequestWriter(shown_by_user(portable(asking_for_json(chat), TITLE, has_tool)), host.known_as(model))
+        known = host.known_as(model)
+        portable_chat = shown_by_user(with_few_marks(portable(asking_for_json(chat), TITLE, has_tool)))
+        crossing = RequestWriter(ending_with_user(portable_chat, prefill=continues_answers(chat, known)), known)
         body = encode({**crossing.body(), "model": model})
         return Written(body, tuple(sorted(crossing.dropped)), wants_json(chat))
 

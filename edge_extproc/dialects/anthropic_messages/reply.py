@@ -73,6 +73,8 @@ def stop_reason(finish: Finish | None, has_calls: bool) -> str | None:
         return None
     if finish.reason == "stop" and finish.stop_sequence is not None:
         return "stop_sequence"
+    if finish.reason == "tool_calls":  # without a call: clients would wait for one
+        return "end_turn"
     return _STOP_REASONS[finish.reason]
 
 

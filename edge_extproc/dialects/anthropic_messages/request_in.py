@@ -28,6 +28,7 @@ from .. import reading
 from ..base import Headers
 from ..hosted_tools import of_messages
 from ..reading import read_messages
+from .client_tools import client_tool
 from .content import opaque_of, read_cache, read_content
 from .fields import BILLING, NAME, NEEDED, SCALARS, SPELLING, WIRE, Block
 
@@ -67,14 +68,14 @@ _CHAT = frozenset(
         *SCALARS.names,
     }
 )
-_TOOL = frozenset({"name", "description", "input_schema", "strict", "cache_control"})
+_TOOL = frozenset({"type", "name", "description", "input_schema", "strict", "cache_control"})
 
 
 def _read_tool(value: Json, path: str) -> Tool:
     """A tool of the caller has no type, or the type custom; every other is the provider's own."""
     tool = as_object(value, path)
     if tool.get("type") not in (None, "custom"):
-        return of_messages(opaque_of(tool, path))
+        return client_tool(tool, path) or of_messages(opaque_of(tool, path))
     cache, extras = read_cache(tool, _TOOL)
     return FunctionTool(
         as_text(tool.get("name"), f"{path}.name"),
@@ -218,7 +219,8 @@ def read_chat(call: Call) -> Chat:
         user=maybe_text(metadata.get("user_id"), "metadata.user_id"),
         extras=extras or NO_EXTRAS,
         needed=(
-            *(name for name in NEEDED if name in extras),
+            # Clients write an empty list, or null, for what they do not use.
+            *(name for name in NEEDED if extras.get(name)),
             # A reply of no tokens fills the prompt cache of Anthropic's own hosts; no other format asks for it.
             *(("max_tokens",) if body.get("max_tokens") == 0 else ()),
         ),

@@ -29,9 +29,11 @@ from ...model.content import (
     Url,
 )
 from ..carried import tool_id
-from ..claude import LEAST_TOP_P_WITH_THINKING, closed_schema
+from ..claude import LEAST_TOP_P_WITH_THINKING
 from ..dropping import tools_of
 from ..hosted_tools import for_messages
+from ..inline_data import type_of_image
+from ..schemas import output_schema, strict_schema
 from ..turns import FORCED, NO_PARAMETERS, BlockKind, RoleGroup, Translation, is_explicit, schema_of
 from .content import cache_control, document_source, shortened, source_of
 from .fields import MAX_USER_ID, SCALARS, TITLE, Block
@@ -132,7 +134,9 @@ class RequestWriter(Translation[Block]):
         titles = {"title": response_format.name, "description": response_format.description}
         labelled = {**{k: v for k, v in titles.items() if v is not None}, **schema}
         output = body.setdefault("output_config", {})
-        as_object(output, "output_config")["format"] = {"type": "json_schema", "schema": closed_schema(labelled)}
+        accepted, lost = output_schema(labelled, self.spelling.field("response_format.schema"))
+        self.dropped.update(lost)
+        as_object(output, "output_config")["format"] = {"type": "json_schema", "schema": accepted}
 
     # thinking
 
@@ -171,10 +175,13 @@ class RequestWriter(Translation[Block]):
         block: Block = {"name": tool.name}
         if tool.description:
             block["description"] = tool.description
-        block["input_schema"] = schema_of(tool.parameters, self._member(path, "parameters"))
-        if tool.strict is not None and self.generation.schemas:
+        where = self._member(path, "parameters")
+        schema = self._uncombined(schema_of(tool.parameters, where), where)
+        held = strict_schema(schema) if tool.strict and self.generation.schemas else None
+        block["input_schema"] = schema if held is None else held
+        if self.generation.schemas and (held is not None or tool.strict is False):
             block["strict"] = tool.strict
-        self._drop_member(path, "strict", tool.strict and not self.generation.schemas)
+        self._drop_member(path, "strict", tool.strict and held is None)
         if tool.cache is not None:
             block["cache_control"] = cache_control(tool.cache)
         self._drop_extras(tool.extras, path)
@@ -253,8 +260,7 @@ class RequestWriter(Translation[Block]):
     def _image(self, source: Inline | Url | FileRef, path: str) -> Block:
         match source:
             case Inline():
-                media_type = source.media_type.lower()
-                media_type = "image/jpeg" if media_type == "image/jpg" else media_type
+                media_type = type_of_image(source.media_type, source.data)
                 if media_type == _PDF:
                     return {"type": "document", "source": source_of(Inline(_PDF, source.data))}
                 if media_type not in _IMAGES:
@@ -305,5 +311,9 @@ class RequestWriter(Translation[Block]):
         if content:
             block["content"] = shortened(content)
         if part.is_error:
-            block["is_error"] = True
+            # `all content must be type "text" if "is_error" is true`
+            is_text = all(each["type"] == "text" for each in content)
+            self._drop_member(path, "is_error", not is_text)
+            if is_text:
+                block["is_error"] = True
         return block

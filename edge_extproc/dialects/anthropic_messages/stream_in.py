@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import ClassVar
 
 import msgspec
 
@@ -22,6 +23,7 @@ from ...model.reply import (
     Noted,
     PartDelta,
     PartEnded,
+    PartKind,
     PartNoted,
     PartSigned,
     PartStarted,
@@ -43,6 +45,9 @@ from .reply import REPLY, USAGE, read_finish, read_usage
 _DELTA_TEXTS: Mapping[str, str] = MappingProxyType(
     {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 )
+_DELTA_KINDS: Mapping[str, PartKind] = MappingProxyType({"text_delta": "text", "thinking_delta": "thinking"})
+"""The block that a delta belongs to, of those that need no more than their text."""
+_TEXTS = frozenset(_DELTA_KINDS.values())
 _OPEN_LIMIT = 16 * 1024 * 1024
 """Bytes of one block that is held until it is whole; as much as one frame may have."""
 
@@ -62,14 +67,17 @@ class _Open:
 
 
 class _TextDelta(msgspec.Struct, tag_field="type", tag="text_delta", forbid_unknown_fields=True):
+    block: ClassVar[str] = "text"
     text: str
 
 
 class _ThinkingDelta(msgspec.Struct, tag_field="type", tag="thinking_delta", forbid_unknown_fields=True):
+    block: ClassVar[str] = "thinking"
     text: str = msgspec.field(name="thinking")
 
 
 class _InputDelta(msgspec.Struct, tag_field="type", tag="input_json_delta", forbid_unknown_fields=True):
+    block: ClassVar[str] = "tool_use"
     text: str = msgspec.field(name="partial_json")
 
 
@@ -138,7 +146,7 @@ class ReplyReader:
         except UNREADABLE:
             return None
         block = self._blocks.get(event.index)
-        if block is None or block.kind == "opaque":
+        if block is None or block.kind != event.delta.block:
             return None
         length = len(event.delta.text)
         block.has_delta = block.has_delta or length > 0
@@ -228,11 +236,14 @@ class ReplyReader:
     def _block_delta(self, event: Block) -> list[ReplyEvent]:
         index, delta = event.get("index"), event.get("delta")
         block = self._blocks.get(index) if isinstance(index, int) else None
+        kind = delta.get("type") if isinstance(delta, dict) else None
         if block is None or not isinstance(delta, dict):
-            return [Garbled("content_block_delta without an open block")]
+            return self._without_start(index, delta, None)
         if block.kind == "opaque":
             return self._grow(block, delta)
-        kind = delta.get("type")
+        own = _DELTA_KINDS.get(kind) if isinstance(kind, str) else None
+        if own is not None and own != block.kind and block.kind in _TEXTS:
+            return self._without_start(index, delta, block)
         # Nearly every event is one of these. A look-up is many times faster than matching patterns over a dict.
         text = delta.get(_DELTA_TEXTS.get(kind, "")) if isinstance(kind, str) else None
         if isinstance(text, str):
@@ -247,6 +258,17 @@ class ReplyReader:
                 return [Garbled("a delta without a type, or with another value than a text")]
             case _:
                 return []  # a new kind of delta
+
+    def _without_start(self, index: Json, delta: Json, before: _Open | None) -> list[ReplyEvent]:
+        """Reads a delta of another kind than its block, or of no block. Gateways that translate other formats send
+        text and thinking without the start of a block (BerriAI/litellm#32357)."""
+        part_kind = _DELTA_KINDS.get(str(delta.get("type"))) if isinstance(delta, dict) else None
+        if not self._started or part_kind is None or not isinstance(index, int) or not isinstance(delta, dict):
+            return [Garbled("content_block_delta without an open block")]
+        part, self._parts = self._parts, self._parts + 1
+        self._blocks[index] = _Open(part, part_kind, {"type": part_kind}, [])
+        ended: list[ReplyEvent] = [] if before is None else [PartEnded(before.part)]
+        return [*ended, PartStarted(part, part_kind), *self._block_delta({"index": index, "delta": delta})]
 
     def _grow(self, block: _Open, delta: Block) -> list[ReplyEvent]:
         for key, value in delta.items():

@@ -23,10 +23,11 @@ from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
 from ..base import Dialect, Headers, ModelCard, Route, output_limit
-from ..crossing import asking_for_json, portable, wants_json
+from ..cache_marks import with_few_marks
+from ..crossing import asking_for_json, ending_with_user, portable, wants_json
 from ..cut_calls import has_object
 from ..pictures import shown_by_user
-from ..turns import thinking_beyond_limit
+from ..turns import continues_answers, thinking_beyond_limit
 from .errors import read_error, write_error
 from .fields import NAME, SPELLING, TITLE, WIRE, Block
 from .history import mend
@@ -92,7 +93,8 @@ class BedrockConverse:
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         known = host.known_as(model)
-        crossing = RequestWriter(shown_by_user(portable(asking_for_json(chat), TITLE)), known)
+        portable_chat = shown_by_user(with_few_marks(portable(asking_for_json(chat), TITLE)))
+        crossing = RequestWriter(ending_with_user(portable_chat, prefill=continues_answers(chat, known)), known)
         body = encode(crossing.body())
         return Written(body, tuple(sorted(crossing.dropped)), wants_json(chat))
 

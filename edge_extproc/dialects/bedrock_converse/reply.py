@@ -95,7 +95,7 @@ def read_finish(reason: Json, more: Json) -> Finish | None:
 def stop_reason(finish: Finish | None, has_calls: bool) -> str:
     if has_calls and (finish is None or finish.reason not in CUT_OFF):
         return "tool_use"
-    if finish is None:
+    if finish is None or finish.reason == "tool_calls":  # without a call: clients would wait for one
         return "end_turn"
     # Bedrock's own reason can be narrower than ours.
     is_own = finish.raw in _OWN_REASONS and _FINISHES[finish.raw] == finish.reason

@@ -32,8 +32,10 @@ from ...model.content import (
     Url,
 )
 from ..carried import tool_id
-from ..claude import LEAST_TOP_P_WITH_THINKING, closed_schema
+from ..claude import LEAST_TOP_P_WITH_THINKING
 from ..dropping import tools_of
+from ..inline_data import type_of_image
+from ..schemas import output_schema, strict_schema
 from ..turns import FORCED, NO_PARAMETERS, BlockKind, RoleGroup, Translation, is_explicit, schema_of
 from .content import (
     AUDIO_TYPES,
@@ -228,7 +230,9 @@ class RequestWriter(Translation[_Piece]):
             )
         schema = as_object(response_format.schema, self.spelling.field("response_format.schema"))
         self._drop_field("response_format.strict", response_format.strict is False)
-        body["outputConfig"] = {"textFormat": _json_schema(response_format, closed_schema(schema))}
+        accepted, lost = output_schema(schema, self.spelling.field("response_format.schema"))
+        self.dropped.update(lost)
+        body["outputConfig"] = {"textFormat": _json_schema(response_format, accepted)}
 
     # thinking
 
@@ -320,11 +324,14 @@ class RequestWriter(Translation[_Piece]):
         for path, tool in tools_of(self.chat.tools):
             if isinstance(tool, Opaque):
                 raise Unsupported(path, TITLE, f"the format has no tool of type {tool.kind!r}")
-            spec = _tool_spec(tool, schema_of(tool.parameters, self._member(path, "parameters")))
-            strict = self.is_claude and self.generation.schemas
-            if tool.strict is not None and strict:
+            where = self._member(path, "parameters")
+            schema = self._uncombined(schema_of(tool.parameters, where), where)
+            takes_strict = self.is_claude and self.generation.schemas
+            held = strict_schema(schema) if tool.strict and takes_strict else None
+            spec = _tool_spec(tool, schema if held is None else held)
+            if takes_strict and (held is not None or tool.strict is False):
                 spec["strict"] = tool.strict
-            self._drop_member(path, "strict", tool.strict and not strict)
+            self._drop_member(path, "strict", tool.strict and held is None)
             self._drop_extras(tool.extras, path)
             tools.append({"toolSpec": spec})
             if self._caches("tools", tool.cache, path):
@@ -408,10 +415,10 @@ class RequestWriter(Translation[_Piece]):
 
     def _image(self, source: Source, path: str) -> Block:
         inline = self._inline(source, path)
-        media_type = inline.media_type.lower()
+        media_type = type_of_image(inline.media_type, inline.data)
         if media_type == _PDF:
             return self._document_block("pdf", None, inline.data)
-        format = format_of(IMAGE_TYPES, "image/jpeg" if media_type == "image/jpg" else media_type)
+        format = format_of(IMAGE_TYPES, media_type)
         if format is None:
             raise BadRequest(
                 f"{path} is {inline.media_type!r}; {TITLE} accepts {', '.join(IMAGE_TYPES.values())} and PDF",

@@ -23,7 +23,7 @@ from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route
-from ..crossing import portable
+from ..crossing import ending_with_user, portable
 from ..cut_calls import has_object
 from ..hosted_tools import for_gemini, is_offered
 from ..reading import is_unsafe
@@ -141,7 +141,7 @@ class GeminiGenerate:
             return not with_functions and is_offered(tool, for_gemini(tool), chat, host)
 
         if chat.dialect != NAME:
-            chat = portable(chat, TITLE, has_tool)
+            chat = ending_with_user(portable(chat, TITLE, has_tool), prefill=False)
         request = RequestWriter(chat, host.known_as(model))
         try:
             body = encode(request.body())

@@ -42,6 +42,7 @@ from ...model.content import (
     Url,
 )
 from ..carried import MARK, UNSIGNED, original_id, seal, unseal
+from ..inline_data import URL_SAFE, plain_base64
 from ..places import places
 from .fields import NAME, SCALARS, Block, extras_of, names_of, split
 
@@ -92,7 +93,6 @@ _EXTENSIONS: Mapping[str, str] = MappingProxyType(
         "webp": "image/webp",
     }
 )
-URL_SAFE = str.maketrans("-_", "+/")
 # Levels with an equivalent in OpenAI's format. Gemini's others stay a field of their own.
 DETAILS: Mapping[str, str] = MappingProxyType({"low": "MEDIA_RESOLUTION_LOW", "high": "MEDIA_RESOLUTION_HIGH"})
 MODES: Mapping[str, Literal["auto", "required", "none"]] = MappingProxyType(
@@ -287,9 +287,8 @@ def inline(blob: Block, extras: Extras, path: str) -> Part | None:
     media_type = as_text(known.get("mimeType"), f"{path}.inlineData.mimeType")
     data = as_text(known.get("data"), f"{path}.inlineData.data")
     # Protobuf accepts both alphabets, with or without padding; other formats accept one.
-    data = data.translate(URL_SAFE) if "-" in data or "_" in data else data
-    data += "=" * (-len(data) % 4)
-    return _media("inlineData", Inline(media_type, data), media_type, known.get("displayName"), extras, rest, path)
+    source = Inline(media_type, plain_base64(data))
+    return _media("inlineData", source, media_type, known.get("displayName"), extras, rest, path)
 
 
 def file_of(file: Block, extras: Extras, path: str) -> Part | None:

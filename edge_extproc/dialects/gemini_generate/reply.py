@@ -18,11 +18,11 @@ from ..base import ModelCard
 from ..citations import citations_in, grounding
 from ..cut_calls import input_of_call, without_cut_calls
 from ..failed_finish import reason_of
+from ..inline_data import URL_SAFE
 from .content import (
     CALL,
     MADE_ID,
     PART,
-    URL_SAFE,
     file_of,
     inline,
     made_id,

@@ -32,6 +32,7 @@ from ...model.content import (
 )
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..hosted_tools import for_gemini
+from ..inline_data import type_of_image
 from ..turns import object_of
 from .content import DETAILS, GOOGLES_FILE, JSON_TYPE, MADE_ID, TIERS, as_one_object, media_type_of
 from .fields import MOST_STOPS, SCALARS, TITLE, Block
@@ -183,7 +184,7 @@ class RequestWriter(DropList):
             self.dropped.add(path)
             return None
         if isinstance(source, Inline):
-            media_type = source.media_type.lower().replace("image/jpg", "image/jpeg")
+            media_type = type_of_image(source.media_type, source.data)
             if media_type not in (*_IMAGES, "application/pdf"):
                 raise BadRequest(
                     f"{path} is {source.media_type!r}; {TITLE} accepts {', '.join(sorted(_IMAGES))} and PDF", param=path

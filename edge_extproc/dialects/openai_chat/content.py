@@ -28,6 +28,7 @@ from ...model.content import (
     Thinking,
     Url,
 )
+from ..inline_data import plain_base64
 from .fields import NAME, Object
 
 # --- JSON
@@ -51,7 +52,7 @@ def is_noted(extras: Extras, key: str) -> bool:
 
 # --- reading a request: parts
 
-_DATA_URI = re.compile(r"data:([^,]*);base64,", re.IGNORECASE)
+_DATA_URI = re.compile(r"data:([^;,]*)(?:;[^,;]*)*;base64,", re.IGNORECASE)
 _AUDIO_TYPES: Mapping[str, str] = MappingProxyType({"mp3": "audio/mpeg"})
 AUDIO_FORMATS: Mapping[str, str] = MappingProxyType(
     {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav"}
@@ -64,7 +65,7 @@ def _read_source(url: str, path: str) -> Inline | Url:
     match = _DATA_URI.match(url)
     if match is None:
         raise BadRequest(f"{path} must be data:<media type>;base64,<data> or an http(s) URL", param=path)
-    return Inline(match[1], url[match.end() :])
+    return Inline(match[1], plain_base64(url[match.end() :]))
 
 
 def write_source(source: Inline | Url) -> str:
@@ -139,7 +140,7 @@ def _read_file_part(part: Object, path: str) -> Part:
         where = f"{path}.file.file_data"
         # Bare base64 is accepted too. A file without a media type counts as a PDF, which every host with files accepts.
         is_uri = data[:5].lower() == "data:" or "://" in data[:12]
-        source = _read_source(data, where) if is_uri else Inline("application/pdf", data)
+        source = _read_source(data, where) if is_uri else Inline("application/pdf", plain_base64(data))
     elif file_id is not None:
         source = FileRef(file_id)
     else:

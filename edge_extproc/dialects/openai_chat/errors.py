@@ -51,6 +51,20 @@ _KIND_OF_CODE: Mapping[str, FaultKind] = MappingProxyType(
         "tool_use_failed": "invalid_request",
     }
 )
+# MiniMax's table of error codes.
+_KIND_WORDS_OF_MINIMAX: Mapping[int, str] = MappingProxyType(
+    {
+        1001: "timeout",
+        1002: "rate_limit_exceeded",
+        1004: "invalid_api_key",
+        1008: "insufficient_quota",
+        1026: "content_filter",
+        1027: "content_filter",
+        1039: "context_length_exceeded",
+        2013: "invalid_request_error",
+        2049: "invalid_api_key",
+    }
+)
 # The HTTP status of an error in a reply with status 200, if the error has no number.
 STATUS_OF_KIND: Mapping[FaultKind, int] = MappingProxyType(
     {
@@ -151,6 +165,23 @@ def is_bare_error(value: Object) -> bool:
     return value.get("object") == "error" or has_text
 
 
+def is_refusal(status: Json) -> bool:
+    """Whether MiniMax's status (`base_resp`) is an error. It comes with HTTP status 200."""
+    code = status.get("status_code") if isinstance(status, dict) else None
+    return isinstance(code, int) and code != 0
+
+
+def has_error(reply: Object) -> bool:
+    """Whether a reply with HTTP status 200 is an error, beside choices too."""
+    return bool(reply.get("error")) or is_refusal(reply.get("base_resp")) or is_bare_error(reply)
+
+
+def _of_minimax(status: Object) -> Object:
+    code = status["status_code"]
+    word = _KIND_WORDS_OF_MINIMAX.get(code) if isinstance(code, int) else None
+    return {"message": status.get("status_msg"), "code": word or code}
+
+
 def _delay_in(details: Json) -> float | None:
     """The delay of a google.rpc.RetryInfo: Gemini's host of this format sends one."""
     for detail in details if isinstance(details, list) else ():
@@ -158,6 +189,36 @@ def _delay_in(details: Json) -> float | None:
             case {"retryDelay": str(delay)}:
                 return wait_in(f"retry in {delay}")
     return None
+
+
+_MOST_OF_RAW = 2_000
+"""Characters of an error that is not JSON: it can be a page of HTML."""
+_KINDS_OF_ROUTER: frozenset[FaultKind] = frozenset({"context_length", "content_filter", "rate_limit", "overloaded"})
+"""What the code of the wrapped error may say. Others, such as a wrong key, are between the router and its provider."""
+
+
+def _of_router(error: Object, metadata: Object) -> Object:
+    """OpenRouter's error with the message of the one that it wraps: its own is "Provider returned error". The wrapped
+    one is a text, which may be JSON (open-webui/computer#293, prism-php/prism#813)."""
+    raw = metadata.get("raw")
+    wrapped: Json = raw
+    if isinstance(raw, str):
+        try:
+            wrapped = msgspec.json.decode(raw.encode("utf-8", "replace"))
+        except UNREADABLE:
+            wrapped = raw.strip()[:_MOST_OF_RAW]
+    if isinstance(wrapped, dict) and wrapped.get("error"):
+        wrapped = wrapped["error"]
+    message = error_message(wrapped)
+    if not message:
+        return error
+    said = wrapped if isinstance(wrapped, dict) else {}
+    words = {
+        name: word
+        for name in ("code", "type")
+        if (word := word_of(said.get(name))) and _KIND_OF_CODE.get(word.lower()) in _KINDS_OF_ROUTER
+    }
+    return {**error, "message": message, **words}
 
 
 def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault:
@@ -169,6 +230,10 @@ def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault
         error = body["error"]
     elif isinstance(body, dict) and isinstance(errors := body.get("errors"), list) and errors:  # Cloudflare
         error = errors[0]
+    elif isinstance(body, dict) and is_refusal(body.get("base_resp")):
+        error = _of_minimax(body["base_resp"])
+    if isinstance(error, dict) and isinstance(error.get("metadata"), dict):
+        error = _of_router(error, error["metadata"])
     shaped = error if isinstance(error, dict) else {}
     code, kind_word, param = word_of(shaped.get("code")), word_of(shaped.get("type")), word_of(shaped.get("param"))
     match shaped:

@@ -95,6 +95,14 @@ def never_thinks(model: str) -> bool:
     return _NEVER_THINKS.search(model.lower()) is not None
 
 
+# OpenAI's own models, whose schemas of tools have rules of their own. gpt-oss runs on the servers of others.
+_OPENAI = re.compile(r"(^|/)(gpt-(?!oss)|chatgpt|codex|o\d)")
+
+
+def is_openai(model: str) -> bool:
+    return _OPENAI.search(model.lower()) is not None
+
+
 def efforts_of(model: str) -> tuple[str, ...]:
     """The effort levels that a model is known to accept."""
     name = model.lower()

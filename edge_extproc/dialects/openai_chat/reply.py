@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -60,7 +61,7 @@ from .content import (
     unwrapped_text,
     write_source,
 )
-from .errors import fault_of, is_bare_error, word_of
+from .errors import fault_of, has_error, word_of
 from .fields import NAME, TITLE, Object
 from .functions import FunctionCall, offers_functions, write_function_call
 from .models import LONGEST_CALL_ID
@@ -107,6 +108,7 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
     twice = cached_twice(text, cache_read, cache_write)
     reasoning = min(reasoning, completion)
     audio_output = min(audio_output, completion - reasoning)
+    searches = counts.openrouter_searches(usage)
     return Usage(
         input=text - cache_read - cache_write + twice,
         cache_read=cache_read,
@@ -119,11 +121,13 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
         prompt_unknown=reported_prompt is None,
         completion_unknown=reported_completion is None,
         unreadable=counts.unreadable,
+        searches=searches,
     )
 
 
 def write_usage(usage: Usage) -> Object:
-    return {
+    """Searches are in the field that OpenRouter has for them."""
+    written: Object = {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
         "total_tokens": usage.total,
@@ -137,6 +141,9 @@ def write_usage(usage: Usage) -> Object:
             "audio_tokens": usage.output_audio,
         },
     }
+    if usage.searches:
+        written["server_tool_use_details"] = {"web_search_requests": usage.searches}
+    return written
 
 
 # --- finish reasons
@@ -184,8 +191,9 @@ def read_finish(raw: str, *, has_calls: bool, native: Json = None) -> Finish:
 def write_finish(finish: Finish | None, *, has_calls: bool, older: bool = False) -> str:
     """`older`: the caller reads calls in the older spelling."""
     reason = finish.reason if finish is not None else "stop"
-    called = "function_call" if older else "tool_calls"
-    return called if has_calls and reason in _AFTER_CALLS else _WRITE_FINISH[reason]
+    if has_calls and reason in _AFTER_CALLS:
+        return "function_call" if older else "tool_calls"
+    return "stop" if reason == "tool_calls" else _WRITE_FINISH[reason]  # clients would wait for a call
 
 
 # --- replies
@@ -242,13 +250,32 @@ def _read_usual_choice(value: Json, number: int) -> Choice:
     parts, rest = read_assistant_parts(message, f"{path}.message", strict=False)
     reason = choice.get("finish_reason")
     finish = None
+    has_calls = any(isinstance(part, ToolCall) for part in parts)
+    if has_calls:
+        parts = _with_own_ids(parts)
     if isinstance(reason, str):
-        has_calls = any(isinstance(part, ToolCall) for part in parts)
         finish = read_finish(reason, has_calls=has_calls, native=choice.get("native_finish_reason"))
     extras = left_in(choice, _CHOICE)
     if rest := {key: value for key, value in rest.items() if key not in _REPLY_MESSAGE}:
         extras["message"] = rest
     return Choice(parts, finish, extras or NO_EXTRAS)
+
+
+def _with_own_ids(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The parts with one id for each call: clients find the result of a call by it. Some hosts give all calls of a
+    reply the same one."""
+    ids = [part.id for part in parts if isinstance(part, ToolCall) and part.id]
+    if len(set(ids)) == len(ids):
+        return parts
+    seen: list[str] = []
+    renamed: list[Part] = []
+    for part in parts:
+        if isinstance(part, ToolCall):
+            seen.append(part.id)
+            if part.id in seen[:-1]:
+                part = replace(part, id=f"{part.id}_{len(seen) - 1}")
+        renamed.append(part)
+    return tuple(renamed)
 
 
 def read_reply(body: bytes) -> Reply:
@@ -258,19 +285,20 @@ def read_reply(body: bytes) -> Reply:
         raise UpstreamError("the provider's reply is not JSON") from exc
     if isinstance(reply, dict) and isinstance(reply.get("choices"), dict):  # one choice without its list
         reply["choices"] = [reply["choices"]]
+    if isinstance(reply, dict) and has_error(reply):
+        raise ErrorReply(fault_of(200, (), reply, text_of(reply.get("detail")) or ""))
     if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
-        if isinstance(reply, dict) and (reply.get("error") or is_bare_error(reply)):
-            raise ErrorReply(fault_of(200, (), reply, text_of(reply.get("detail")) or ""))
         raise UpstreamError("the provider's reply is not a chat completion")
     try:
         choices = tuple(_read_choice(choice, number) for number, choice in enumerate(reply["choices"]))
     except BadRequest as exc:  # the readers of a caller's messages raise it
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
     for value, choice in zip(reply["choices"], choices, strict=True):
+        if error := value.get("error"):
+            raise ErrorReply(fault_of(200, (), {"error": error}))
         failed = failed_finish(choice.finish.raw) if choice.finish is not None else None
         if failed is not None:
-            error = value.get("error")
-            raise ErrorReply(fault_of(200, (), {"error": error}) if isinstance(error, dict) else failed)
+            raise ErrorReply(failed)
     usage, created = reply.get("usage"), reply.get("created")
     return Reply(
         dialect=NAME,

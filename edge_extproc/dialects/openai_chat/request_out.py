@@ -33,7 +33,7 @@ from ...model.host import UNKNOWN_HOST, HostProfile
 from ..cache_keys import CACHE_KEY, accepted_key
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..strict_schema import is_strict
-from ..turns import arguments_of, object_text
+from ..turns import NO_PARAMETERS, arguments_of, object_text, schema_of
 from .content import (
     AUDIO_FORMATS,
     is_noted,
@@ -51,6 +51,7 @@ from .models import (
     effort_for,
     effort_of_budget,
     has_thinking_switch,
+    is_openai,
     is_unsigned,
     never_thinks,
     refused_sampling,
@@ -198,7 +199,12 @@ class RequestWriter(DropList):
         if strict and self.chat.dialect != "openai_responses" and not is_strict(tool.parameters):
             self._drop_member(path, "strict", True)
             strict = None
-        set_values(function, description=tool.description, parameters=tool.parameters, strict=strict)
+        parameters, where = tool.parameters, self._member(path, "parameters")
+        if parameters == {}:  # OpenAI's models refuse it
+            parameters = dict(NO_PARAMETERS)
+        elif parameters and is_openai(self.model):
+            parameters = self._uncombined(schema_of(parameters, where), where)
+        set_values(function, description=tool.description, parameters=parameters, strict=strict)
         return self._finish({"type": "function", "function": function}, tool.cache, tool.extras, path)
 
     def _tool_choice(self, body: Object) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -31,115 +30,19 @@ from ...model.reply import (
 )
 from ..custom_tools import CLOSING, OPENING, escaped
 from ..failed_finish import failed_finish
-from .content import thought_of, unwrapped_text
-from .errors import fault_of, is_bare_error, word_of
-from .fields import NAME, Object
+from .chunk_shapes import CallDelta, CallFunction, Chunk, ChunkChoice, Delta, TextChunk, repaired_chunk, repaired_delta
+from .content import thought_of
+from .errors import fault_of, is_bare_error, is_refusal
+from .fields import NAME
 from .reply import read_finish, read_usage
 from .request_in import read_answered_image
+from .resent_arguments import SentArguments
 
 # --- streams, reading
 
 
-class _CallFunction(msgspec.Struct):
-    name: str | None = None
-    arguments: str | dict[str, Any] | None = None
-
-
-class _CallDelta(msgspec.Struct):
-    index: int | None = None
-    id: str | None = None
-    function: _CallFunction | None = None
-    custom: dict[str, Any] | None = None
-    extra_content: Any = None
-
-
-class _Delta(msgspec.Struct):
-    content: str | list[Any] | dict[str, Any] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    reasoning_details: list[Any] | None = None
-    thinking_blocks: list[Any] | None = None
-    refusal: str | None = None
-    tool_calls: list[_CallDelta] | None = None
-    function_call: _CallFunction | None = None
-    annotations: list[Any] | None = None
-    audio: dict[str, Any] | None = None
-    images: list[Any] | None = None
-
-
-class _ChunkChoice(msgspec.Struct):
-    index: int | None = None
-    delta: _Delta | None = None
-    message: Any = None
-    """The complete reply in one chunk, in place of `delta`."""
-    text: Any = None
-    """The text in the older format of completions, in place of `delta`."""
-    finish_reason: str | None = None
-    native_finish_reason: Any = None
-    logprobs: Any = None
-    usage: dict[str, Any] | None = None
-    """Moonshot's field for it."""
-
-
-class _XGroq(msgspec.Struct):
-    usage: dict[str, Any] | None = None
-
-
-class _Chunk(msgspec.Struct):
-    id: str | int | None = None
-    created: float | None = None
-    model: str | None = None
-    choices: list[_ChunkChoice] | None = None
-    usage: dict[str, Any] | None = None
-    x_groq: _XGroq | None = None
-    error: Any = None
-    object: Any = None
-    detail: Any = None
-    message: Any = None
-    msg: Any = None
-    errors: Any = None
-
-
-class _TextDelta(msgspec.Struct):
-    """A delta with text and nothing else that is read."""
-
-    content: str
-    reasoning_content: None = None
-    reasoning: None = None
-    reasoning_details: None = None
-    thinking_blocks: None = None
-    refusal: None = None
-    tool_calls: None = None
-    function_call: None = None
-    annotations: None = None
-    audio: None = None
-    images: None = None
-
-
-class _TextChoice(msgspec.Struct):
-    delta: _TextDelta
-    index: Literal[0] | None = None
-    message: None = None
-    finish_reason: None = None
-    logprobs: None = None
-    usage: None = None
-
-
-class _TextChunk(msgspec.Struct):
-    choices: list[_TextChoice]
-    id: str | int | None = None
-    created: float | None = None
-    model: str | None = None
-    usage: None = None
-    x_groq: None = None
-    error: None = None
-    object: Any = None
-    detail: Any = None
-    message: Any = None
-
-
-_chunk = msgspec.json.Decoder(_Chunk, strict=True)
-_text_chunk = msgspec.json.Decoder(_TextChunk, strict=True)
+_chunk = msgspec.json.Decoder(Chunk, strict=True)
+_text_chunk = msgspec.json.Decoder(TextChunk, strict=True)
 DONE = b"[DONE]"
 _FUNCTION_CALL = -1
 """The position among the tool calls of the old format's single function call."""
@@ -147,95 +50,7 @@ _FUNCTION_CALL = -1
 _TRUNCATED = Fault(502, "api", "the provider's stream ended before its reply was complete", "stream_truncated")
 
 
-_EMPTY_DELTA = _Delta()
-
-
-def _whole_number(value: Json) -> int | None:
-    """The index, which may be text or a float."""
-    if isinstance(value, str) and value.strip().isdecimal():
-        return int(value)
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9 else None
-
-
-def _dict(value: Json) -> dict[str, Any] | None:
-    return value if isinstance(value, dict) else None
-
-
-def _list(value: Json) -> list[Any] | None:
-    return value if isinstance(value, list) else None
-
-
-def repaired_chunk(value: Object) -> _Chunk:
-    """Reads a chunk with fields of unexpected types."""
-    created = value.get("created")
-    groq = value.get("x_groq")
-    return _Chunk(
-        id=word_of(value.get("id")),
-        created=float(created) if isinstance(created, int | float) and math.isfinite(created) else None,
-        model=text_of(value.get("model")),
-        choices=[_mended_choice(each) for each in _choices_in(value.get("choices")) if isinstance(each, dict)],
-        usage=_dict(value.get("usage")),
-        x_groq=_XGroq(_dict(groq.get("usage"))) if isinstance(groq, dict) else None,
-    )
-
-
-def _choices_in(value: Json) -> list[Any]:
-    """The choices. One choice may come without its list."""
-    return [value] if isinstance(value, dict) else _list(value) or []
-
-
-def _mended_choice(value: Object) -> _ChunkChoice:
-    delta = value.get("delta")
-    return _ChunkChoice(
-        index=_whole_number(value.get("index")),
-        delta=repaired_delta(delta) if isinstance(delta, dict) else None,
-        message=value.get("message"),
-        text=value.get("text"),
-        finish_reason=word_of(value.get("finish_reason")),
-        native_finish_reason=value.get("native_finish_reason"),
-        logprobs=value.get("logprobs"),
-        usage=_dict(value.get("usage")),
-    )
-
-
-def repaired_delta(value: Object) -> _Delta:
-    content = value.get("content")
-    calls = [_mended_call(each) for each in _list(value.get("tool_calls")) or () if isinstance(each, dict)]
-    old = value.get("function_call")
-    return _Delta(
-        content=content if isinstance(content, str | list | dict) else word_of(content),
-        reasoning_content=unwrapped_text(value.get("reasoning_content")),
-        reasoning=unwrapped_text(value.get("reasoning")),
-        reasoning_details=_list(value.get("reasoning_details")),
-        thinking_blocks=_list(value.get("thinking_blocks")),
-        refusal=unwrapped_text(value.get("refusal")),
-        tool_calls=calls or None,
-        function_call=_mended_function(old) if isinstance(old, dict) else None,
-        annotations=_list(value.get("annotations")),
-        audio=_dict(value.get("audio")),
-        images=_list(value.get("images")),
-    )
-
-
-def _mended_call(value: Object) -> _CallDelta:
-    function = value.get("function")
-    return _CallDelta(
-        index=_whole_number(value.get("index")),
-        id=word_of(value.get("id")),
-        function=_mended_function(function) if isinstance(function, dict) else None,
-        custom=_dict(value.get("custom")),
-        extra_content=value.get("extra_content"),
-    )
-
-
-def _mended_function(value: Object) -> _CallFunction:
-    value_of_arguments = value.get("arguments")
-    arguments = (
-        value_of_arguments
-        if value_of_arguments is None or isinstance(value_of_arguments, str | dict)
-        else encode(value_of_arguments).decode()
-    )
-    return _CallFunction(text_of(value.get("name")), arguments)
+_EMPTY_DELTA = Delta()
 
 
 class _WaitingCall(msgspec.Struct):
@@ -264,9 +79,11 @@ class _ReadChoice:
         "_number",
         "_open",
         "_parts",
+        "_sent",
         "_signed",
         "_unnamed_calls",
         "finish",
+        "has_deltas",
         "native_finish",
         "open_kind",
     )
@@ -287,10 +104,14 @@ class _ReadChoice:
         """The id, by the host's index."""
         self._unnamed_calls: dict[int, _WaitingCall] = {}
         """By the host's index."""
+        self._sent: dict[int, SentArguments] = {}
+        """The arguments, by part. Without the calls of custom tools."""
         self.finish: str | None = None
         self.native_finish: Any = None
+        self.has_deltas = False
+        """Whether a part of the reply came as a delta."""
 
-    def read(self, delta: _Delta, started_as: str | None) -> list[ReplyEvent]:
+    def read(self, delta: Delta, started_as: str | None) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
         if delta.reasoning_content or delta.reasoning or delta.thinking_blocks or delta.reasoning_details:
             self._thoughts(delta, events)
@@ -311,7 +132,7 @@ class _ReadChoice:
             for call in delta.tool_calls:
                 self._call(call, started_as, events)
         if delta.function_call is not None and (delta.function_call.name or delta.function_call.arguments):
-            self._call(_CallDelta(_FUNCTION_CALL, None, delta.function_call), started_as, events)
+            self._call(CallDelta(_FUNCTION_CALL, None, delta.function_call), started_as, events)
         if delta.annotations:
             self._note({"annotations": delta.annotations}, events)
         if delta.audio:
@@ -324,6 +145,7 @@ class _ReadChoice:
             self._start_call(index, "", events)
         self._end_open(events)
         events += (PartDelta(part, CLOSING, self._number) for part in self._custom)
+        events += (PartDelta(part, rest, self._number) for part, sent in self._sent.items() if (rest := sent.rest()))
         events += (PartEnded(part, self._number) for part in self._calls.values())
         if self.finish is not None:
             finish = read_finish(self.finish, has_calls=bool(self._calls), native=self.native_finish)
@@ -384,7 +206,7 @@ class _ReadChoice:
             case _:
                 events.append(Garbled("a part of the content is not an object"))
 
-    def _thoughts(self, delta: _Delta, events: list[ReplyEvent]) -> None:
+    def _thoughts(self, delta: Delta, events: list[ReplyEvent]) -> None:
         """Reads thinking. The structured spelling repeats flat text beside it, so only signatures and encrypted values
         are taken from it then."""
         flat = delta.reasoning_content or delta.reasoning
@@ -407,12 +229,12 @@ class _ReadChoice:
             if thought.signature:
                 self._sign(thought.signature, events)
 
-    def _call(self, delta: _CallDelta, started_as: str | None, events: list[ReplyEvent]) -> None:
+    def _call(self, delta: CallDelta, started_as: str | None, events: list[ReplyEvent]) -> None:
         function = delta.function
         custom = function is None and delta.custom is not None
         if delta.custom is not None and function is None:
             name, custom_input = delta.custom.get("name"), delta.custom.get("input")
-            function = _CallFunction(text_of(name), escaped(text_of(custom_input) or ""))
+            function = CallFunction(text_of(name), escaped(text_of(custom_input) or ""))
         name = function.name if function is not None else None
         index = self._index(delta, bool(name))
         arguments = function.arguments if function is not None else None
@@ -427,7 +249,10 @@ class _ReadChoice:
             new_id = f"call_{started_as or 'reply'}_{self._number}_{len(self._ids)}"
             unnamed = self._unnamed_calls.setdefault(index, _WaitingCall(delta.id or new_id))
             if delta.id and not self._ids.get(index):
-                unnamed.id = self._ids[index] = delta.id
+                # Clients find the result of a call by its id. Some hosts give all calls of a reply the same one.
+                is_taken = delta.id in self._ids.values()
+                self._ids[index] = delta.id
+                unnamed.id = f"{delta.id}_{len(self._ids) - 1}" if is_taken else delta.id
             self._ids.setdefault(index, "")
             unnamed.custom = unnamed.custom or custom
             unnamed.arguments += arguments or ""
@@ -436,7 +261,7 @@ class _ReadChoice:
                 self._start_call(index, name, events)
             return
         if arguments:
-            events.append(PartDelta(part, arguments, self._number))
+            self._grow(part, arguments, events)
         if signature is not None:
             events.append(PartSigned(part, signature, self._number))
 
@@ -447,12 +272,19 @@ class _ReadChoice:
         if unnamed.custom:
             self._custom.append(part)
             events.append(PartDelta(part, OPENING, self._number))
+        else:
+            self._sent[part] = SentArguments()
         if unnamed.arguments:
-            events.append(PartDelta(part, unnamed.arguments, self._number))
+            self._grow(part, unnamed.arguments, events)
         if unnamed.signature is not None:
             events.append(PartSigned(part, unnamed.signature, self._number))
 
-    def _index(self, delta: _CallDelta, has_name: bool) -> int:
+    def _grow(self, part: int, arguments: str, events: list[ReplyEvent]) -> None:
+        sent = self._sent.get(part)
+        if new := arguments if sent is None else sent.new_of(arguments):
+            events.append(PartDelta(part, new, self._number))
+
+    def _index(self, delta: CallDelta, has_name: bool) -> int:
         """The number of the call that a delta belongs to. Mistral sends no index, other hosts send 0 for every call: a
         new id with a name begins a new call, and a delta with neither continues the last one."""
         index = delta.index
@@ -484,6 +316,7 @@ class ReplyReader:
         self._decoder = sse.SseDecoder()
         self._choices: dict[int, _ReadChoice] = {}
         self._started = False
+        self._has_usage = False
         self._over = False
         self._id: str | None = None
 
@@ -504,6 +337,8 @@ class ReplyReader:
             return self._odd(data)
         if chunk.error:
             return self._fail(fault_of(200, (), {"error": chunk.error}))
+        if chunk.base_resp and is_refusal(chunk.base_resp):
+            return self._fail(fault_of(200, (), {"base_resp": chunk.base_resp}))
         is_error = chunk.object == "error" or chunk.detail or chunk.message or chunk.msg or chunk.errors
         if is_error and chunk.choices is None:
             return self._odd(data)
@@ -520,15 +355,18 @@ class ReplyReader:
             return None
         return len(choices[0].delta.content) if len(choices) == 1 else None
 
-    def _chunk(self, chunk: _Chunk) -> list[ReplyEvent]:
+    def _chunk(self, chunk: Chunk) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
         if chunk.choices:
             if not self._started:
                 self._start(chunk, events)
             for position, choice in enumerate(chunk.choices):
                 self._choice(choice, position, events)
+                if choice.error:
+                    return [*events, *self._fail(fault_of(200, (), {"error": choice.error}))]
         usage = chunk.usage or (chunk.x_groq.usage if chunk.x_groq is not None else None)
         if usage:
+            self._has_usage = True
             events.append(UsageSeen(read_usage(usage)))
         return events
 
@@ -540,13 +378,13 @@ class ReplyReader:
             events += self._end() if is_complete else self._fail(_TRUNCATED)
         return frames, events
 
-    def _start(self, chunk: _Chunk, events: list[ReplyEvent]) -> None:
+    def _start(self, chunk: Chunk, events: list[ReplyEvent]) -> None:
         self._started = True
         self._id = str(chunk.id) if chunk.id else None
         created = None if chunk.created is None else int(chunk.created)
         events.append(ReplyStarted(self._id, chunk.model or None, created))
 
-    def _choice(self, chunk: _ChunkChoice, position: int, events: list[ReplyEvent]) -> None:
+    def _choice(self, chunk: ChunkChoice, position: int, events: list[ReplyEvent]) -> None:
         number = position if chunk.index is None or not 0 <= chunk.index < _MOST_CHOICES else chunk.index
         choice = self._choices.get(number)
         if choice is None:
@@ -554,9 +392,12 @@ class ReplyReader:
         delta = chunk.delta
         if delta is None or delta == _EMPTY_DELTA:
             if isinstance(chunk.message, dict):
-                delta = repaired_delta(chunk.message)
+                # After deltas it repeats them.
+                delta = None if choice.has_deltas else repaired_delta(chunk.message)
             elif isinstance(chunk.text, str):
-                delta = _Delta(content=chunk.text)
+                delta = Delta(content=chunk.text)
+        else:
+            choice.has_deltas = True
         if delta is not None:
             events += choice.read(delta, self._id)
         if chunk.logprobs:
@@ -590,6 +431,8 @@ class ReplyReader:
         failed = next((fault for choice in self._choices.values() if (fault := failed_finish(choice.finish))), None)
         if failed is not None:
             return self._fail(failed)
+        if not self._choices and not self._has_usage:  # the end alone is no empty answer
+            return self._fail(_TRUNCATED)
         self._over = True
         ends = [event for choice in self._choices.values() for event in choice.end()]
         return [*ends, Ended()]

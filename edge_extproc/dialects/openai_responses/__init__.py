@@ -26,7 +26,7 @@ from ..crossing import portable
 from ..hosted_tools import for_responses, is_offered
 from ..openai_chat import PLUGIN as CHAT
 from ..pictures import shown_by_user
-from .fields import NAME, SPELLING, TITLE, WIRE
+from .fields import LEAST_OUTPUT, NAME, SPELLING, TITLE, WIRE
 from .history import is_worth_a_look, mended_history, sealed_in_request, sealed_texts
 from .reply import read_reply, write_reply
 from .request_in import probe, read_chat, why_no_call
@@ -110,6 +110,10 @@ class OpenAIResponses:
         request = RequestWriter(shown_by_user(portable(chat, TITLE, has_tool)), host.known_as(model), host)
         body = encode({**request.body(), "model": model})
         return Written(body, tuple(sorted(request.dropped)))
+
+    def added_output(self, chat: Chat, model: str) -> int:
+        del model
+        return max(LEAST_OUTPUT - chat.max_output_tokens, 0) if chat.max_output_tokens is not None else 0
 
     def read_reply(self, body: bytes) -> Reply:
         return read_reply(body)

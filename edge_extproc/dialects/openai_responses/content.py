@@ -28,6 +28,7 @@ from ...model.content import (
     Url,
 )
 from ..carried import MARK, REDACTED, original_id, unseal
+from ..inline_data import plain_base64
 from ..turns import arguments_text
 from .fields import NAME, Item
 
@@ -59,7 +60,7 @@ def _inline(uri: str, path: str, default: str) -> Inline:
     match = _DATA_URI.match(uri)
     if match is None:
         raise BadRequest(f"{path} is not a base64 data URI", param=path)
-    return Inline(match[1] or default, uri[match.end() :])
+    return Inline(match[1] or default, plain_base64(uri[match.end() :]))
 
 
 def _read_image(part: Item, path: str) -> Part:
@@ -82,7 +83,11 @@ def _read_file(part: Item, path: str) -> Part:
     source: Source
     if data is not None:
         is_uri = data[:5].lower() == "data:"
-        source = _inline(data, f"{path}.file_data", "application/pdf") if is_uri else Inline("application/pdf", data)
+        source = (
+            _inline(data, f"{path}.file_data", "application/pdf")
+            if is_uri
+            else Inline("application/pdf", plain_base64(data))
+        )
     elif url is not None:
         source = Url(url)
     else:

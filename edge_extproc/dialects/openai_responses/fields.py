@@ -21,9 +21,18 @@ Item = dict[str, Json]
 # --- the settings that are one value
 
 _SAMPLED = "dropped for reasoning models of OpenAI that refuse it"
+LEAST_OUTPUT = 16
+"""The smallest limit that the API accepts. Claude Code sends 1 for its first request (farion1231/cc-switch#5215,
+BerriAI/litellm#31451)."""
+
+
+def _accepted_limit(limit: int) -> int:
+    return max(limit, LEAST_OUTPUT)
+
+
 SCALARS = Scalars(
     "",
-    Scalar("max_output_tokens", "max_output_tokens", as_int),
+    Scalar("max_output_tokens", "max_output_tokens", as_int, "16 if it is lower", _accepted_limit),
     Scalar("temperature", "temperature", as_number, _SAMPLED),
     Scalar("top_p", "top_p", as_number, _SAMPLED),
     Scalar(

@@ -154,6 +154,7 @@ def read_usage(usage: Item, output: Json = None) -> Usage:
     cache_write = min(counts.at(details, "cache_write_tokens"), prompt)
     twice = cached_twice(prompt, read, cache_write)
     reasoning = min(counts.at(object_in(usage, "output_tokens_details"), "reasoning_tokens"), answer)
+    searches = max(searches_in(output), counts.openrouter_searches(usage))
     return Usage(
         input=prompt - read - cache_write + twice,
         cache_read=read,
@@ -164,7 +165,7 @@ def read_usage(usage: Item, output: Json = None) -> Usage:
         prompt_unknown=reported_prompt is None,
         completion_unknown=reported_answer is None,
         unreadable=counts.unreadable,
-        searches=searches_in(output),
+        searches=searches,
     )
 
 

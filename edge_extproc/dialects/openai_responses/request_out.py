@@ -35,9 +35,11 @@ from ..cache_keys import CACHE_KEY, accepted_key
 from ..custom_tools import input_of
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..hosted_tools import for_responses
+from ..inline_data import type_of_image
 from ..openai_chat.models import (
     WANTED,
     effort_for,
+    is_openai,
     is_unsigned,
     never_thinks,
     refused_sampling,
@@ -46,7 +48,7 @@ from ..openai_chat.models import (
 from ..openai_chat.tools import AllowedTools
 from ..openai_chat.tools import is_custom as is_custom_name
 from ..strict_schema import is_strict
-from ..turns import arguments_of
+from ..turns import arguments_of, schema_of
 from .content import data_uri, short
 from .fields import SCALARS, SHARED_EXTRAS, TITLE, Item
 from .models import BUDGETS
@@ -237,7 +239,10 @@ class RequestWriter(DropList):
         tool_object: Item = {"type": "function", "name": tool.name}
         if tool.description is not None:
             tool_object["description"] = tool.description
-        tool_object["parameters"] = tool.parameters or dict(_NO_PARAMETERS)
+        parameters, where = tool.parameters or dict(_NO_PARAMETERS), self._member(path, "parameters")
+        if is_openai(self.model):
+            parameters = self._uncombined(schema_of(parameters, where), where)
+        tool_object["parameters"] = parameters
         # Absent it is true here, and false elsewhere. A caller of OpenAI's other format knows its rules.
         knows = self.chat.dialect == "openai_chat"
         tool_object["strict"] = bool(tool.strict) and (knows or is_strict(tool_object["parameters"]))
@@ -338,13 +343,14 @@ class RequestWriter(DropList):
         item: Item = {"type": "input_image", "detail": part.detail if part.detail is not None else "auto"}
         match part.source:
             case Inline(media_type, _) as source:
-                if media_type.lower() == _PDF:
-                    return self._file(Document(source), path)
-                if media_type.lower().replace("/jpg", "/jpeg") not in _IMAGES:
+                shown = type_of_image(media_type, source.data)
+                if shown == _PDF:
+                    return self._file(Document(Inline(_PDF, source.data)), path)
+                if shown not in _IMAGES:
                     raise BadRequest(
                         f"{path} is {media_type!r}; {TITLE} accepts {', '.join(sorted(_IMAGES))}", param=path
                     )
-                item["image_url"] = data_uri(source)
+                item["image_url"] = data_uri(Inline(shown, source.data))
             case Url(url):
                 item["image_url"] = url
             case FileRef(id):

@@ -244,8 +244,8 @@ class ReplyReader:
         usage = response.get("usage")
         if not isinstance(usage, dict):
             return []
-        searches = max(self._begun_searches(), searches_in(response.get("output")))
-        return [UsageSeen(replace(read_usage(usage), searches=searches))]
+        read = read_usage(usage, response.get("output"))
+        return [UsageSeen(replace(read, searches=max(self._begun_searches(), read.searches)))]
 
     # the complete text
 

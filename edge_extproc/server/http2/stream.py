@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-from ..rpc import MAX_MESSAGE, CallRefused, Status
+from ..rpc import MAX_MESSAGE, CallRefused, Message, Status, size_of, whole
 from .frames import PREFIX, STREAM_WINDOW
 
 _SMALL_PART = 1_024
+# Bytes of a message from which on it stays in parts.
+_LONG = 65_536
 
 
 class Http2Stream:
@@ -40,7 +42,7 @@ class Http2Stream:
         self.metadata = metadata
         self.timeout: float | None = None
         """Seconds until the peer's deadline, from its grpc-timeout; None without one."""
-        self.messages: deque[bytes] = deque()
+        self.messages: deque[Message] = deque()
         """Complete messages that have not been read."""
         self.unread = 0
         self.receive_window = STREAM_WINDOW
@@ -89,17 +91,17 @@ class Http2Stream:
         self._prefix = data[at:]
 
     def _continue(self, data: bytes) -> bytes:
-        """Adds to a message of which a part is there, and returns what follows it. The message is copied once, when it
-        is complete: each further copy of nine megabytes holds up the event loop for milliseconds."""
+        """Adds to a message of which a part is there, and returns what follows it. A long message stays in parts."""
         missing = self._missing
         if len(data) < missing:
             self._missing = missing - len(data)
             self._keep(data)
             return b""
-        message = b"".join((*self._parts, data[:missing]))
+        parts = (*self._parts, data[:missing])
         self._parts, self._missing = [], 0
-        self.messages.append(message)
-        self.unread += len(message)
+        size = size_of(parts)
+        self.messages.append(parts if size >= _LONG else whole(parts))
+        self.unread += size
         return data[missing:]
 
     def _keep(self, part: bytes) -> None:

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
-from ..rpc import CallRefused, PeerGone, RpcService, Status, Streaming
+from ..rpc import CallRefused, Message, PeerGone, RpcService, Status, Streaming, size_of, whole
 from ..transport import MutualTls
 from .connection import Http2Connection
 from .stream import Http2Stream
@@ -62,7 +62,7 @@ class Http2Call(Http2Stream):
         """The peer's address in gRPC's notation."""
         return self._protocol.peer
 
-    async def read(self) -> bytes | None:
+    async def read(self) -> Message | None:
         self._in_a_row += 1
         if self._in_a_row > _IN_A_ROW:
             self._in_a_row = 0
@@ -78,7 +78,7 @@ class Http2Call(Http2Stream):
             self._readable = self._protocol.loop.create_future()
             await self._readable
         message = self.messages.popleft()
-        self._protocol.connection.was_read(self, len(message))
+        self._protocol.connection.was_read(self, size_of(message))
         return message
 
     async def write(self, message: bytes) -> None:
@@ -321,7 +321,7 @@ async def _intercepted(path: str, run: Callable[[bytes], Awaitable[bytes]], inte
 async def _question(call: Http2Call) -> bytes:
     message = await call.read()
     if message is not None:
-        return message
+        return whole(message)
     if call.gone:
         raise PeerGone
     raise CallRefused(Status.INTERNAL, "a call without a message")

@@ -28,8 +28,9 @@ from ...exchange.consumer_routes import ConsumerRoutes
 from ...exchange.envoy_faults import CODES as ENVOY_CODES
 from ...exchange.path_router import PathRouter
 from ...exchange.ports import Gateway, LedgerSink, Sink
+from ...exchange.socket_settings import SocketSettings
 from ...limits.base import MICRO, Limiter
-from ...model.envoy_names import CALLERS_HEADERS
+from ...model.envoy_names import CALLERS_HEADERS, socket_cluster_name
 from ...model.managed import EMPTY, ManagedState
 from ...model.plan import Candidate
 from ...model.settlement import Settlement
@@ -48,6 +49,7 @@ from ...server.work_thread import ThreadRunner
 from ...telemetry.base import Tracer
 from ...telemetry.metrics import LabelNames
 from .limits import build_bounds
+from .mcp import build_mcp, mcp_names, origins_of
 from .providers import build_providers
 from .records import build_batches, build_owners, build_reasoning
 from .routing import build_planner
@@ -190,9 +192,17 @@ def build_gateway(
         chains=order_of(config) != "priority_group",
         response_phase_opt_in=config.response_phase_opt_in,
         consumer=_consumer_routes(config, clusters),
+        sockets=_sockets(config, clusters),
+        mcp=build_mcp(config, versioned_clusters=versioned_clusters) if config.mcp_servers() else None,
         route_seal=build_seal(config) if config.agent.consumer.route_header else None,
         adds_access_log_facts=config.envoy.access_log != "off",
     )
+
+
+def _sockets(config: Config, own: Mapping[str, str]) -> SocketSettings:
+    """`own`: as below."""
+    clusters = {name: socket_cluster_name(own[name]) for name in config.socket_providers()}
+    return SocketSettings(clusters, origins_of(config), config.limits.sockets)
 
 
 def _consumer_routes(config: Config, own: Mapping[str, str]) -> ConsumerRoutes:
@@ -216,11 +226,12 @@ def overrides(config: Config) -> Iterator[price_table.Override]:
 
 
 def metric_names(config: Config) -> LabelNames:
+    servers = config.mcp_servers()
     return LabelNames(
         tenants=frozenset(caller.tenant for caller in config.callers),
-        models=frozenset(config.models),
-        providers=frozenset(config.providers),
-        dialects=frozenset(registry.names("dialects")),
+        models=frozenset((*config.models, *mcp_names(config))),
+        providers=frozenset((*config.providers, *servers)),
+        dialects=frozenset((*registry.names("dialects"), *(("mcp",) if servers else ()))),
         codes=frozenset(refusal_codes(config)) | ENVOY_CODES,
     )
 

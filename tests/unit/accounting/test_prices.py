@@ -128,6 +128,25 @@ def test_searches_cost_what_the_row_or_the_list_says_and_no_tier_changes_it() ->
     assert (D("0.02"), None) == (own.search_cost("openai", "gpt-5", 2), own.search_cost("groq", "gpt-5", 2))
 
 
+def test_a_row_for_searches_alone_leaves_the_price_of_tokens() -> None:
+    usage = Usage(input=1_000_000, searches=2)
+    rows_of_config = (
+        Override("mine", "gpt-5", search=D(5)),
+        Override("mine", "gpt-5", D(1), D(1), search=D(7)),
+        Override("mine", "gpt-5.1", D(1), D(1)),
+        Override("mine", "gpt-*", search=D(4)),
+    )
+    own = PriceTable(rows().lists, rows_of_config, clock=NOW.timestamp)
+    tokens = own.cost("openai", "gpt-5-mini", Usage(input=1_000_000))
+
+    assert tokens is not None
+    assert D("1.01") == own.cost("openai", "gpt-5", usage, host="mine")
+    assert D("1.008") == own.cost("openai", "gpt-5.1", usage, host="mine")
+    assert tokens + D("0.008") == own.cost("openai", "gpt-5-mini", usage, host="mine")
+    assert own.search_cost("openai", "gpt-5-mini", 2) == own.search_cost("openai", "gpt-5-mini", 2, host="another")
+    assert D("0.008") != own.search_cost("openai", "gpt-5-mini", 2, host="another")
+
+
 def test_every_recorded_model_costs_what_genai_prices_says() -> None:
     lists = {"gemini": "google", "vertex": "google", "bedrock": "aws", "xai": "x-ai"}
     asked = {(lists.get(row["provider"], row["provider"]), row["model"]) for row in index() if row["model"]}

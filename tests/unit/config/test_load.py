@@ -447,6 +447,10 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
             "1:21: prices[0].provider: there is no provider 'q'; have p",
         ),
         (
+            "prices: [{provider: p, model: m, search: 1, tiers: {flex: 0.5}}]",
+            "1:10: prices[0]: this row has no price; give input: and output:, dollars for a million tokens",
+        ),
+        (
             "prices: [{provider: p, model: m, cache_read: 1}]",
             "1:10: prices[0]: this row has no price; give input: and output:, dollars for a million tokens",
         ),

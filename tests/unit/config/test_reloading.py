@@ -14,8 +14,19 @@ from config_kit import ENVIRON, SECTIONS
 
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError
-from edge_extproc.gateway.config_source import ConfigFollower, ConfigSource, stamp, write_private
+from edge_extproc.gateway.config_additions import ConfigAdditions
+from edge_extproc.gateway.config_source import (
+    AcceptedConfig,
+    ConfigFollower,
+    ConfigSource,
+    read_accepted,
+    read_for_start,
+    stamp,
+    write_accepted,
+)
 from edge_extproc.gateway.reload import ConfigReloader
+from edge_extproc.model.managed import NO_ADDITIONS, Additions, ManagedState
+from edge_extproc.store import snapshot
 
 TEXT = "".join(SECTIONS.values())
 OTHER = TEXT.replace("id: dev", "id: other")
@@ -43,9 +54,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def origin(tmp_path: Path) -> ConfigSource:
-    path, in_force = tmp_path / "edge.yaml", tmp_path / "accepted.yaml"
+    path, in_force = tmp_path / "edge.yaml", tmp_path / "accepted.json"
     path.write_text(TEXT)
-    write_private(in_force, TEXT)
+    write_accepted(in_force, AcceptedConfig(TEXT))
     return ConfigSource(path, tmp_path, accepted=in_force)
 
 
@@ -81,7 +92,7 @@ def written(origin: ConfigSource, text: str) -> None:
 
 def in_force(origin: ConfigSource) -> str:
     assert origin.accepted is not None
-    return origin.accepted.read_text()
+    return read_accepted(origin.accepted).text
 
 
 async def test_a_good_file_is_kept_and_told(origin):
@@ -160,7 +171,7 @@ async def test_where_not_all_workers_can_take_it_envoy_goes_back_after_them(orig
 async def test_what_cannot_be_kept_is_not_envoys_either(origin, tmp_path):
     told = Told()
     envoy = Envoy(told)
-    found = reloading(replace(origin, accepted=tmp_path / "nowhere" / "accepted.yaml"), told, envoy)
+    found = reloading(replace(origin, accepted=tmp_path / "nowhere" / "accepted.json"), told, envoy)
     written(origin, OTHER)
 
     assert "rejected" == await found.reload()
@@ -216,7 +227,7 @@ def test_a_worker_reads_what_is_in_force_once(origin):
     written(origin, "nonsense")
 
     assert following.newer() is None
-    write_private(origin.accepted, OTHER)
+    write_accepted(origin.accepted, AcceptedConfig(OTHER))
     newer = following.newer()
     assert newer is not None
     assert "other" == newer.callers[0].keys[0].id
@@ -239,3 +250,102 @@ def test_another_file_behind_the_same_links_is_another_one(tmp_path):
 
     assert before != stamp(tmp_path / "f")
     assert stamp(tmp_path / "none") is None
+
+
+# --- what the admin API adds
+
+PERMITTED = (
+    TEXT
+    + """
+admin: {tokens: [{id: root, role: admin, token: a-token-of-these-tests}], additions: {hosts: [llm.example]}}
+store: {}
+"""
+)
+ADDED = Additions(
+    {"spare": {"kind": "openai_compatible", "base_url": "https://llm.example/v1"}}, {"fast": [{"provider": "spare"}]}
+)
+WRONG = Additions({}, {"fast": [{"provider": "nowhere"}]})
+
+
+@pytest.fixture
+def permitted(origin: ConfigSource, tmp_path: Path) -> ConfigSource:
+    text = PERMITTED + f"agent: {{state_dir: '{tmp_path}'}}\n"
+    written(origin, text)
+    write_accepted(origin.accepted, AcceptedConfig(text))
+    return origin
+
+
+def adding(origin: ConfigSource, told: Told) -> ConfigReloader:
+    text = origin.path.read_text()
+    return ConfigReloader(origin, origin.parse(text), text, told, with_envoy=True, envoy=lambda: Envoy(told))
+
+
+async def test_additions_come_into_force_beside_the_text_in_force(permitted: ConfigSource) -> None:
+    found = adding(permitted, Told())
+    in_force_before = permitted.path.read_text()
+    written(permitted, "nonsense")  # not read by an addition
+
+    assert ("applied", None) == await found.add(ADDED)
+    assert "spare" in found.config.providers
+    assert AcceptedConfig(in_force_before, ADDED) == read_accepted(permitted.accepted)
+    assert "spare" in permitted.read().providers
+
+
+async def test_additions_stay_when_the_file_is_reloaded(permitted: ConfigSource) -> None:
+    found = adding(permitted, Told())
+    await found.add(ADDED)
+    written(permitted, permitted.path.read_text().replace("id: dev", "id: other"))
+
+    assert "applied" == await found.reload()
+    assert ("other", True) == (found.config.callers[0].keys[0].id, "spare" in found.config.providers)
+
+
+async def test_wrong_additions_change_nothing(permitted: ConfigSource) -> None:
+    told = Told()
+    found = adding(permitted, told)
+    outcome, error = await found.add(WRONG)
+
+    assert ("rejected", True) == (outcome, "added by the admin API: models.fast" in str(error))
+    assert (NO_ADDITIONS, []) == (found.additions, told.seen)
+    assert "applied" == await found.reload()
+
+
+async def test_additions_of_the_database_that_do_not_fit_are_tried_with_the_next_file(permitted: ConfigSource) -> None:
+    found = adding(permitted, Told())
+    text = permitted.path.read_text()
+    assert "rejected" == (await found.add(WRONG, keep=True))[0]
+    written(permitted, text.replace("id: dev", "id: other"))
+    assert "rejected" == await found.reload()
+    written(permitted, text.replace("providers: {", "providers: {nowhere: {kind: openai, api_key: sk-nowhere}, "))
+
+    assert "applied" == await found.reload()
+    assert WRONG == found.additions
+
+
+async def test_a_worker_that_cannot_apply_additions_leaves_none_in_force(permitted: ConfigSource) -> None:
+    found = adding(permitted, Told(False))
+
+    assert "rejected" == (await found.add(ADDED))[0]
+    assert NO_ADDITIONS == read_accepted(permitted.accepted).additions
+
+
+async def test_the_last_additions_are_in_force_at_the_start(permitted: ConfigSource) -> None:
+    path = permitted.read().managed_file
+    snapshot.write(path, ManagedState(additions=ADDED))
+    config, accepted = read_for_start(permitted)
+    snapshot.write(path, ManagedState(additions=WRONG))
+    without, accepted_without = read_for_start(permitted)
+
+    assert ("spare" in config.providers, ADDED) == (True, accepted.additions)
+    assert (False, NO_ADDITIONS) == ("spare" in without.providers, accepted_without.additions)
+
+
+async def test_what_the_admin_api_needs_of_it(permitted: ConfigSource, origin: ConfigSource) -> None:
+    found = ConfigAdditions(adding(permitted, Told()))
+
+    assert found.is_permitted
+    assert None is await found.apply(ADDED)
+    assert "nowhere" in str(await found.apply(WRONG))
+    assert ADDED == found.in_force()
+    assert "spare" not in await found.names_of_file("providers")
+    assert await found.names_of_file("models")

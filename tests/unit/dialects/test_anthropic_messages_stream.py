@@ -616,3 +616,32 @@ def test_whatever_comes_the_grammar_holds(events: list[ReplyEvent], end: ReplyEv
     sane = [e for e in events if not isinstance(e, PartStarted) or not (e.part in starts or starts.add(e.part))]  # type: ignore[func-returns-value]  # add() gives None, which is the point
 
     said(*sane, end)
+
+
+THINKS = {"type": "thinking_delta", "thinking": "hm"}
+SAYS = {"type": "text_delta", "text": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("start", "deltas", "expected"),
+    [
+        (None, [SAYS, SAYS], [Text("hihi")]),
+        (None, [THINKS, SAYS], [Thinking("hm"), Text("hi")]),
+        ({"type": "text", "text": ""}, [THINKS, SAYS], [Thinking("hm"), Text("hi")]),
+        ({"type": "thinking", "thinking": ""}, [THINKS, SAYS], [Thinking("hm"), Text("hi")]),
+    ],
+)
+def test_a_delta_of_another_kind_than_its_block_begins_its_own(
+    start: dict[str, Any] | None, deltas: list[dict[str, Any]], expected: list[Any]
+) -> None:
+    events = block(0, start or {}, *deltas)[0 if start else 1 :]
+    parts = fold(PLUGIN.name, listen(START, *events, done(), STOP)).choices[0].parts
+
+    assert expected == [part for part in parts if not isinstance(part, Text) or part.text]
+
+
+@pytest.mark.parametrize("delta", [{"type": "input_json_delta", "partial_json": "{}"}, {"type": ["x"]}, 7])
+def test_another_delta_without_a_block_cannot_be_read(delta: Any) -> None:
+    event = {"type": "content_block_delta", "index": 0, "delta": delta}
+
+    assert any(isinstance(each, Garbled) for each in listen(START, event, done(), STOP))

@@ -78,7 +78,32 @@ def stream_of_claude() -> bytes:
     return b"".join(sse.encode(json.dumps(event).encode(), event["type"]) for event in events)
 
 
+CITED = {"type": "url_citation", "url_citation": {"url": A[0], "title": A[1], "start_index": 0, "end_index": 7}}
+CITING = {"role": "assistant", "content": "From A.", "annotations": [CITED]}
+CHUNK = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+
+def stream_of_chat() -> bytes:
+    deltas: list[tuple[dict[str, Any], str | None]] = [
+        ({"role": "assistant", "content": "From A."}, None),
+        ({"annotations": [CITED]}, None),
+        ({}, "stop"),
+    ]
+    chunks = [{**CHUNK, "choices": [{"index": 0, "delta": delta, "finish_reason": end}]} for delta, end in deltas]
+    return b"".join(sse.encode(json.dumps(chunk).encode()) for chunk in chunks) + sse.encode(b"[DONE]")
+
+
 SOURCES: dict[str, tuple[bytes, bytes]] = {
+    CHAT: (
+        json.dumps(
+            {
+                **CHUNK,
+                "object": "chat.completion",
+                "choices": [{"index": 0, "message": CITING, "finish_reason": "stop"}],
+            }
+        ).encode(),
+        stream_of_chat(),
+    ),
     MESSAGES: (json.dumps({**MESSAGE, "content": BLOCKS}).encode(), stream_of_claude()),
     GEMINI: (json.dumps(GROUNDED).encode(), sse.encode(json.dumps(GROUNDED).encode())),
     RESPONSES: (
@@ -153,7 +178,7 @@ KEYS = ("message", "delta")
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("target", [CHAT, RESPONSES, GEMINI])
-@pytest.mark.parametrize("source", [MESSAGES, GEMINI, RESPONSES])
+@pytest.mark.parametrize("source", [CHAT, MESSAGES, GEMINI, RESPONSES])
 def test_a_source_reaches_the_caller(source: str, target: str, stream: bool) -> None:
     if source == target:
         return

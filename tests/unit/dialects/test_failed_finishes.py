@@ -19,10 +19,13 @@ from edge_extproc.registry import load
 BEDROCK = "bedrock_converse"
 SOURCES = (CHAT, MESSAGES, GEMINI, BEDROCK)
 FAILURES = ("insufficient_system_resource", "network_error", "abort", "error", "cancelled", "timeout", "server_error")
+# No limit of the answer's length.
+REFUSALS = ("rate_limit", "rate_limit_exceeded", "insufficient_quota")
 # In another format's words: reason, what a chat completion says of it.
 IN_OTHER_WORDS = {
     "repetition": "length",
     "sensitive": "content_filter",
+    "RECITATION": "content_filter",
     "content_filter": "content_filter",
     "length": "length",
     "model_context_window_exceeded": "length",
@@ -101,6 +104,25 @@ def test_a_whole_reply_that_was_broken_off_is_an_error(cell: str) -> None:
     assert raised.value.fault().status >= 500
 
 
+@each_cell("cell", [f"{source} {target} {reason}" for source in SOURCES for target in EVERY for reason in REFUSALS])
+def test_a_limit_of_the_callers_calls_is_no_limit_of_the_length(cell: str) -> None:
+    source, target, reason = cell.split()
+    relay, _ = crossed(source, target, stream(source, reason))
+
+    assert relay.tally.failed is not None
+    assert not relay.tally.ended
+    with pytest.raises(UpstreamError, match=reason):
+        load("dialects", source).read_reply(reply(source, reason))
+
+
+@pytest.mark.parametrize("target", [MESSAGES, GEMINI, RESPONSES])
+def test_a_malformed_call_is_no_call(target: str) -> None:
+    relay, out = crossed(CHAT, target, stream(CHAT, "malformed_function_call"))
+
+    assert relay.tally.failed is not None
+    assert b"malformed tool call" in out
+
+
 @each_cell("cell", [f"{source} {reason}" for source in SOURCES for reason in FAILURES])
 def test_a_stream_of_the_callers_format_does_not_end_clean_either(cell: str) -> None:
     source, reason = cell.split()
@@ -151,7 +173,9 @@ def test_a_reason_of_which_nothing_is_known_is_no_clean_end(cell: str) -> None:
 def test_a_reason_that_tells_what_it_means_is_read(reason: str, told: str) -> None:
     read = load("dialects", MESSAGES).read_reply(reply(MESSAGES, reason))
 
-    assert told == json.loads(load("dialects", CHAT).write_reply(read))["choices"][0]["finish_reason"]
+    finish = read.choices[0].finish
+    assert finish is not None
+    assert told == finish.reason
 
 
 @pytest.mark.parametrize("reason", ["upstream_error", "GENERATION_FAILED", "timed_out", "user_cancel", "disconnected"])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from translating import CHAT, EVERY, MESSAGES, caller_stream, chunk, sse, stream_events, whole
+from translating import CHAT, EVERY, MESSAGES, answer, caller_stream, carried, chunk, sse, stream_events, whole
 
 from edge_extproc.dialects.openai_chat import PLUGIN
 from edge_extproc.errors import UpstreamError
@@ -15,8 +16,11 @@ from edge_extproc.exchange.relay import CrossRelay
 from edge_extproc.model.call import Call
 from edge_extproc.model.content import Refusal, Text, Thinking, ToolCall
 from edge_extproc.model.reply import Ended, Failed, Garbled
+from edge_extproc.registry import load
 
 END = (chunk({}, "stop"), "[DONE]")
+CONVERSE = "bedrock_converse"
+CLAUDE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "usage": {}}
 
 
 def parts_of(*values: Any) -> tuple[Any, ...]:
@@ -268,3 +272,183 @@ def test_a_call_that_the_models_provider_cut_off_is_cut_off(native: Any, reason:
     assert {reason} == {each.choices[0].finish.reason for each in (streamed, complete) if each.choices[0].finish}
     assert summary is not None
     assert reason == summary.finish
+
+
+@pytest.mark.parametrize("values", [("[DONE]",), ()])
+@pytest.mark.parametrize("caller", EVERY)
+def test_a_stream_without_any_reply_does_not_end_as_an_empty_answer(values: tuple[Any, ...], caller: str) -> None:
+    writer = load("dialects", caller).writer(Call(caller, "chat", "m", stream=True, raw=b"{}"))
+    relay = CrossRelay(PLUGIN.reader("text/event-stream"), writer)
+    out = relay.feed(sse(*values)) + relay.close()
+
+    assert relay.tally.failed is not None
+    assert not any(end in out for end in (b"[DONE]", b"message_stop", b"response.completed"))
+
+
+def test_an_empty_answer_stays_one() -> None:
+    assert crossed(chunk({"role": "assistant", "content": ""}), *END).endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("finish", [None, "stop", "error"])
+@pytest.mark.parametrize("error", [{"code": 502, "message": "engine dead"}, {"message": "engine dead"}, "engine dead"])
+def test_an_error_of_a_choice_is_one_of_the_reply(error: Any, finish: str | None) -> None:
+    """OpenRouter's place for it."""
+    failing = {"index": 0, "delta": {"content": ""}, "error": error, "finish_reason": finish}
+    events = stream_events(CHAT, chunk({"content": "half"}), {"id": "c1", "choices": [failing]}, "[DONE]")
+
+    assert isinstance(events[-1], Failed)
+    assert "engine dead" == events[-1].fault.message
+    message = {"index": 0, "message": {"content": "half"}, "error": error, "finish_reason": finish}
+    with pytest.raises(UpstreamError, match="engine dead"):
+        answered([message])
+
+
+@pytest.mark.parametrize("choices", [None, [], [{"message": {"content": "half"}, "finish_reason": "stop"}]])
+def test_an_error_beside_choices_is_an_error(choices: Any) -> None:
+    body = {"object": "chat.completion", "choices": choices, "error": {"message": "engine dead"}}
+
+    with pytest.raises(UpstreamError, match="engine dead"):
+        PLUGIN.read_reply(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "status"),
+    [(1002, "rate_limit", 429), (1004, "authentication", 401), (1008, "payment", 402), (1013, "api", 502)],
+)
+@pytest.mark.parametrize("choices", [None, []])
+def test_a_status_of_minimax_is_read(code: int, kind: str, status: int, choices: Any) -> None:
+    refused = {"id": "c1", "choices": choices, "base_resp": {"status_code": code, "status_msg": "not now"}}
+    (failed,) = stream_events(CHAT, refused, "[DONE]")
+
+    assert isinstance(failed, Failed)
+    assert (kind, status, "not now") == (failed.fault.kind, failed.fault.status, failed.fault.message)
+    with pytest.raises(UpstreamError, match="not now"):
+        PLUGIN.read_reply(json.dumps(refused).encode())
+
+
+def test_a_status_of_minimax_beside_an_answer_is_none() -> None:
+    fine = {"base_resp": {"status_code": 0, "status_msg": ""}}
+
+    assert (Text("TEXT"),) == parts_of({**chunk({"content": "TEXT"}), **fine}, {**chunk({}, "stop"), **fine}, "[DONE]")
+
+
+def test_an_answer_repeated_whole_after_its_deltas_is_read_once() -> None:
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message = {"role": "assistant", "content": "TEXT", "tool_calls": [call]}
+    last = {**chunk({}, "stop"), "object": "chat.completion"}
+    last["choices"] = [{"index": 0, "message": message, "finish_reason": "tool_calls"}]
+    text, found = parts_of(chunk({"content": "TEXT"}), chunk({"tool_calls": [call]}), last, "[DONE]")
+
+    assert Text("TEXT") == text
+    assert isinstance(found, ToolCall)
+    assert "{}" == found.arguments
+
+
+def call_delta(index: int, id: str, name: str) -> dict[str, Any]:
+    return {"tool_calls": [{"index": index, "id": id, "function": {"name": name, "arguments": "{}"}}]}
+
+
+def test_calls_with_one_id_get_their_own() -> None:
+    calls = parts_of(chunk(call_delta(0, "a", "f")), chunk(call_delta(1, "a", "g")), chunk({}, "tool_calls"), "[DONE]")
+
+    assert [ToolCall("a", "f", "{}"), ToolCall("a_1", "g", "{}")] == list(calls)
+
+
+@pytest.mark.parametrize("finish", ["tool_calls", None])
+def test_calls_of_a_whole_reply_with_one_id_get_their_own(finish: str | None) -> None:
+    called = [{"id": "a", "type": "function", "function": {"name": name, "arguments": "{}"}} for name in "fgh"]
+    message = {"role": "assistant", "content": "x", "tool_calls": called}
+    reply = answer(CHAT, {"choices": [{"index": 0, "message": message, "finish_reason": finish}]})
+
+    assert ["a", "a_1", "a_2"] == [part.id for part in reply.choices[0].parts if isinstance(part, ToolCall)]
+
+
+@pytest.mark.parametrize(("target", "where"), [(MESSAGES, "stop_reason"), (CONVERSE, "stopReason")])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_finish_by_calls_without_a_call_is_an_end(target: str, where: str, stream: bool) -> None:
+    events = stream_events(CHAT, chunk({"content": "x"}), chunk({}, "tool_calls"), "[DONE]")
+    writer = load("dialects", target)
+    if stream:
+        call = Call(target, "chat", "m", True, b'{"model": "m", "messages": []}')
+        out = writer.writer(call)
+        wire = b"".join(map(out.write, events))
+    else:
+        wire = writer.write_reply(whole(CHAT, events))
+
+    assert re.findall(rf'"{where}":"(\w+)"'.encode(), wire) == [b"end_turn"]
+
+
+def test_a_finish_by_calls_without_a_call_is_a_stop_for_chat() -> None:
+    body = {**CLAUDE, "content": [{"type": "text", "text": "x"}], "stop_reason": "tool_use"}
+
+    assert carried(MESSAGES, body, CHAT)["choices"][0]["finish_reason"] == "stop"
+
+
+def arguments_sent(*pieces: str, with_name: bool = False) -> str:
+    """The arguments that a caller gets for a call whose host sends these pieces."""
+    name = {"name": "f"}
+    deltas = [
+        {
+            "tool_calls": [
+                {"index": 0, "id": "a", "function": {"arguments": each, **(name if n == 0 or with_name else {})}}
+            ]
+        }
+        for n, each in enumerate(pieces)
+    ]
+    (call,) = parts_of(*map(chunk, deltas), chunk({}, "tool_calls"), "[DONE]")
+    return call.arguments  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("with_name", [False, True])
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (['{"x":', "1}", '{"x":1}'], '{"x":1}'),
+        (['{"x": ', '"a b"}', '{"x":"a b"}'], '{"x": "a b"}'),
+        (['{"x":1}', '{"x":1}', '{"x":1}'], '{"x":1}'),
+        (["{", '{"x"', '{"x":1', '{"x":1', '{"x":1}'], '{"x":1}'),
+        (['{"x"', '{"x":', '{"x":{"x":', '{"x":{"x":1}}'], '{"x":{"x":1}}'),
+        (["{}", '{"x":1}'], '{"x":1}'),
+        (["{}", "{}"], "{}"),
+        (["{}"], "{}"),
+        (["{}", " "], "{} "),
+        (["", "{}", '{"x"', ":1}"], '{"x":1}'),
+    ],
+)
+def test_arguments_that_a_host_sends_again_are_sent_once(pieces: list[str], expected: str, with_name: bool) -> None:
+    assert arguments_sent(*pieces, with_name=with_name) == expected
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ['{"x":', '{"x":1}', "}"],
+        ['{"l":[', '{"l":[', "1]}", "]}"],
+        ['{"x":', "{}", "}"],
+        ['{"code":"', "{", "{", '}}"}'],
+        ['{"a":"' + "x" * 1_100_000, '"}'],
+    ],
+)
+def test_arguments_with_an_object_in_them_stay(pieces: list[str]) -> None:
+    assert arguments_sent(*pieces) == "".join(pieces)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["a\ud83d", "\ude00b"], "a\U0001f600b"),
+        (["a\ud83d", "b"], "a\ufffdb"),
+        (["a", "\ud83d"], "a\ufffd"),
+        (["\U0001f600"], "\U0001f600"),
+    ],
+)
+@pytest.mark.parametrize("caller", EVERY)
+def test_a_character_that_a_host_cuts_is_whole_for_the_caller(caller: str, pieces: list[str], expected: str) -> None:
+    writer = load("dialects", caller).writer(Call(caller, "chat", "m", stream=True, raw=b"{}"))
+    relay = CrossRelay(PLUGIN.reader("text/event-stream"), writer)
+    wire = b"".join(b"data: %s\n\n" % json.dumps(chunk({"content": piece})).encode() for piece in pieces)
+    out = relay.feed(wire + sse(*END)) + relay.close()
+
+    assert b"\\ud8" not in out
+    texts = re.findall(r'"(?:content|delta|text)":"([^"]+)"', out.decode())
+    assert expected in "".join(texts)

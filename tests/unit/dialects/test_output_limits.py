@@ -87,3 +87,13 @@ def test_a_limit_that_no_number_is_stays_the_hosts_to_judge() -> None:
     raw = json.dumps({"model": "m", "max_tokens": "0", "messages": [HI]}).encode()
 
     assert DIALECTS[CHAT].read_call(raw, "chat", (), "").max_output_tokens is None
+
+
+@pytest.mark.parametrize(("limit", "sent"), [(1, 16), (16, 16), (100, 100)])
+def test_openai_responses_gets_the_smallest_limit_that_it_accepts(limit: int, sent: int) -> None:
+    raw = json.dumps({"model": "m", "max_tokens": limit, "messages": [HI]}).encode()
+    chat = DIALECTS[MESSAGES].read_chat(DIALECTS[MESSAGES].read_call(raw, "chat", (), "/v1/messages"))
+    written = DIALECTS[RESPONSES].write_chat(chat, "gpt-5.2")
+
+    assert json.loads(written.body)["max_output_tokens"] == sent
+    assert written.dropped == ()

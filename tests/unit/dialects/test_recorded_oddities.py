@@ -129,3 +129,15 @@ def test_an_item_keeps_the_id_that_it_began_with() -> None:
     assert ["m1", "f1"] == ids["added"] == ids["done"]
     assert {"m1", "f1"} == {value["item_id"] for value in values if "item_id" in value}
     assert ["m1", "f1"] == [item["id"] for item in values[-1]["response"]["output"]]
+
+
+@pytest.mark.parametrize("source", [RESPONSES, MESSAGES])
+def test_an_empty_schema_is_one_of_an_object_for_chat(source: str) -> None:
+    tool = (
+        {"name": "f", "parameters": {}, "type": "function"}
+        if source == RESPONSES
+        else {"name": "f", "input_schema": {}}
+    )
+    body, _ = cross(source, CHAT, tools=[tool])
+
+    assert body["tools"][0]["function"]["parameters"] == {"type": "object", "properties": {}}

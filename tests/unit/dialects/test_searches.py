@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from translating import GEMINI, MESSAGES, RESPONSES, stream_events
+from translating import CHAT, GEMINI, MESSAGES, RESPONSES, stream_events
 
 from edge_extproc.model.reply import Choice, Finish, Reply, UsageSeen
 from edge_extproc.model.usage import Usage
 from edge_extproc.registry import load
 
-DIALECTS = {name: load("dialects", name) for name in (RESPONSES, MESSAGES, GEMINI)}
+DIALECTS = {name: load("dialects", name) for name in (RESPONSES, MESSAGES, GEMINI, CHAT)}
 SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "a"}}
 OPENED = {**SEARCH, "id": "ws_2", "action": {"type": "open_page", "url": "https://a.example"}}
 PLAIN = {"type": "web_search_call", "id": "ws_3", "status": "completed"}
@@ -53,6 +53,42 @@ def test_anthropic_reports_its_searches_in_the_usage(stated: Any, searches: int)
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage},
         {"type": "message_stop"},
     )
+
+
+@pytest.mark.parametrize("field", ["server_tool_use", "server_tool_use_details"])
+@pytest.mark.parametrize(
+    ("stated", "searches"),
+    [
+        ({"web_search_requests": 3, "tool_calls_requested": 4, "tool_calls_executed": 4}, 3),
+        ({"tool_calls_executed": 2}, 0),
+        (None, 0),
+        ([], 0),
+        ({"web_search_requests": -1}, 0),
+        ({"web_search_requests": 10_001}, 0),
+    ],
+)
+def test_openrouter_reports_its_searches_in_the_usage(field: str, stated: Any, searches: int) -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, "cost": 0.03, field: stated}
+    head = {"id": "c", "created": 1, "model": "m"}
+    choice = {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}
+    chunk = {**head, "object": "chat.completion.chunk"}
+    end = {"index": 0, "delta": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}
+
+    assert searches == counted(CHAT, {**head, "object": "chat.completion", "choices": [choice], "usage": usage})
+    assert searches == seen(CHAT, {**chunk, "choices": [end]}, {**chunk, "choices": [], "usage": usage})
+
+
+@pytest.mark.parametrize(("items", "stated", "searches"), [([], 2, 2), ([SEARCH], 3, 3), ([SEARCH, SEARCH], 1, 2)])
+def test_a_response_of_openrouter_has_the_higher_count_of_items_and_usage(
+    items: list[Any], stated: int, searches: int
+) -> None:
+    usage = {"input_tokens": 1, "output_tokens": 1, "server_tool_use_details": {"web_search_requests": stated}}
+    output = [{**item, "id": f"ws_{number}"} for number, item in enumerate(items)]
+    response = {"id": "r", "object": "response", "status": "completed", "model": "m", "output": output, "usage": usage}
+    begun = {"type": "response.created", "response": {**response, "output": [], "status": "in_progress"}}
+
+    assert searches == counted(RESPONSES, response)
+    assert searches == seen(RESPONSES, begun, {"type": "response.completed", "response": response})
 
 
 @pytest.mark.parametrize("items", [[SEARCH, OPENED, SEARCH], [PLAIN, SEARCH], [OPENED]])

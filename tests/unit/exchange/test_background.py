@@ -277,6 +277,22 @@ def test_the_reply_of_a_stream_that_its_caller_left_is_settled_when_its_end_is_r
     assert [7 * MICRO] == counted(on)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("answered", [True, False])
+def test_one_that_was_left_before_its_id_was_seen_keeps_its_bound(answered: bool, stream: bool) -> None:
+    """Nothing shows which reply of the provider it became (docs/adr/322), so nobody can read it either."""
+    on = stage(dollars(10_000))
+    leave(on, *(BEGUN[:1] if answered and stream else ()), stream=stream)
+    before = cost(on)
+    (refused,) = fetch(on)
+
+    assert isinstance(refused, ImmediateResponse)
+    assert 404 == refused.status
+    assert ([], before) == (booked(on), cost(on))
+    assert before >= 100
+    assert [int(before * MICRO)] < counted(on)
+
+
 def test_a_stream_that_the_provider_breaks_off_is_settled_later() -> None:
     on = stage(dollars(10_000))
     play(on, headers("/v1/responses"), body({**CALL, "stream": True}), SSE, *chunks(*EVENTS))

@@ -28,8 +28,10 @@ BEARER = ("authorization", f"Bearer {KEY}")
 ID = ("x-request-id", "request-1")
 
 
-def check(stage: Stage, *pairs: tuple[str, str], path: str = "/orders?id=1", **settings: str) -> Verdict:
-    asked = AuthzRequest("POST", path, pairs, {f"edge.{name}": value for name, value in settings.items()})
+def check(
+    stage: Stage, *pairs: tuple[str, str], path: str = "/orders?id=1", method: str = "POST", **settings: str
+) -> Verdict:
+    asked = AuthzRequest(method, path, pairs, {f"edge.{name}": value for name, value in settings.items()})
     return asyncio.run(AuthzChecker(lambda: stage.gateway, SEAL).check(asked))
 
 
@@ -299,6 +301,18 @@ def test_another_spelling_of_a_path_has_the_operation_of_the_path(path: str) -> 
     assert 403 == denied(stage, BEARER, path=path).status
     allowed(stage, BEARER, path="//v1/chat/completions/")
     allowed(stage, BEARER, path="/orders/v1/embeddings")
+
+
+@pytest.mark.parametrize("method", ["POST", "post", "GET", "HEAD", "PUT", "X"])
+@pytest.mark.parametrize("path", ["/v1/embeddings", "//v1/%65mbeddings"])
+def test_a_path_has_its_operation_with_any_method(path: str, method: str) -> None:
+    """A service may read the method from the header x-http-method-override, or from the body."""
+    policies = AccessPolicies([("acme", "tenant", "acme", AccessPolicy(operations=frozenset({"chat"})))], {}, {})
+    stage = Stage().having(access=policies)
+
+    assert 403 == denied(stage, BEARER, path=path, method=method).status
+    allowed(stage, BEARER, path="/v1/chat/completions", method=method)
+    allowed(stage, BEARER, path="/orders", method=method)
 
 
 @given(st.text())

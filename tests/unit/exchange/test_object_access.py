@@ -577,6 +577,31 @@ def test_a_chat_completion_is_an_object_only_if_it_is_stored(store: bool) -> Non
     assert (store, True) == (_has(stage, "acme", "chatcmpl-9"), _has(stage, "acme", "audio_9"))
 
 
+class Counting:
+    """Runs at once, and keeps the names of what it ran."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+
+    async def run(self, function: Any, *arguments: Any) -> Any:
+        self.ran.append(getattr(getattr(function, "func", function), "__name__", "?"))
+        return function(*arguments)
+
+    run_in_turn = run
+
+
+@pytest.mark.parametrize("large", [True, False])
+@pytest.mark.parametrize("store", [True, False])
+def test_a_large_body_is_searched_for_its_storage_off_the_event_loop(store: bool, large: bool) -> None:
+    apart = Counting()
+    stage = tenants().having(large_body_runner=apart)
+    asked = {**RESPONSES, "input": "hi" * (200_000 if large else 1), "store": store}
+    ask(stage, "acme", "/v1/responses", asked, "POST", answered(), whole(REPLY))
+
+    assert large == ("stores_reply" in apart.ran)
+    assert [store, True] == [_has(stage, "acme", id) for id in ("resp_9", "cntr_9")]
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_containers_and_files_of_an_anthropic_reply_belong_to_its_tenant(stream: bool) -> None:
     stage = tenants()

@@ -121,6 +121,42 @@ def test_a_large_body_of_a_caller_without_a_free_slot_is_refused_at_its_headers(
     assert [True, True] == [isinstance(command, Continue) for command in commands]
 
 
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("end", ["left", "refused", "answered"])
+def test_a_large_body_that_is_on_its_way_uses_a_slot_of_large_bodies(length: Any, end: str) -> None:
+    stage = limited(rule("concurrent", 2))
+    uploads = [stage.exchange() for _ in range(2)]
+    for each in uploads:
+        assert isinstance(talk(each, headers("/v1/chat/completions", *length))[0], Continue)
+
+    refused = stage.exchange()
+    refusal = talk(refused, headers("/v1/chat/completions", *length))[0]
+    refused.closed("done")
+    assert isinstance(refusal, ImmediateResponse)
+    assert (429, b"limited to 2") == (refusal.status, refusal.body[refusal.body.index(b"limited") :][:12])
+
+    first = uploads[0]
+    if end == "refused":
+        talk(first, body({"model": "unknown", "messages": HELLO}))
+    elif end == "answered":
+        assert isinstance(talk(first, body({"model": "chat", "messages": HELLO}))[0], Continue)
+        other = talk(stage.exchange(), headers("/v1/chat/completions", *length))[0]
+        assert isinstance(other, ImmediateResponse)  # the call itself has the slot now
+        talk(first, answered(), whole(REPLY))
+    first.closed("cancelled" if end == "left" else "done")
+
+    assert isinstance(talk(stage.exchange(), headers("/v1/chat/completions", *length))[0], Continue)
+
+
+def test_small_requests_do_not_wait_for_large_bodies() -> None:
+    stage = limited(rule("concurrent", 1))
+    talk(stage.exchange(), headers("/v1/chat/completions", *LENGTHS[0]))
+    small = headers("/v1/chat/completions", ("content-length", "100"))
+    commands = talk(stage.exchange(), small, body({"model": "chat", "messages": HELLO}))
+
+    assert [True, True] == [isinstance(command, Continue) for command in commands]
+
+
 def test_a_slot_that_becomes_free_at_once_is_waited_for_at_the_headers() -> None:
     stage = limited(rule("concurrent", 1))
     first = stage.exchange()

@@ -12,8 +12,10 @@ from pages_kit import AdminPort, Page
 from edge_extproc.commands.replay import UNKNOWN, ReplayGroup, ReplayReport
 from edge_extproc.model.config_trial import ConfigTrialResult
 from edge_extproc.server.admin_config import ConfigDifference
+from edge_extproc.store.managed import Actor
 
 MARKUP = "<script>alert(1)</script>"
+ROOT = Actor("root", "admin")
 
 
 @pytest.fixture
@@ -70,3 +72,45 @@ async def test_a_refusal_is_shown_on_the_page(api: Api, port: AdminPort) -> None
 
     assert (429, 400) == (busy.status_code, hours.status_code)
     assert "another configuration is being tried" in Page(busy.text).text
+
+
+async def test_what_was_added_is_shown_and_removed(api: Api, port: AdminPort) -> None:
+    browser = await port.signed_in("root")
+    sent = {"section": "models", "name": "team/fast", "value": '[{"provider": "openai", "model": "<b>"}]'}
+    await browser.post("/config/add", **sent)
+    added = await browser.page("/config")
+    seen = (await (await port.signed_in("eye")).page("/config")).text
+    await browser.post("/config/remove", section="models", name="team/fast")
+
+    assert 'team/fast model [{"provider": "openai", "model": "<b>"}] in force' in added.text
+    assert ("team/fast" in seen, "Add or replace" in seen) == (True, False)
+    assert [] == api.store.additions()
+    assert "team/fast" not in (await browser.page("/config")).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "why"),
+    [
+        ({"section": "models", "name": "fast", "value": "{"}, 400, "the value is not JSON"),
+        ({"section": "models", "name": "gpt-4o", "value": "[]"}, 409, "in the configuration file"),
+        ({"section": "models", "name": "", "value": "[]"}, 400, "is no name"),
+        ({"section": "tenants", "name": "acme", "value": "{}"}, 400, "choose a provider or a model"),
+        ({"section": "providers", "name": "a/b", "value": "{}"}, 400, "is no name"),
+    ],
+)
+async def test_why_nothing_was_added_is_shown(
+    api: Api, port: AdminPort, fields: dict[str, str], status: int, why: str
+) -> None:
+    answer = await (await port.signed_in("root")).post("/config/add", **fields)
+
+    assert (status, True) == (answer.status_code, why in Page(answer.text).text)
+    assert [] == api.store.additions()
+
+
+async def test_many_additions_are_on_a_small_page(api: Api, port: AdminPort) -> None:
+    for n in range(120):
+        api.store.add(ROOT, "models", f"{n:03}" + '"' * 200, [{"provider": '"' * 60, "model": '"' * 200}])
+    answer = await (await port.signed_in("root")).get("/config")
+
+    assert len(answer.content) <= 150 * 1024
+    assert "90 more are not shown" in Page(answer.text).text

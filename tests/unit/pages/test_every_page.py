@@ -69,6 +69,18 @@ BUTTONS: dict[str, tuple[tuple[str, str], str, dict[str, str], Any]] = {
     ),
     "/config/check": (("POST", "/config/check"), "/config/check", {"text": "a: 1"}, {"text": "a: 1"}),
     "/config/replay": (("POST", "/config/replay"), "/config/replay", {"text": "a: 1"}, {"text": "a: 1"}),
+    "/config/add": (
+        ("PUT", "/additions/models/{model:path}"),
+        "/additions/models/fast",
+        {"section": "models", "name": "fast", "value": '[{"provider": "openai"}]'},
+        [{"provider": "openai"}],
+    ),
+    "/config/remove": (
+        ("DELETE", "/additions/models/{model:path}"),
+        "/additions/models/fast",
+        {"section": "models", "name": "fast"},
+        None,
+    ),
     "/budgets/delete": (
         ("DELETE", "/budgets/{tenant}/{level}/{name}"),
         "/budgets/acme/team/search",
@@ -95,6 +107,7 @@ def api() -> Iterator[Api]:
         add_key(found, f"of-{tenant}", tenant)
         found.store.set_budget(ROOT, ManagedBudget(tenant, "team", "search", {"requests_per_minute": 5}))
     found.store.take_out(ROOT, "openai", None, "it is slow")
+    found.store.add(ROOT, "models", "fast", [{"provider": "openai"}])
     yield found
     found.engine.dispose()
 
@@ -148,7 +161,7 @@ async def test_a_button_does_for_a_role_what_the_api_does(api: Api, port: AdminP
     lines = api.store.audit(None, None, 1)
     changed = lines[0].number
     # What the page has changed is there no more.
-    again = {"/budgets/delete": 404, "/providers/put-back": 404, "/providers/probe": 429}
+    again = {"/budgets/delete": 404, "/providers/put-back": 404, "/providers/probe": 429, "/config/remove": 404}
     answer = await api.ask(name, method, target, **({"json": body} if body is not None else {}))
 
     if page.status_code >= 400:

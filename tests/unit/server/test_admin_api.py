@@ -38,6 +38,7 @@ BODIES: dict[str, Any] = {
     "POST /config/replay": {"text": "version: 1"},
     "POST /playground": {"tenant": "acme", "model": "gpt-4o-mini"},
     "PUT /providers/{provider}/taken-out": {"seconds": 60},
+    "PUT /additions/models/{model:path}": [{"provider": "spare"}],
 }
 NAMES = {
     "key_id": "acme-api",
@@ -46,11 +47,12 @@ NAMES = {
     "name": "search",
     "exchange": "of-acme",
     "provider": "spare",
+    "model": "fast",
 }
 
 
 def _request(method: str, path: str) -> tuple[str, str, dict[str, Any]]:
-    filled = path.format(**NAMES)
+    filled = path.replace(":path", "").format(**NAMES)
     body = BODIES.get(f"{method} {path}", {"requests_per_minute": 5} if method == "PUT" else None)
     return method, filled, {"json": body} if body is not None else {}
 

@@ -29,7 +29,7 @@ from edge_extproc.server.http2.connection import Http2Connection
 from edge_extproc.server.http2.frames import StreamFault
 from edge_extproc.server.http2.request_head import read_timeout
 from edge_extproc.server.http2.stream import Http2Stream
-from edge_extproc.server.rpc import MAX_MESSAGE, Status
+from edge_extproc.server.rpc import MAX_MESSAGE, Status, size_of, whole
 
 HEAD = [
     (":method", "POST"),
@@ -198,18 +198,19 @@ def test_messages_are_put_together_however_they_were_cut(messages: list[bytes], 
     assert not streams[0].broken_off
 
 
+@pytest.mark.parametrize("times", [160, 1_600], ids=["joined", "in parts"])
 @pytest.mark.parametrize("cuts", [[1], [1_023], [1_024], [3, 16_384, 1, 2_000, 5], [16_384, 1]])
-def test_a_message_of_many_frames_and_its_follower_come_whole(cuts: list[int]) -> None:
+def test_a_message_of_many_frames_and_its_follower_come_whole(cuts: list[int], times: int) -> None:
     connection, streams = greeted()
     connection.receive(begin())
-    large = bytes(range(256)) * 160
+    large = bytes(range(256)) * times
     data, at, turn = message(large) + message(b"") + message(b"next") + message(large)[:7], 0, 0
     while at < len(data):
         size = cuts[turn % len(cuts)]
         connection.receive(frame(http2.DATA, 0, 1, data[at : at + size]))
         at, turn = at + size, turn + 1
 
-    assert [large, b"", b"next"] == list(streams[0].messages)
+    assert [large, b"", b"next"] == [whole(each) for each in streams[0].messages]
     assert len(large) + 4 == streams[0].unread
     assert streams[0].broken_off
 
@@ -279,7 +280,7 @@ def test_a_message_larger_than_the_window_comes_in_whole() -> None:
         data = data[size:]
         pair.exchange()
 
-    assert [len(each) for each in pair.streams[0].messages] == [3 * http2.STREAM_WINDOW]
+    assert [size_of(each) for each in pair.streams[0].messages] == [3 * http2.STREAM_WINDOW]
 
 
 def test_messages_that_nobody_reads_close_the_window_and_reading_opens_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import weakref
 from collections.abc import Callable
 
@@ -26,6 +27,7 @@ from edge_extproc.pb.core_pb2 import HeaderMap, HeaderValueOption
 from edge_extproc.pb.ext_proc_filter_pb2 import ProcessingMode
 from edge_extproc.pb.ext_proc_pb2 import CommonResponse, HeaderMutation, ProcessingRequest, ProcessingResponse
 from edge_extproc.server import wire
+from edge_extproc.server.rpc import Message
 from edge_extproc.server.wire import ATTRIBUTES, to_answer, to_answers, to_event
 
 EVENTS: tuple[Event, ...] = (
@@ -119,7 +121,7 @@ def by_protobuf(message: bytes) -> Event | None:
             return None
 
 
-def of_wire(message: bytes) -> Event | None:
+def of_wire(message: Message) -> Event | None:
     try:
         event = to_event(message)
     except PeerError:
@@ -138,11 +140,12 @@ LARGE = b"{" + b"x" * 70_000 + b"\xff}"
         st.tuples(st.integers(0, 24), st.integers(0, 255), st.sampled_from(["put", "cut", "add"])), max_size=3
     ),
     at_end=st.booleans(),
+    cuts=st.lists(st.one_of(st.integers(0, 24), st.integers(0, 70_100), st.integers(70_000, 70_100)), max_size=6),
 )
 def test_a_large_body_is_read_as_protobuf_reads_it(
-    kind: str, end: bool, more: str | None, edits: list[tuple[int, int, str]], at_end: bool
+    kind: str, end: bool, more: str | None, edits: list[tuple[int, int, str]], at_end: bool, cuts: list[int]
 ) -> None:
-    """Whole, and damaged near its begin or its end."""
+    """Whole and in parts, and damaged near its begin or its end."""
     request = ProcessingRequest()
     body = request.request_body if kind == "request_body" else request.response_body
     body.body, body.end_of_stream = LARGE, end
@@ -157,7 +160,9 @@ def test_a_large_body_is_read_as_protobuf_reads_it(
         at = len(message) - 1 - place if at_end else place
         message[at : at + (edit != "add")] = b"" if edit == "cut" else bytes([value])
 
-    assert of_wire(bytes(message)) == by_protobuf(bytes(message))
+    places = [0, *sorted(cuts), len(message)]
+    parts = tuple(bytes(message[a:b]) for a, b in itertools.pairwise(places))
+    assert of_wire(bytes(message)) == of_wire(parts) == by_protobuf(bytes(message))
 
 
 def test_a_body_of_two_fields_is_the_last_one() -> None:

@@ -11,7 +11,9 @@ from edge_extproc.errors import PeerError
 from edge_extproc.exchange.attempt import AttemptExchange
 from edge_extproc.exchange.commands import Continue, Replace
 from edge_extproc.exchange.first_token import GuardExchange
+from edge_extproc.exchange.mcp.exchange import McpExchange
 from edge_extproc.exchange.router import RouterExchange
+from edge_extproc.exchange.sockets.exchange import SocketExchange
 from edge_extproc.model.envoy_names import ROLE
 from edge_extproc.server.rpc import CallRefused, Status
 from edge_extproc.worker.main import open_stream
@@ -25,8 +27,10 @@ def test_the_role_chooses_the_handler_and_a_router_counts_as_opened() -> None:
     assert isinstance(choose({ROLE: "router"}, None), RouterExchange)
     assert isinstance(choose({ROLE: "upstream"}, None), AttemptExchange)
     assert isinstance(choose({ROLE: "guard"}, None), GuardExchange)
-    assert ["router"] == opened
-    with pytest.raises(PeerError, match="expected router, upstream or guard"):
+    assert isinstance(choose({ROLE: "socket"}, None), SocketExchange)
+    assert isinstance(choose({ROLE: "mcp"}, None), McpExchange)
+    assert ["router", "router", "router"] == opened
+    with pytest.raises(PeerError, match="expected router, upstream, guard, socket or mcp"):
         choose({ROLE: "another"}, None)
 
 

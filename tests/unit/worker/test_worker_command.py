@@ -18,7 +18,7 @@ from edge_extproc.gateway.config_source import ConfigSource
     "source",
     [
         ConfigSource(Path("edge.yaml"), Path(".edge")),
-        ConfigSource(Path("edge.yaml"), Path(".edge"), accepted=Path("run/accepted.yaml"), versioned_clusters=True),
+        ConfigSource(Path("edge.yaml"), Path(".edge"), accepted=Path("run/accepted.json"), versioned_clusters=True),
         ConfigSource(None, Path("/state"), 1234, 10000, 10001),
         ConfigSource(None, Path("/state"), 0, 1, 2, versioned_clusters=True),
     ],

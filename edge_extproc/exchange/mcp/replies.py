@@ -1,0 +1,186 @@
+"""What the caller gets of a server's messages, as one JSON body or as events of a stream.
+
+Lists of tools, prompts and resources have what the caller may use, in every result: a stream that is resumed can repeat
+the reply to any request. Guardrails judge what each message carries. A message that cannot be read does not pass.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from ...auth.mcp_access import McpKind
+from ...codecs.frame import Frame
+from ...codecs.json_rpc import RpcId
+from ...codecs.json_values import UNREADABLE, decode_reply, encode
+from ...codecs.sse import SseDecoder
+from ...codecs.sse import encode as encode_event
+from ...errors import EdgeError, GuardrailBlocked, UpstreamError
+from ...model.content import Json
+from ..large_bodies import WorkRunner, is_large
+from .errors import fault_message
+from .methods import listed_in
+
+if TYPE_CHECKING:  # not loaded without rules
+    from ...guardrails.base import ReplyGuard, ReplyGuards
+
+Answer: TypeAlias = Literal["result", "tool_error", "error", "withheld"]
+"""How the server has answered the request. `tool_error`: the tool ran and says that it failed. `withheld`: the caller
+did not get the result, because of a guardrail or of its form."""
+_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r|$)")
+_CARRIED = ("result", "params", "error")
+"""The members of a message with what it carries."""
+
+
+class McpReplies:
+    """The messages that answer one HTTP request."""
+
+    def __init__(
+        self,
+        request: RpcId | None,
+        may_see: Callable[[McpKind, str], bool],
+        guards: ReplyGuards | None,
+        runner: WorkRunner,
+        most: int,
+    ) -> None:
+        """`request`: the id of the caller's request; None: it sent none. `may_see`: whether the caller may use this.
+        `most`: bytes of one message."""
+        self._request = request
+        self._may_see = may_see
+        self._guards = guards
+        self._runner = runner
+        self._decoder = SseDecoder(most)
+        self._broken = False
+        self.answer: Answer | None = None
+
+    # --- bodies
+
+    async def body(self, raw: bytes) -> bytes:
+        """A whole JSON body for the caller: the same object if it is unchanged. Raises UpstreamError."""
+        message = await self._message(raw)
+        if message is None:
+            raise UpstreamError("the MCP server sent a body that is not a JSON-RPC message")
+        return raw if message is raw else message
+
+    async def chunk(self, data: bytes, *, end: bool) -> bytes:
+        """A part of a stream for the caller."""
+        if self._broken:
+            return b""
+        try:
+            frames = self._decoder.feed(data)
+            if end:
+                frames = [*frames, *self._decoder.close()]
+            return b"".join([await self._event(frame) for frame in frames])
+        except EdgeError as error:
+            # The status is sent: the request gets its error within the stream, and nothing more.
+            self._broken = True
+            self.answer = self.answer or "withheld"
+            return encode_event(encode(fault_message(error.fault(), self._request)), "message")
+
+    async def _event(self, frame: Frame) -> bytes:
+        if not frame.data.strip():
+            return frame.raw
+        message = await self._message(frame.data)
+        if message is None:
+            raise UpstreamError("the MCP server sent an event that is not a JSON-RPC message")
+        return frame.raw if message is frame.data else _with_data(frame.raw, message)
+
+    # --- messages
+
+    async def _message(self, raw: bytes) -> bytes | None:
+        """The message for the caller: the same object if it is unchanged; None: it cannot be read. A server of the
+        revision 2025-03-26 may send several in a list."""
+        try:
+            value = await self._runner.run(decode_reply, raw) if is_large(raw) else decode_reply(raw)
+        except UNREADABLE:
+            return None
+        messages: list[Json] = value if isinstance(value, list) else [value]
+        checked: list[Json] = []
+        for each in messages:
+            if not isinstance(each, dict):
+                return None
+            checked.append(await self._checked(each))
+        if all(new is old for new, old in zip(checked, messages, strict=True)):
+            return raw
+        return encode(checked if isinstance(value, list) else checked[0])
+
+    async def _checked(self, message: dict[str, Json]) -> dict[str, Json]:
+        result = message.get("result")
+        if isinstance(result, dict):
+            message = self._with_visible(message, result)
+        if self._guards is not None:
+            message = await self._judged(message, self._guards)
+        self._note(message)
+        return message
+
+    def _with_visible(self, message: dict[str, Json], result: dict[str, Json]) -> dict[str, Json]:
+        """The message with the items of lists that the caller may use. An item without a name is left out."""
+        for member, kind, name in listed_in(result):
+            items = result[member]
+            if not isinstance(items, list):  # pragma: no cover - `listed_in` gives lists only
+                continue
+            visible = [item for item in items if self._is_visible(item, kind, name)]
+            if len(visible) != len(items):
+                result = {**result, member: visible}
+        return message if result is message["result"] else {**message, "result": result}
+
+    def _is_visible(self, item: Json, kind: McpKind, name: str) -> bool:
+        value = item.get(name) if isinstance(item, dict) else None
+        return isinstance(value, str) and self._may_see(kind, value)
+
+    async def _judged(self, message: dict[str, Json], guards: ReplyGuards) -> dict[str, Json]:
+        """The message as the rules for replies leave it. One that a rule has judged is written anew: of two members of
+        one name, a client may read the other one."""
+        for member in _CARRIED:
+            value = message.get(member)
+            guard = guards.guard_next_reply() if value is not None else None
+            if guard is None:
+                continue
+            checked = await _judged_value(value, guard)
+            if guard.blocked is not None:
+                blocked = GuardrailBlocked(guard.blocked.rule, guard.blocked.label)
+                id = message.get("id")
+                self._note_withheld(id)
+                return fault_message(blocked.fault(), id if isinstance(id, str | int) else None)
+            message = {**message, member: checked}
+        return message
+
+    def _is_answer(self, id: Json) -> bool:
+        return self._request is not None and type(id) is type(self._request) and id == self._request
+
+    def _note_withheld(self, id: Json) -> None:
+        if self._is_answer(id):
+            self.answer = "withheld"
+
+    def _note(self, message: dict[str, Json]) -> None:
+        if self.answer is not None or "method" in message or not self._is_answer(message.get("id")):
+            return
+        if "error" in message:
+            self.answer = "error"
+            return
+        result = message.get("result")
+        failed = isinstance(result, dict) and result.get("isError") is True
+        self.answer = "tool_error" if failed else "result"
+
+
+async def _judged_value(value: Json, guard: ReplyGuard) -> Json:
+    """Raises PolicyUnavailable."""
+    services = guard.services
+    if services is None:
+        return guard.json(value)
+    checked = services.detected(value)
+    if guard.blocked is not None:
+        return checked
+    raw = await services.judged_body(encode(checked), "application/json")
+    return services.restored(decode_reply(raw)) if guard.blocked is None else None
+
+
+def _with_data(raw: bytes, data: bytes) -> bytes:
+    """An event with other data. Its id, its name and its other fields stay."""
+    kept = [line for line in _LINE.findall(raw) if line.strip(b"\r\n") and not _is_data(line)]
+    return b"".join(line.rstrip(b"\r\n") + b"\n" for line in kept) + encode_event(data)
+
+
+def _is_data(line: bytes) -> bool:
+    return line.rstrip(b"\r\n").removeprefix(b"\xef\xbb\xbf").partition(b":")[0] == b"data"
