@@ -274,10 +274,11 @@ class TokenCounts:
 
     def openrouter_searches(self, usage: Mapping[str, Json]) -> int:
         """The web searches in the usage of OpenRouter, in either of its spellings."""
-        return max(
-            self.searches_at(object_in(usage, name), "web_search_requests")
-            for name in ("server_tool_use_details", "server_tool_use")
-        )
+        searches = 0
+        for name in ("server_tool_use_details", "server_tool_use"):
+            if name in usage:  # of few hosts
+                searches = max(searches, self.searches_at(object_in(usage, name), "web_search_requests"))
+        return searches
 
     def first(self, block: Mapping[str, Json], keys: Iterable[str]) -> int:
         """The first of these counts that is not 0, or 0."""

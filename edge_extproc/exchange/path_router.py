@@ -183,9 +183,9 @@ class PathRouter:
     def caller_dialect(self, path: str, headers: Collection[str]) -> Dialect | None:
         """The dialect for errors before the route is known. It is that of a header that only clients of one dialect
         send, else of the path, else of a path above it. None if it is unknown. `headers`: their names."""
-        by_header = self._by_header
-        if not by_header.keys().isdisjoint(headers):
-            return next(dialect for name, dialect in by_header.items() if name in headers)
+        for name, dialect in self._by_header.items():
+            if name in headers:
+                return dialect
         methods = self._by_path.get(path) or self._methods(self.canonical(path))
         if methods is not None:
             return next(iter(methods.values()))[0]

@@ -34,7 +34,8 @@ def start_lookup(
     parsed, identified = read.parsed, read.identified
     received = identified.received
     # Most calls have no header that the cache reads.
-    is_plain = CACHE_HEADERS.isdisjoint(received.values) and gateway.wire_names.headers.isdisjoint(received.values)
+    names = received.values.keys()
+    is_plain = names.isdisjoint(CACHE_HEADERS) and names.isdisjoint(gateway.wire_names.headers)
     lookup = cache.start_lookup(
         identified.principal,
         parsed.call,
