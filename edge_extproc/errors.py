@@ -188,6 +188,15 @@ class TooLarge(CallerError):
     code = "request_too_large"
 
 
+class NotCached(CallerError):
+    """The status is that of RFC 9111. SDKs would repeat the call for it, if nothing said otherwise."""
+
+    status = 504
+    kind: FaultKind = "timeout"
+    code = "not_cached"
+    headers = (("x-should-retry", "false"),)
+
+
 class LimitReached(CallerError):
     status = 429
     kind: FaultKind = "rate_limit"

@@ -138,9 +138,7 @@ class ApiKeys:
 def credential(headers: Headers, longest: int = MAX_KEY_LENGTH) -> str:
     """The one well-formed credential in these headers. Raises Unauthenticated."""
     keys: dict[str, str] = {}
-    for name, value in headers:
-        if name not in CREDENTIAL_HEADERS:
-            continue
+    for name, value in [pair for pair in headers if pair[0] in CREDENTIAL_HEADERS]:
         if name in keys:
             raise _refused("duplicate_api_key", f"the header {name} was sent more than once")
         keys[name] = _key(name, value, longest)

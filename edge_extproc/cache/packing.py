@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 
 import msgspec
 
+from ..model.plausible import plausible_or_none
 from ..model.usage import Usage
 from .base import CacheEntry
 
@@ -122,7 +123,8 @@ def unpack(digest: bytes, packed: bytes) -> CacheEntry:
         stored.model,
         stored.stored_at,
         stored.finish,
-        Usage(*stored.usage) if stored.usage is not None else None,
+        # An earlier version may have stored any usage.
+        plausible_or_none(Usage(*stored.usage)) if stored.usage is not None else None,
         cost,
         stored.dropped,
         stored.ttl,

@@ -139,6 +139,11 @@ def read_directives(headers: Headers, max_ttl: float) -> CacheDirectives:
     )
 
 
+def wants_only_cached(control: str) -> bool:
+    """Whether a `cache-control` header has the directive `only-if-cached` (RFC 9111, 5.2.1.7)."""
+    return any(match[1].lower() == "only-if-cached" for match in _DIRECTIVE.finditer(control))
+
+
 def is_repeatable(temperature: float | None, rules: CachePolicy, directives: CacheDirectives) -> bool:
     """Whether a stored reply may answer an equal call. It may if the temperature is low enough, or if the caller sets
     a time to live. `temperature` None: the provider's default."""

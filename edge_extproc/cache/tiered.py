@@ -15,6 +15,7 @@ from typing import TypeAlias
 from ..errors import BadRequest
 from ..model.call import Call, Chat
 from ..model.plan import Candidate
+from ..model.plausible import plausible_or_none
 from ..model.principal import Principal
 from ..model.reply import Reply
 from ..model.wire_names import WireNames
@@ -309,7 +310,7 @@ class TieredLookup:
             reply.model,
             now,
             finish.reason if finish is not None else None,
-            reply.reply.usage,
+            plausible_or_none(reply.reply.usage),
             reply.cost,
             reply.dropped,
             self._directives.ttl if self._directives.ttl is not None else self._rules.ttl,

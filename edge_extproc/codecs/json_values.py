@@ -19,6 +19,7 @@ from ..errors import BadRequest
 from ..model.content import NO_EXTRAS, Extras, Json
 from ..model.usage import MOST_SEARCHES, MOST_TOKENS
 from . import json_faults
+from .surrogates import well_formed
 
 JsonObject: TypeAlias = dict[str, Json]
 T = TypeVar("T")
@@ -63,8 +64,8 @@ def _encode_slowly(value: Json) -> bytes:
         raise BadRequest("the JSON is nested too deeply") from exc
     try:
         return text.encode()
-    except UnicodeEncodeError:  # an unpaired surrogate can only be written as an escape
-        return json.dumps(value, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # strict parsers refuse an unpaired surrogate, also as an escape
+        return well_formed(text).encode()
 
 
 def read_body(raw: bytes) -> JsonObject:

@@ -38,6 +38,22 @@ def _origin(value: str) -> str:
     return value.rstrip("/")
 
 
+# They are the protocol's, Envoy's or the gateway's, or say how the body is to be read.
+_NOT_OWN = re.compile(r"(?:mcp|x-edge|x-envoy|x-forwarded)-.*|content-.*|last-event-id|x-request-id|accept|host")
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
+
+
+def _own_header(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9-]{1,64}", name):
+        raise wrong("this is not a header's name", "use up to 64 of a-z 0-9 -")
+    if _NOT_OWN.fullmatch(name) or name in _HOP_BY_HOP:
+        raise wrong("this header has a meaning of its own, so it cannot be set", "leave it out")
+    return name
+
+
+OwnHeaders: TypeAlias = Annotated[
+    Mapping[Annotated[Text, AfterValidator(_own_header)], HeaderSafe], AfterValidator(frozen), PlainSerializer(thawed)
+]
 Prices: TypeAlias = Annotated[Mapping[Text, Dollars], AfterValidator(frozen), PlainSerializer(thawed)]
 
 
@@ -48,6 +64,8 @@ class McpServerConfig(ConfigSection):
     """The URL of its MCP endpoint, such as https://mcp.example.com/mcp."""
     api_key: HeaderSafe | None = None
     """The gateway's own token for this server, sent as Authorization: Bearer. Absent: it gets none."""
+    headers: OwnHeaders = Field(default_factory=dict, validate_default=True)
+    """Further headers that only the server gets, such as {x-api-key: {env: NAME}}."""
     prices: Prices = Field(default_factory=dict, validate_default=True)
     """US dollars for one call of a tool, by name or by glob. An exact name wins, then the longest glob. A tool without
     a price costs nothing."""
@@ -63,7 +81,9 @@ class McpServerConfig(ConfigSection):
     """The connections to this server."""
 
     @model_validator(mode="after")
-    def _encrypted(self) -> McpServerConfig:
+    def _consistent(self) -> McpServerConfig:
+        if self.api_key is not None and "authorization" in self.headers:
+            raise wrong("both api_key and the header authorization are given", "leave one of them out", key="headers")
         endpoint = self.endpoint
         if not endpoint.tls and not endpoint.is_loopback and not self.allow_plaintext:
             raise wrong(

@@ -40,6 +40,7 @@ NO_RESULT = "No result of this call was given."
 CONTINUE = "Continue."
 """The user message after a last message of the assistant."""
 _SYSTEM = frozenset({"system", "developer"})
+_SUMMARY = "Summary of the conversation so far:"
 _RESULT = "The result of an earlier tool call, which is not shown:"
 
 
@@ -105,6 +106,8 @@ def portable(chat: Chat, title: str, has_tool: Callable[[HostedTool], bool] = _n
     the caller's own provider would execute. `omitted` collects the names of what is missing. Raises Unsupported if the
     caller requires a missing tool."""
     kinds = kinds_of(chat.messages)
+    if is_among(Opaque, kinds):
+        chat = _since_summary(chat)
     has_calls = is_among(ToolCall, kinds)
     chat = with_legal_names(
         _with_results(_with_single_results(_with_unique_ids(chat))) if has_calls else chat, has_calls=has_calls
@@ -259,6 +262,28 @@ def _tools(chat: Chat, title: str, omitted: set[str], has_tool: Callable[[Hosted
             kind = choice.name if choice.name in hosted else hosted[0]
             raise Unsupported(chat.spelling.field("tool_choice"), title, f"the format has no tool of type {kind!r}")
     return tuple(offered)
+
+
+def _since_summary(chat: Chat) -> Chat:
+    """The chat with its last summary as a text of the user, and without the messages that the summary replaces. The
+    caller's own provider ignores these, and they can be longer than the context of another model."""
+    located = list(messages_of(chat))
+    for number in range(len(located) - 1, -1, -1):
+        path, message = located[number]
+        parts = list(parts_of(message.parts, path))
+        for place in range(len(parts) - 1, -1, -1):
+            where, part = parts[place]
+            if not isinstance(part, Opaque) or not part.summary:
+                continue
+            rest = tuple(replace(each, path=at) for at, each in parts[place + 1 :])
+            messages = (
+                *(replace(each, path=at) for at, each in located[:number] if each.role in _SYSTEM),
+                Message("user", (Text(f"{_SUMMARY}\n{part.summary}", path=where),), path=path),
+                *([replace(message, path=path, parts=rest)] if rest else []),
+                *(replace(each, path=at) for at, each in located[number + 1 :]),
+            )
+            return replace(chat, messages=messages)
+    return chat
 
 
 def _messages(chat: Chat, omitted: set[str]) -> tuple[Message, ...]:

@@ -139,30 +139,40 @@ class RequestFacts:
 
 def request_facts(phase: RequestPhase | None) -> RequestFacts:
     """The facts. `phase` is the newest one; None if no request headers came."""
-    sent = phase if isinstance(phase, Sent) else None
-    planned = phase if isinstance(phase, Planned) else None
-    if sent is not None:
-        admitted: Admitted | None = sent.admitted
-    elif planned is not None:
-        admitted = planned.admitted
-    else:
-        admitted = phase if isinstance(phase, Admitted) else None
-    read = admitted.read if admitted is not None else phase if isinstance(phase, ReadCall) else None
-    identified = read.identified if read is not None else phase if isinstance(phase, Identified) else None
-    caller = identified or (phase if isinstance(phase, Authenticated) else None)
-    received = caller.received if caller is not None else phase if isinstance(phase, Received) else None
-    return RequestFacts(
-        received,
-        caller.principal if caller is not None else None,
-        identified,
-        read,
-        read.parsed.call if read is not None else None,
-        admitted.lookup if admitted is not None else None,
-        sent.open.plan if sent is not None else planned.plan if planned is not None else None,
-        sent,
-        caller.runs if caller is not None else (),
-        admitted.reservation if admitted is not None else None,
-    )
+    admitted: Admitted | None = None
+    plan: Plan | None = None
+    if isinstance(phase, Sent):
+        admitted, plan = phase.admitted, phase.open.plan
+    elif isinstance(phase, Planned):
+        admitted, plan = phase.admitted, phase.plan
+    elif isinstance(phase, Admitted):
+        admitted = phase
+    if admitted is not None:
+        read, identified = admitted.read, admitted.read.identified
+        return RequestFacts(
+            identified.received,
+            identified.principal,
+            identified,
+            read,
+            read.parsed.call,
+            admitted.lookup,
+            plan,
+            phase if isinstance(phase, Sent) else None,
+            identified.runs,
+            admitted.reservation,
+        )
+    match phase:
+        case ReadCall(identified=identified):
+            caller = identified
+            return RequestFacts(caller.received, caller.principal, caller, phase, phase.parsed.call, runs=caller.runs)
+        case Identified():
+            return RequestFacts(phase.received, phase.principal, phase, runs=phase.runs)
+        case Authenticated():
+            return RequestFacts(phase.received, phase.principal, runs=phase.runs)
+        case Received():
+            return RequestFacts(phase)
+        case _:
+            return RequestFacts()
 
 
 class ExchangeTimes:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from ..codecs.frame import Frame
+from ..codecs.surrogates import FIRST, SplitPairs
 from ..dialects.base import Dialect, SkimmingReader, StreamReader, StreamWriter
 from ..dialects.citations import without_citations
 from ..dialects.cut_calls import CallWatch
@@ -28,6 +29,7 @@ from ..model.reply import (
     Garbled,
     Noted,
     PartDelta,
+    PartEnded,
     PartNoted,
     PartStarted,
     Reply,
@@ -298,6 +300,7 @@ class CrossRelay:
         self._calls = calls
         self._guard = guard
         self._watches = watches
+        self._pairs = SplitPairs()
         self._call_watch = None if own else CallWatch(has_objects=not can_contain(_TEXT_CALL))
 
     def feed(self, data: bytes) -> bytes:
@@ -348,7 +351,13 @@ class CrossRelay:
         for event in events if self._json is None else self._json.checked(events):
             if self._over() or (self.tally.blocked and type(event) is Failed):
                 break
-            if type(event) is ReplyStarted and not (event.id and event.model and event.created):
+            if type(event) is PartDelta:
+                if self._pairs or event.text[-1:] >= FIRST:
+                    text = self._pairs.joined((event.choice, event.part), event.text)
+                    if not text:
+                        continue
+                    event = replace(event, text=text)
+            elif type(event) is ReplyStarted and not (event.id and event.model and event.created):
                 id, model = self._named
                 created = event.created or self._began_at
                 event = replace(event, id=event.id or id, model=event.model or model, created=created)
@@ -363,6 +372,9 @@ class CrossRelay:
                     replaced = PartStarted(event.part, "text", choice=event.choice)
                     out.append(self._pass((replaced, PartDelta(event.part, text, event.choice))))
                     continue
+            elif type(event) is PartEnded and self._pairs:
+                if text := self._pairs.rest((event.choice, event.part)):
+                    out.append(self._pass((PartDelta(event.part, text, event.choice),)))
             elif isinstance(event, _WITH_NOTES) and event.extras and not self._own:
                 self.tally.lost |= lost_notes(event.extras, cites=self._cites)
             self.tally.note(event)

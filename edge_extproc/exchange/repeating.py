@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 from ..auth.base import CallerRights
 from ..cache.base import CacheEntry, CacheLookup, NewReply, ResponseCache
-from ..cache.policy import CACHE_HEADERS
+from ..cache.policy import CACHE_HEADERS, wants_only_cached
 from ..dialects.dropping import lost_in
-from ..errors import UpstreamError
+from ..errors import NotCached, UpstreamError
 from ..model.call import Call
 from ..model.plan import Candidate
 from .adapt import dialect_of
@@ -30,12 +30,12 @@ Repeated: TypeAlias = tuple[bytes, str, tuple[str, ...]]
 def start_lookup(
     cache: ResponseCache, gateway: Gateway, read: ReadCall, candidates: Sequence[Candidate]
 ) -> CacheLookup | None:
-    """The lookup of a chat. None: the call is not cached."""
+    """The lookup of a chat. None: the call is not cached. Raises NotCached if the caller wants nothing else."""
     parsed, identified = read.parsed, read.identified
     received = identified.received
     # Most calls have no header that the cache reads.
     is_plain = CACHE_HEADERS.isdisjoint(received.values) and gateway.wire_names.headers.isdisjoint(received.values)
-    return cache.start_lookup(
+    lookup = cache.start_lookup(
         identified.principal,
         parsed.call,
         candidates,
@@ -43,6 +43,18 @@ def start_lookup(
         lambda _: parsed.chat(),
         gateway.wire_names,
     )
+    if lookup is None:
+        refuse_uncached(read)
+    return lookup
+
+
+def refuse_uncached(read: ReadCall) -> None:
+    """For a call without a reply in the cache. Raises NotCached if the caller wants no other."""
+    control = read.identified.received.values.get("cache-control")
+    if control is not None and wants_only_cached(control):
+        raise NotCached(
+            "the cache has no reply to this call, and cache-control: only-if-cached forbids to call a provider"
+        )
 
 
 async def cached_reply(gateway: Gateway, read: ReadCall, entry: CacheEntry) -> Repeated | None:

@@ -110,24 +110,19 @@ def response_facts(phase: ResponsePhase | None) -> ResponseFacts:
     """The facts. `phase` is the newest one; None if there was no response."""
     if isinstance(phase, OwnReply):
         return ResponseFacts(200, phase.length, None, None, NO_BODY, None, None, (), ())
-    refused = repeated = None
-    before: ResponseHead | Answered | Receiving | None
+    before = phase.before if isinstance(phase, (RefusedResponse, CachedReply)) else phase
+    answered, body = (before.answered, before.body) if isinstance(before, Receiving) else (before, NO_BODY)
+    head: ResponseHead | None = None
+    candidate: Candidate | None = None
+    dropped: tuple[str, ...] = ()
+    if isinstance(answered, Answered):
+        head, candidate, dropped = answered.head, answered.candidate, answered.dropped
+    elif answered is not None:
+        head = answered
+    if isinstance(phase, CachedReply):
+        entry = phase.entry
+        return ResponseFacts(200, phase.length, head, candidate, body, None, entry, entry.dropped, phase.lost)
     if isinstance(phase, RefusedResponse):
-        refused, before = phase, phase.before
-    elif isinstance(phase, CachedReply):
-        repeated, before = phase, phase.before
-    else:
-        before = phase
-    receiving = before if isinstance(before, Receiving) else None
-    answered = receiving.answered if receiving is not None else before if isinstance(before, Answered) else None
-    head = answered.head if answered is not None else before if isinstance(before, ResponseHead) else None
-    candidate = answered.candidate if answered is not None else None
-    body = receiving.body if receiving is not None else NO_BODY
-    if repeated is not None:
-        entry = repeated.entry
-        return ResponseFacts(200, repeated.length, head, candidate, body, None, entry, entry.dropped, repeated.lost)
-    status, length = (refused.status, refused.length) if refused is not None else (None, body.length)
-    if status is None and head is not None:
-        status = head.status
-    dropped = answered.dropped if answered is not None else ()
-    return ResponseFacts(status, length, head, candidate, body, refused, None, dropped, body.lost)
+        return ResponseFacts(phase.status, phase.length, head, candidate, body, phase, None, dropped, body.lost)
+    status = head.status if head is not None else None
+    return ResponseFacts(status, body.length, head, candidate, body, None, None, dropped, body.lost)

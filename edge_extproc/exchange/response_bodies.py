@@ -385,9 +385,7 @@ def may_be_events(dialect: Dialect, content_type: str) -> bool:
 
 def _complete(reply: Reply, answered: Answered) -> Reply:
     """The reply with its call, and with an id, a model and a time if it has none."""
-    id, model = answered.id_and_model
-    created = reply.created or answered.began_at
-    return replace(reply, id=reply.id or id, model=reply.model or model, created=created, call=answered.call)
+    return reply.completed(*answered.id_and_model, answered.began_at, answered.call)
 
 
 def _for_caller(reply: Reply, answered: Answered) -> Reply:

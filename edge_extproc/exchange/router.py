@@ -1,8 +1,7 @@
 """Handles one request from its headers to its settlement, with one method for each event.
 
     request headers     identify the caller and the API         → refuse, answer, or wait for the body
-    request body        read the call, apply its guardrails,    → the request of the first candidate
-                        find its candidates
+    request body        read and check it, find candidates      → the request of the first candidate
     response headers    find the candidate and the outcome      → the mode of the response body
     response body       the reply, in the caller's dialect      → bytes
     closed              compute usage and cost                  → one settlement
@@ -54,7 +53,7 @@ from .ports import Gateway
 from .prompt_cache import PromptCacheWatch, watch_prompt_cache
 from .prompt_for_bill import with_prompt
 from .read_call import read_call
-from .repeating import Repeated, cached_reply, start_lookup, store_reply
+from .repeating import Repeated, cached_reply, refuse_uncached, start_lookup, store_reply
 from .reply_guardrails import shown
 from .request_ids import with_ids_of_response, with_request_id
 from .reserving import reserve
@@ -138,25 +137,26 @@ class RouterExchange:
     async def handle(self, event: Event) -> Command:
         """The command for one event. Raises PeerError if Envoy broke the order. Raises the exception of a bug after the
         response has begun. Both end the stream, and Envoy fails the request."""
-        began = self._gateway.clock.monotonic()
-        before = self._order.state
+        gateway, order, kind = self._gateway, self._order, type(event)
+        began, before = gateway.clock.monotonic(), order.state
         try:
-            self._order.advance(event)
-            if self._order.state is State.REPLIED:
+            order.advance(event)
+            if order.state is State.REPLIED:
                 return CONTINUE
-            trailers = self._body.in_full_duplex and type(event) is ResponseTrailers and before is State.ANSWERING
+            trailers = kind is ResponseTrailers and self._body.in_full_duplex and before is State.ANSWERING
             event = LAST_CHUNK if trailers else event
             command = await self._on(event)
             if self._collector is not None:
                 await self._collector.note(event, command, self._response)
             if self._recorder is not None:
                 await self._recorder.note(event, command, self._response)
-            if self._body.in_full_duplex and type(event) is ResponseBody:
-                return await self._in_full_duplex(event, command, trailers=trailers)
-            if event.end and self._gateway.adds_access_log_facts and type(event) is ResponseBody:
-                await self.before_close()
-            elif type(event) is ResponseBody and type(command) is Continue:  # most answers of a stream
-                return command
+            if type(event) is ResponseBody:
+                if self._body.in_full_duplex:
+                    return await self._in_full_duplex(event, command, trailers=trailers)
+                if event.end and gateway.adds_access_log_facts:
+                    await self.before_close()
+                elif type(command) is Continue:  # most answers of a stream
+                    return command
             return self._annotated(event, command)
         except PeerError:
             raise
@@ -165,13 +165,13 @@ class RouterExchange:
             return self._annotated(event, self._refuse(error.fault(), by_gateway=by_gateway, headers=error.headers))
         except Exception as bug:  # any bug must become an error response while the caller can still get one
             self._bug = True
-            self._gateway.report(bug)
+            gateway.report(bug)
             if before is State.ANSWERING:
                 raise
             fault = Fault(500, "api", "the gateway failed on this request; it was logged", "internal")
             return self._annotated(event, self._refuse(fault))
         finally:
-            self._times.add(type(event), began, self._gateway.clock.monotonic() - began)
+            self._times.add(type(event), began, gateway.clock.monotonic() - began)
 
     async def _in_full_duplex(self, event: ResponseBody, command: Command, *, trailers: bool) -> Command:
         """The same command for a body that the gateway can end before the provider does."""
@@ -352,6 +352,7 @@ class RouterExchange:
         entry = await lookup.look_up(self._take_time)
         reply = await self._readable(admitted, lookup, entry) if entry is not None else None
         if entry is None or reply is None:
+            refuse_uncached(admitted.read)
             return None
         limiter, limits, reservation = self._gateway.limiter, admitted.read.identified.limits, None
         if limiter is not None and limits is not None:

@@ -12,7 +12,6 @@ from ..model.content import Part, Text
 from ..model.explanation import Explanation
 from ..model.fault import FaultKind
 from ..model.plan import AttemptResult
-from ..model.plausible import is_plausible
 from ..model.reply import Reply
 from ..model.settlement import Outcome, Phase, PhaseTime, Settlement
 from ..model.trace import Transcript
@@ -32,7 +31,7 @@ from .events import (
     ResponseTrailers,
 )
 from .handler import Closing
-from .phases import ExchangeTimes, Received, RequestFacts, RequestPhase, request_facts
+from .phases import ExchangeTimes, Received, RequestFacts, RequestPhase, Sent, request_facts
 from .ports import Gateway
 from .response import ResponseFacts, ResponsePhase, response_facts
 from .runs import session_of
@@ -75,11 +74,6 @@ class ExchangeRecord:
         """The provider of the reply, which may come from the cache."""
         source = self.response.entry or self.response.candidate
         return source.provider if source is not None else None
-
-    @property
-    def upstream_model(self) -> str | None:
-        source = self.response.entry or self.response.candidate
-        return source.model if source is not None else None
 
     @property
     def lane(self) -> Lane | None:
@@ -188,9 +182,12 @@ def settlement_of(
         cache, cache_tier, similarity = lookup.state, lookup.tier, lookup.similarity
         overhead = max(0.0, overhead - lookup.waited)
     saved = saved_cost = None
-    # A cache may hold entries of an earlier version, with an implausible usage.
-    if entry is not None and entry.usage is not None and is_plausible(entry.usage):
+    if entry is not None and entry.usage is not None:
         saved, saved_cost = entry.usage, entry.cost
+    provider = upstream_model = None
+    source = entry or response.candidate
+    if source is not None:
+        provider, upstream_model = source.provider, source.model
     tally, summary = body.tally, body.summary
     response_model = summary.model if summary is not None else tally.model if tally is not None else None
     settlement = Settlement(
@@ -213,8 +210,8 @@ def settlement_of(
         operation,
         stream,
         model,
-        record.provider,
-        record.upstream_model,
+        provider,
+        upstream_model,
         record.lane,
         response.attempts,
         record.finish,
@@ -237,9 +234,9 @@ def settlement_of(
         saved,
         saved_cost,
         request.plan,
-        _attempts(record, outcome, usage, now),  # attempt_results
+        _attempts(record, request.sent, outcome, usage, now) if request.sent is not None else (),  # attempt_results
         trace,
-        _transcript(gateway, request, response),
+        _transcript(gateway, request, response) if trace is not None else None,
         response_model,
         max_output_tokens,
         tuple([PhaseTime(_PHASES[phase], at - times.began, took) for phase, (at, took) in times.by_event.items()]),
@@ -277,11 +274,11 @@ def _outcome(request: RequestFacts, response: ResponseFacts, state: State, why: 
     return "stopped" if why == "stopping" else "caller_left"
 
 
-def _attempts(record: ExchangeRecord, outcome: Outcome, usage: Usage | None, now: float) -> tuple[AttemptResult, ...]:
-    """The result of each attempt; empty if nothing was sent."""
-    sent, response = record.request.sent, record.response
-    if sent is None:
-        return ()
+def _attempts(
+    record: ExchangeRecord, sent: Sent, outcome: Outcome, usage: Usage | None, now: float
+) -> tuple[AttemptResult, ...]:
+    """The result of each attempt."""
+    response = record.response
     call, fault = sent.open.parsed.call, response.fault
     last = verdicts.LastAttempt(
         response.candidate,

@@ -206,6 +206,8 @@ class Opaque:
     path: str = field(default="", compare=False, repr=False)
     media_type: str = field(default="", compare=False, repr=False, kw_only=True)
     """Of a file that the part holds, such as a video. Empty: it holds none."""
+    summary: str = field(default="", compare=False, repr=False, kw_only=True)
+    """The text that replaces all earlier messages. Empty: the part is no summary of them."""
 
 
 Part: TypeAlias = (

@@ -23,6 +23,10 @@ def is_plausible_count(value: object) -> TypeGuard[int]:
     return type(value) is int and 0 <= value <= MOST_TOKENS
 
 
+def plausible_or_none(usage: Usage | None) -> Usage | None:
+    return usage if usage is not None and is_plausible(usage) else None
+
+
 def is_plausible(usage: Usage) -> bool:
     """Whether all token counts are within the bounds."""
     for count in _counts_of(usage):  # noqa: SIM110 - a generator takes twice as long

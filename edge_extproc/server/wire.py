@@ -341,14 +341,14 @@ def to_answer(event: Event, command: Command) -> bytes:
     if command is CONTINUE:
         return _CONTINUE[type(event)]
     match command:
-        case Continue() if not command.set_headers and command == CONTINUE:
-            return _CONTINUE[type(event)]
         case Continue():
+            if not command.set_headers and command == CONTINUE:
+                return _CONTINUE[type(event)]
             return _continued(event, command)
-        case Replace():
-            return _replaced(event, command)
         case ImmediateResponse():
             return _replied(command)
+        case Replace():
+            return _replaced(event, command)
         case Hold() | Release() | Pass():
             raise ValueError(f"{type(command).__name__} is no single answer")
         case _:
@@ -479,19 +479,20 @@ def _removed(names: tuple[str, ...]) -> bytes:
 def _changes(pairs: Pairs, removed: tuple[str, ...] = ()) -> bytes:
     """An encoded HeaderMutation that sets and removes headers."""
     parts: list[bytes] = []
-    seen: set[str] | None = None if len(dict(pairs)) == len(pairs) else set()
+    repeats = len(dict(pairs)) < len(pairs)
+    seen: set[str] = set()
     for name, value in pairs:
         try:
             raw = value.encode()
         except UnicodeEncodeError:
             raw = value.encode("utf-8", "surrogateescape")
-        if seen is None or name not in seen:
-            before, after = _around(name, len(raw))
-        else:
+        if repeats and name in seen:
             before, after = _around(name, len(raw), append=True)
+        else:
+            before, after = _around(name, len(raw))
+            if repeats:
+                seen.add(name)
         parts += (before, raw, after)
-        if seen is not None:
-            seen.add(name)
     if removed:
         parts.append(_removed(removed))
     return b"".join(parts)

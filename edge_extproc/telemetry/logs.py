@@ -17,7 +17,7 @@ import re
 import select
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -267,9 +267,8 @@ _LONGEST_FIELD = 512
 _SEARCHED, _DISCARDED = 2048, 256
 _MOST_DROPPED = 32
 
-_TOKENS = tuple(f"tokens_{name}" for name in sorted(BUCKETS))
 _token_counts = attrgetter(*sorted(BUCKETS))
-_NO_TOKENS = (None,) * len(_TOKENS)
+_NO_TOKENS = (None,) * len(BUCKETS)
 
 
 def access_line(s: Settlement) -> bytes:
@@ -279,38 +278,59 @@ def access_line(s: Settlement) -> bytes:
     counts = _token_counts(s.usage) if s.usage is not None else _NO_TOKENS
     saved = s.saved.total if s.saved is not None else None
     searches = (s.usage.searches or None) if s.usage is not None else None
-    if _are_clean((*texts, *dropped), ids):
-        # Invalid UTF-8 and numbers over 64 bits cannot be encoded directly; they take the slow path below.
-        with contextlib.suppress(orjson.JSONEncodeError):
-            return _line(
-                s, map(_shortened, texts), map(_shortened, ids), [*map(_shortened, dropped)], counts, saved, searches
-            )
+    joined = _joined((*texts, *dropped), ids)
+    try:
+        if _is_clean(joined):
+            if len(joined) <= _LONGEST_FIELD:  # so is each text
+                return _line(s, texts, ids, dropped, counts, saved, searches)
+            cut = _shortened
+            return _line(s, map(cut, texts), map(cut, ids), [*map(cut, dropped)], counts, saved, searches)
+    except orjson.JSONEncodeError:  # invalid UTF-8, or a number over 64 bits
+        pass
     clean = redacted_and_cut
     shown = (redacted(saved), redacted(searches))
     return _line(s, map(clean, texts), map(clean, ids), [*map(clean, dropped)], map(redacted, counts), *shown)
 
 
-def _are_clean(texts: Iterable[str | None], ids: Iterable[str | None]) -> bool:
-    """Whether none of the texts has a candidate for redaction. Secrets are rare: one search of all texts together is
-    faster than one search for each field. An id of an unusual form is searched too."""
+def _joined(texts: Iterable[str | None], ids: Iterable[str | None]) -> str:
+    """The texts that may contain a secret, and the ids of an unusual form. Secrets are rare: one search of all of them
+    is faster than one search for each field."""
     unusual = [each for each in ids if each and not redaction.is_random_id(each)]
-    return redaction.is_clean("\n".join([*filter(None, texts), *unusual]))
+    return "\n".join([*filter(None, texts), *unusual])
+
+
+_known_clean: set[str] = set()
+"""Texts that were searched. Most requests have the same. A text with a candidate for redaction is not kept."""
+_MOST_KNOWN = 1024
+
+
+def _is_clean(joined: str) -> bool:
+    """Whether the text has no candidate for redaction."""
+    if joined in _known_clean:
+        return True
+    if not redaction.is_clean(joined):
+        return False
+    if len(joined) <= _LONGEST_FIELD:
+        if len(_known_clean) >= _MOST_KNOWN:
+            _known_clean.clear()
+        _known_clean.add(joined)
+    return True
 
 
 def _line(
     s: Settlement,
     texts: Iterable[str | None],
     ids: Iterable[str | None],
-    dropped: list[str | None],
+    dropped: Sequence[str | None],
     counts: Iterable[object],
     saved: object,
     searches: object,
 ) -> bytes:
     code, finish, method, model, path, run, run_parent, upstream_model = texts
     request_id, trace_id = ids
+    cache_read, cache_write, cache_write_1h, input, input_audio, output, output_audio, reasoning = counts
     line: dict[str, object] = {  # already sorted
         "attempts": s.attempts,
-        **({"booking": s.booking} if s.booking is not None else {}),
         "bytes_in": s.request_bytes,
         "bytes_out": s.response_bytes,
         "cache": s.cache,
@@ -324,7 +344,6 @@ def _line(
         "finish": finish,
         "first_token_ms": _milliseconds(s.time_to_first_token),
         "garbled": s.garbled,
-        **({"guardrails": [_hit(hit) for hit in s.guardrails]} if s.guardrails else {}),
         "key": s.key_id,
         "lane": s.lane,
         "method": method,
@@ -343,16 +362,32 @@ def _line(
         "saved_usd": None if s.saved_cost is None else plain(s.saved_cost),
         "search_usd": None if s.search_cost is None else plain(s.search_cost),
         "searches": searches,
-        **({"similarity": round(s.similarity, 4)} if s.similarity is not None else {}),
         "status": s.status,
         "stream": s.stream,
         "tenant": s.tenant,
         "time": _rfc3339(s.started_at),
-        **dict(zip(_TOKENS, counts, strict=True)),
+        "tokens_cache_read": cache_read,
+        "tokens_cache_write": cache_write,
+        "tokens_cache_write_1h": cache_write_1h,
+        "tokens_input": input,
+        "tokens_input_audio": input_audio,
+        "tokens_output": output,
+        "tokens_output_audio": output_audio,
+        "tokens_reasoning": reasoning,
         "trace_id": trace_id,
         "unpriced": s.unpriced,
         "upstream_model": upstream_model,
     }
+    # Few lines have these.
+    more: dict[str, object] = {}
+    if s.booking is not None:
+        more["booking"] = s.booking
+    if s.guardrails:
+        more["guardrails"] = [_hit(hit) for hit in s.guardrails]
+    if s.similarity is not None:
+        more["similarity"] = round(s.similarity, 4)
+    if more:
+        return orjson.dumps({**line, **more}, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -371,7 +406,7 @@ def _hit(hit: RuleHit) -> dict[str, object]:
 def check_line(c: AuthzDecision) -> bytes:
     """The same as `access_line`, for a decision of ext_authz: `check` is the result."""
     texts = (c.method, c.path, c.host, c.code, c.reason, c.user)
-    if _are_clean(texts, ids=(c.request_id,)):
+    if _is_clean(_joined(texts, ids=(c.request_id,))):
         with contextlib.suppress(orjson.JSONEncodeError):
             return _check_line(c, _shortened)
     return _check_line(c, redacted_and_cut)
@@ -421,7 +456,7 @@ def redacted_and_cut(text: str | None) -> str | None:
 
 
 def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+    return None if seconds is None else round(seconds * 1_000_000) / 1000
 
 
 def _rfc3339(moment: float) -> str:

@@ -61,6 +61,7 @@ NOT_HERE = {
     "edge_guardrail_service_spared_total",
     "edge_semantic_errors_total",
     "edge_semantic_hits_total",
+    "edge_socket_messages_total",
 }
 
 

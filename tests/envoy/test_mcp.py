@@ -201,6 +201,21 @@ def test_a_stream_is_resumed_within_its_session(running: RunningGateway, seen: S
     assert 400 == post(running, request("ping"), headers=without).status_code
 
 
+@pytest.mark.parametrize(("uri", "status"), [("notes://public/one", 200), ("notes://private/one", 403)])
+def test_a_client_listens_to_what_it_may_use(
+    running: RunningGateway, seen: SeenRequests, uri: str, status: int
+) -> None:
+    message, headers = modern("subscriptions/listen", notifications={"resourceSubscriptions": [uri]})
+    sent = {**headers, "authorization": f"Bearer {KEY}"}
+    url = f"{running.url}/mcp/tests"
+    with httpx.stream("POST", url, content=json.dumps(message), headers=sent, timeout=30) as stream:
+        first = next((line for line in stream.iter_lines() if line.startswith("data: ")), "")
+
+    assert status == stream.status_code
+    assert ("notifications/subscriptions/acknowledged" in first) is (status == 200)
+    assert (status == 200) is bool(seen.requests)
+
+
 # --- what does not
 
 

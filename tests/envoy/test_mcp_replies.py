@@ -30,7 +30,11 @@ def event(message: Any, id: str = "1") -> bytes:
 
 
 WHOLE = event(NOTE, "1") + event(TOOLS, "2") + event(RESULT, "3")
+LARGE = {"jsonrpc": "2.0", "id": 7, "result": {"content": [{"type": "text", "text": "x" * 3_000_000}]}}
 REPLIES: dict[str, Reply] = {
+    "large": (200, JSON, [json.dumps(LARGE).encode()]),
+    "large_event": (200, EVENTS, [event(LARGE), event(NOTE, "2")]),
+    "over": (200, JSON, [b" " * 40_000_000]),
     "cut": (200, EVENTS, [WHOLE[n : n + 17] for n in range(0, len(WHOLE), 17)]),
     "lines": (200, EVENTS, [b": hi\r\n\r\ndata: {\r\ndata: " + json.dumps(RESULT).encode()[1:] + b"\r\n\r\n"]),
     "json": (200, JSON, [json.dumps(RESULT).encode()]),
@@ -59,7 +63,8 @@ def text(url: str, more: str = "") -> str:
     written = gateways.config("http://127.0.0.1:9", more=more)
     tools = ", ".join(name for name in (*REPLIES, "plain") if name != "other")
     written = written.replace("{tenant: acme,", f"{{tenant: acme, mcp: {{odd: {{tools: [{tools}]}}}},")
-    return written + f"mcp: {{servers: {{odd: {{base_url: '{url}/mcp', prices: {{'*': 0.1}}}}}}}}\n"
+    server = f"{{base_url: '{url}/mcp', headers: {{x-api-key: of-the-gateway}}, prices: {{'*': 0.1}}}}"
+    return written + f"mcp: {{servers: {{odd: {server}}}}}\n"
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +124,11 @@ def test_a_list_of_messages(running: RunningGateway, seen: ScriptedMcp) -> None:
 
 
 def test_a_body_passes_as_it_came(running: RunningGateway, seen: ScriptedMcp) -> None:
-    reply = call(running, "json", more={"cookie": "a=b", "x-secret": "mine", "idempotency-key": "k"})
+    reply = call(running, "json", more={"x-api-key": KEY, "cookie": "a=b", "x-secret": "mine", "idempotency-key": "k"})
     (headers, _), *_ = seen.requests
 
     assert REPLIES["json"][2][0] == reply.content
+    assert "of-the-gateway" == headers["x-api-key"]
     assert not {"authorization", "cookie", "x-secret", "idempotency-key", "x-edge-cluster"} & headers.keys()
 
 
@@ -152,6 +158,19 @@ def test_replies_that_do_not_pass(
     assert not {"www-authenticate", "location"} & reply.headers.keys()
     assert "internal" not in reply.text
     assert (status, cost) == (line["status"], line["cost_usd"])
+
+
+@pytest.mark.parametrize("tool", ["large", "large_event"])
+def test_large_messages(running: RunningGateway, seen: ScriptedMcp, tool: str) -> None:
+    reply = call(running, tool, text="y" * 3_000_000)
+
+    assert b"".join(REPLIES[tool][2]) == reply.content
+    assert 3_000_000 == len(seen.requests[0][1]["params"]["arguments"]["text"])
+
+
+def test_a_body_over_the_limit(running: RunningGateway, seen: ScriptedMcp) -> None:
+    assert 502 == call(running, "over").status_code
+    assert 413 == call(running, "json", text="y" * 40_000_000).status_code
 
 
 def test_an_event_that_cannot_be_read_ends_the_stream(running: RunningGateway, seen: ScriptedMcp) -> None:

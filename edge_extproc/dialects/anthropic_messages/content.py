@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import assert_never
 
-from ...codecs.json_values import as_object, as_text, encode, kind_name, maybe_bool, maybe_text, rest_of
+from ...codecs.json_values import as_object, as_text, encode, kind_name, maybe_bool, maybe_text, rest_of, text_of
 from ...errors import BadRequest, Unsupported
 from ...model.content import (
     Audio,
@@ -155,6 +155,11 @@ def _read_tool_reference(block: Block, path: str) -> Text:
     return Text(f"The tool {name} can be called now.", cache, extras, path)
 
 
+def _read_compaction(block: Block, path: str) -> Opaque:
+    """The summary by which Claude replaces the earlier messages. It has no content if the summary failed."""
+    return Opaque(NAME, "compaction", block, path, summary=text_of(block.get("content")) or "")
+
+
 _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
     {
         "text": _read_text,
@@ -165,6 +170,7 @@ _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
         "thinking": _read_thinking,
         "redacted_thinking": _read_redacted,
         "tool_reference": _read_tool_reference,
+        "compaction": _read_compaction,
     }
 )
 

@@ -28,6 +28,7 @@ from .. import reading
 from ..base import Headers
 from ..hosted_tools import of_messages
 from ..reading import read_messages
+from .client_tools import client_tool
 from .content import opaque_of, read_cache, read_content
 from .fields import BILLING, NAME, NEEDED, SCALARS, SPELLING, WIRE, Block
 
@@ -74,7 +75,7 @@ def _read_tool(value: Json, path: str) -> Tool:
     """A tool of the caller has no type, or the type custom; every other is the provider's own."""
     tool = as_object(value, path)
     if tool.get("type") not in (None, "custom"):
-        return of_messages(opaque_of(tool, path))
+        return client_tool(tool, path) or of_messages(opaque_of(tool, path))
     cache, extras = read_cache(tool, _TOOL)
     return FunctionTool(
         as_text(tool.get("name"), f"{path}.name"),

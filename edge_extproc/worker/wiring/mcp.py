@@ -31,7 +31,9 @@ def build_mcp(config: Config, *, versioned_clusters: bool) -> McpSettings:
 
 def _server(name: str, server: McpServerConfig, cluster: str) -> McpServer:
     key = server.api_key
-    credentials = (("authorization", f"Bearer {key.reveal()}"),) if key is not None else ()
+    credentials = tuple((name, value.reveal()) for name, value in server.headers.items())
+    if key is not None:
+        credentials = (("authorization", f"Bearer {key.reveal()}"), *credentials)
     prices = tuple((tool, Decimal(micro) / MICRO) for tool, micro in server.prices.items())
     return McpServer(name, server.path, cluster, credentials, prices)
 

@@ -1,6 +1,7 @@
 """Entries as bytes: what comes back, and what is not taken for one."""
 
 import contextlib
+from dataclasses import replace
 from decimal import Decimal
 
 import hypothesis.strategies as st
@@ -10,10 +11,10 @@ from hypothesis import given
 from edge_extproc.cache import packing
 from edge_extproc.cache.base import CacheEntry
 from edge_extproc.cache.packing import UnreadableEntry, pack, unpack
-from edge_extproc.model.usage import Usage
+from edge_extproc.model.usage import MOST_TOKENS, Usage
 
 DIGEST = b"d" * 32
-counts = st.integers(0, 2**40)
+counts = st.integers(0, MOST_TOKENS)
 entries = st.builds(
     CacheEntry,
     dialect=st.text(max_size=9),
@@ -73,3 +74,10 @@ def test_another_version_and_the_entry_of_another_key_are_unreadable():
 def test_a_count_that_no_machine_holds_is_not_written():
     with pytest.raises(ValueError, match="int"):
         pack(DIGEST, CacheEntry("openai_chat", b"{}", "openai", "m", 1.0, usage=Usage(input=2**70)), 100)
+
+
+@pytest.mark.parametrize("usage", [Usage(input=-1), Usage(output=MOST_TOKENS + 1)])
+def test_an_implausible_usage_of_an_earlier_version_is_left_out(usage):
+    entry = CacheEntry("d", b"{}", "p", "m", 1.0, "stop", usage, Decimal(1), (), None)
+
+    assert unpack(b"k" * 32, pack(b"k" * 32, entry, 1 << 20)) == replace(entry, usage=None)

@@ -37,8 +37,12 @@ def test_letters_are_written_as_they_are_beside_a_number_that_is_too_long() -> N
     assert '{"é":18446744073709551616}'.encode() == json_values.encode({"é": 2**64})
 
 
-def test_half_of_a_surrogate_pair_is_written_as_an_escape() -> None:
-    assert rb'"a\ud800"' == json_values.encode("a\ud800")
+def test_half_of_a_surrogate_pair_is_replaced() -> None:
+    assert '"a\ufffd"'.encode() == json_values.encode("a\ud800")
+
+
+def test_both_halves_of_a_surrogate_pair_are_written_as_their_character() -> None:
+    assert '"a\U0001f600b"'.encode() == json_values.encode("a\ud83d" + "\ude00b")
 
 
 def test_what_is_nested_too_deeply_is_refused() -> None:

@@ -24,7 +24,7 @@ mcp:
   servers:
     files:
       {base_url: "https://files.example/mcp/", api_key: {env: KEY}, prices: {read: 0.01, "w*": "0.5"}, timeout: 30m}
-    local: {base_url: "http://127.0.0.1:9/", idle_timeout: 1m}
+    local: {base_url: "http://127.0.0.1:9/", idle_timeout: 1m, headers: {x-api-key: {env: OTHER}}}
 callers:
   - tenant: dev
     mcp: {files: {tools: [read, "w*"], resources: ["file:///*"]}, "l*": {prompts: ["*"]}}
@@ -66,6 +66,11 @@ def test_servers_and_their_defaults() -> None:
         ("https://gateway.example/", "https://user@gateway.example", "this is not the URL of a host"),
         ("read: 0.01", "read: -1", "this is not an amount of money"),
         ("timeout: 30m}", "sockets: true}", "sockets"),
+        ("x-api-key", "X-Key", "this is not a header's name"),
+        ("x-api-key", "mcp-session-id", "this header has a meaning of its own"),
+        ("x-api-key", "content-type", "this header has a meaning of its own"),
+        ("x-api-key", "transfer-encoding", "this header has a meaning of its own"),
+        ("timeout: 30m}", "headers: {authorization: x}}", "both api_key and the header authorization are given"),
         ("{files: {tools: [read, ", "{fils: {tools: [read, ", "there is no MCP server 'fils'; have files, local"),
         ("policy: {mcp: {files", "policy: {mcp: {fils", "there is no MCP server 'fils'; have files, local"),
         ("resources: [", "resource: [", "resource"),
@@ -90,7 +95,8 @@ def test_what_the_workers_know() -> None:
     files = settings.servers["files"]
 
     assert (("authorization", "Bearer edge-0123456789abcdef0123456789"),) == files.credentials
-    assert () == settings.servers["local"].credentials
+    assert (("x-api-key", "edge-another-key-0123456789abcdef"),) == settings.servers["local"].credentials
+    assert "edge-another-key" not in repr(config)
     assert (Decimal("0.01"), Decimal("0.5"), Decimal(0)) == tuple(map(files.price_of, ("read", "write", "x")))
     assert ("mcp_files", "https://gateway.example") == (files.cluster, settings.url)
     assert settings.grants["dev"].allows("files", "tools", "write")

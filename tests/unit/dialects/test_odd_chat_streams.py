@@ -431,3 +431,24 @@ def test_arguments_that_a_host_sends_again_are_sent_once(pieces: list[str], expe
 )
 def test_arguments_with_an_object_in_them_stay(pieces: list[str]) -> None:
     assert arguments_sent(*pieces) == "".join(pieces)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["a\ud83d", "\ude00b"], "a\U0001f600b"),
+        (["a\ud83d", "b"], "a\ufffdb"),
+        (["a", "\ud83d"], "a\ufffd"),
+        (["\U0001f600"], "\U0001f600"),
+    ],
+)
+@pytest.mark.parametrize("caller", EVERY)
+def test_a_character_that_a_host_cuts_is_whole_for_the_caller(caller: str, pieces: list[str], expected: str) -> None:
+    writer = load("dialects", caller).writer(Call(caller, "chat", "m", stream=True, raw=b"{}"))
+    relay = CrossRelay(PLUGIN.reader("text/event-stream"), writer)
+    wire = b"".join(b"data: %s\n\n" % json.dumps(chunk({"content": piece})).encode() for piece in pieces)
+    out = relay.feed(wire + sse(*END)) + relay.close()
+
+    assert b"\\ud8" not in out
+    texts = re.findall(r'"(?:content|delta|text)":"([^"]+)"', out.decode())
+    assert expected in "".join(texts)

@@ -271,6 +271,20 @@ def test_each_message_counts_as_a_request() -> None:
     assert (429, 429, None) == error_of(streamed[-1])
 
 
+def test_a_call_is_a_concurrent_request_until_it_ends() -> None:
+    on = limited(limit("concurrent", 1))
+    first = McpExchange(on.gateway)
+    talk(first, begin(), call())
+    _, refused = play(on, begin(), call())
+    listed = play(on, begin(), body({"jsonrpc": "2.0", "id": 7, "method": "tools/list"}))
+    first.closed("cancelled")
+    _, sent = play(on, begin(), call())
+
+    assert (429, 429, 7) == error_of(refused)
+    assert isinstance(listed[-1], Continue)
+    assert isinstance(sent, Continue)
+
+
 def test_the_rest_of_a_limit_is_in_the_response() -> None:
     on = limited(limit("requests", 2))
     _, _, head, _ = play(on, begin(), call(), answered(), whole(RESULT))

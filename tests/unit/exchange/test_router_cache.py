@@ -388,6 +388,25 @@ def test_no_cache_asks_anew_and_keeps_the_answer(stage):
     assert b"New" in ask(stage)[0][1].body
 
 
+ONLY_IF_CACHED = ("cache-control", "max-age=60, Only-If-Cached")
+
+
+@pytest.mark.parametrize("question", [None, asked(temperature=1), asked(store=True)])
+def test_only_if_cached_calls_no_provider(stage, question):
+    commands, settled = ask(stage, question, ONLY_IF_CACHED)
+
+    assert isinstance(commands[-1], ImmediateResponse)
+    assert (504, "not_cached") == (commands[-1].status, json.loads(commands[-1].body)["error"]["code"])
+    assert ("x-should-retry", "false") in commands[-1].headers
+    assert ("rejected", 0) == (settled.outcome, settled.attempts)
+
+
+def test_only_if_cached_gets_what_the_cache_has(stage):
+    assert not is_hit(stage)
+
+    assert is_hit(stage, None, ONLY_IF_CACHED)
+
+
 def test_max_age_refuses_what_is_older(stage):
     ask(stage)
     stage.now += 10

@@ -394,6 +394,33 @@ def test_of_a_very_long_path_little_is_looked_at_and_no_secret_is_cut_in_half() 
     assert len(line) < 2000
 
 
+def test_only_texts_without_secrets_are_known_by_a_later_line() -> None:
+    logs._known_clean.clear()
+    secret = replace(DONE, path="/v1/" + CREDENTIALS["openai"])
+    lines = [access_line(each) for each in (DONE, secret, DONE, secret)]
+
+    assert lines[:2] == lines[2:]
+    assert CREDENTIALS["openai"].encode() not in lines[3]
+    assert len(logs._known_clean) == 1
+    assert not any(CREDENTIALS["openai"] in each for each in logs._known_clean)
+
+
+def test_the_number_of_known_texts_is_bounded() -> None:
+    logs._known_clean.clear()
+    for number in range(logs._MOST_KNOWN + 1):
+        access_line(replace(DONE, path=f"/v1/models/model-{number}"))
+    access_line(replace(DONE, path="/" + "x" * 600))
+
+    assert len(logs._known_clean) == 1
+
+
+def test_fields_that_few_lines_have_are_sorted_in() -> None:
+    said = json.loads(access_line(replace(DONE, cache="semantic", similarity=0.98765, booking="usage")))
+
+    assert list(said) == sorted(said)
+    assert (0.9877, "usage") == (said["similarity"], said["booking"])
+
+
 # --- writing them
 
 
