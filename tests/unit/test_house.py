@@ -63,7 +63,8 @@ def test_all_dialects_have_the_same_files(dialect: str) -> None:
     """What models take has a file only where a format's models differ; Claude's are in claude.py, for two formats.
     Tools have one where the caller executes some that are no functions, stored conversations where callers refer to
     them, and Bedrock has Anthropic's format at a path of its own. OpenAI's chats have an older spelling of tools, and
-    chunks with fields of unexpected types; some of its hosts send arguments twice. OpenAI's Responses and Gemini have WebSockets."""
+    chunks with fields of unexpected types; some of its hosts send arguments twice. OpenAI's Responses and Gemini have
+    WebSockets."""
     optional = {
         "chunk_shapes",
         "client_tools",

@@ -23,7 +23,7 @@ from ...errors import EdgeError, LimitReached, PeerError, Unauthenticated, Upstr
 from ...model.fault import Fault
 from ...model.globs import allows
 from ...model.principal import Principal
-from ...model.settlement import Outcome, Settlement
+from ...model.settlement import SOCKET, Outcome, Settlement
 from .. import headers as header_rules
 from ..caller import authenticate, received_headers
 from ..commands import CONTINUE, Command, Continue, ImmediateResponse, Pairs
@@ -301,7 +301,7 @@ class SocketExchange:
             method=received.method if received is not None else "",
             path=received.path if received is not None else "",
             dialect=self._dialect.name,
-            operation="socket",
+            operation=SOCKET,
             stream=True,
             model=gateway.models.label(target.model) if target is not None and target.model else None,
             provider=target.candidate.provider if target is not None else None,
