@@ -106,6 +106,7 @@ class SocketExchange:
 
     async def handle(self, event: Event) -> Command:
         """Raises PeerError if Envoy broke the order, and the exception of a bug within a session."""
+        began = self._gateway.clock.monotonic()
         try:
             return await self._on(event)
         except PeerError:
@@ -119,6 +120,9 @@ class SocketExchange:
                 raise
             fault = Fault(500, "api", "the gateway failed on this request; it was logged", "internal")
             return self._refuse(fault, event)
+        finally:
+            if self._session is not None:
+                self._session.spent += self._gateway.clock.monotonic() - began
 
     async def _on(self, event: Event) -> Command:
         match event:
@@ -293,7 +297,7 @@ class SocketExchange:
             kind=fault.kind if fault is not None else None,
             started_at=self._started_at,
             duration=gateway.clock.monotonic() - self._began,
-            overhead=0.0,
+            overhead=self._session.spent if self._session is not None else 0.0,
             tenant=principal.tenant if principal is not None else None,
             team=principal.team if principal is not None else None,
             user=principal.user if principal is not None else None,
