@@ -80,9 +80,9 @@ def standing(
             port, admin = free_port(), free_port()
             path = directory / "edge.yaml"
             path.write_text(config(port, admin, f"http://127.0.0.1:{provider}", workers, envoy) + more)
-            with _gateway(path, directory / "first.log") as (first, _):
+            with gateway(path, directory / "first.log") as (first, _):
                 pass
-            again, running = stack.enter_context(_gateway(path, directory / "gateway.log"))
+            again, running = stack.enter_context(gateway(path, directory / "gateway.log"))
             pids = running.pids()
             yield Stand(
                 provider=f"http://127.0.0.1:{provider}",
@@ -244,7 +244,7 @@ def named_pids(healthy: str) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _gateway(path: Path, log: Path) -> Iterator[tuple[float, _Running]]:
+def gateway(path: Path, log: Path) -> Iterator[tuple[float, _Running]]:
     """`edge-extproc up`, and how many seconds it took. Its output goes to a file."""
     began = time.monotonic()
     ready = threading.Event()

@@ -80,7 +80,7 @@ def measure(rounds: int, seconds: float, rate: float | None) -> dict[str, list[f
                 if sampling is not None:
                     text += f"telemetry: {{otlp: {{endpoint: 'http://127.0.0.1:{collector}', sampling: {sampling}}}}}\n"
                 (at / "edge.yaml").write_text(text)
-                _, gateway = stack.enter_context(stand._gateway(at / "edge.yaml", at / "log"))
+                _, gateway = stack.enter_context(stand.gateway(at / "edge.yaml", at / "log"))
                 url = f"http://127.0.0.1:{port}/v1/chat/completions"
                 headers = (("authorization", f"Bearer {stand.KEY}"), ("content-type", "application/json"))
                 running[case] = (load.Target(url, body, headers), gateway.pids()["worker 0"])

@@ -218,6 +218,15 @@ ALERTS = (
         },
     ),
     Alert(
+        "EdgeSocketsEnd",
+        "sum(edge_open_sockets) < 0.5 * sum(edge_open_sockets offset 5m) and sum(edge_open_sockets offset 5m) >= 20",
+        "0m",
+        "ticket",
+        "Over half of the WebSocket sessions ended in 5 minutes: a worker, a provider or the network may have failed.",
+        fires={"edge_open_sockets": "40x28 5x60"},
+        quiet={"edge_open_sockets": "40x27 30x60"},
+    ),
+    Alert(
         "EdgeCacheDown",
         "sum by (tier) (edge_cache_down) > 0",
         "5m",

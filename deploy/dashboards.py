@@ -81,6 +81,8 @@ DASHBOARDS = (
             Panel("Time per output token", _quantiles("edge_time_per_output_token_seconds"), "s"),
             Panel("The gateway's own time", _quantiles("edge_overhead_seconds"), "s"),
             _one("Open requests", "sum(edge_open_requests)", "open"),
+            _one("WebSockets", "sum(edge_open_sockets)", "open"),
+            _one("Messages of WebSockets", _rate("edge_socket_messages_total", "sender"), "{{sender}}", "reqps"),
             Panel(
                 "Responses ended early by Envoy",
                 ((f"{_rate('envoy_http_downstream_rq_tx_reset', '', _ENVOY)} or vector(0)", "ended early"),),

@@ -31,6 +31,8 @@ Booking: TypeAlias = Literal[
 ]
 HITS = ("hit", "semantic")
 """The results of a cache lookup that saved a call which the provider would have answered."""
+SOCKET = "socket"
+"""The operation of a WebSocket session. Its responses have settlements of their own, with their times and bytes."""
 BATCH = "batch"
 """The operation of the bookings of a batch."""
 BACKGROUND = "background"

@@ -25,7 +25,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from ..model.settlement import Settlement
+from ..model.settlement import SOCKET, Settlement
 from .logs import report
 
 EVERY = 60.0
@@ -100,7 +100,7 @@ class GenAiMetrics:
         self._of_kind: dict[tuple[str | None, str | None, str | None, str], _Histograms] = {}
 
     def settle(self, s: Settlement) -> None:
-        if s.cache in _NO_PROVIDER_CALLED or s.booking is not None:
+        if s.cache in _NO_PROVIDER_CALLED or s.booking is not None or s.operation == SOCKET:
             return
         of = self._of_kind.get((s.operation, s.provider, s.model, s.outcome)) or self._find(s)
         if of is None:

@@ -30,7 +30,7 @@ from prometheus_client.registry import Collector
 from ..errors import EdgeError
 from ..model.fault import FaultKind
 from ..model.plan import Candidate
-from ..model.settlement import Settlement
+from ..model.settlement import SOCKET, Settlement
 from ..model.usage import Usage
 from . import plain, snapshot
 from .cache_metrics import CacheCounts, CacheMetrics
@@ -44,6 +44,8 @@ from .socket_metrics import SocketMetrics
 
 OTHER = "other"
 NONE = "none"
+SWITCHED = 101
+"""The status of a WebSocket."""
 
 # The maximum number of combinations of tenant, model and provider. Further ones are counted under "other", so that the
 # cost of a scrape is bounded.
@@ -385,15 +387,17 @@ class Metrics:
         series.outcomes[s.outcome] = series.outcomes.get(s.outcome, 0) + 1
         trace_id = s.trace_id
         stream = "true" if s.stream else "false"
-        self._duration.by_labels[(*series.what_where, stream)].observe(s.duration, trace_id)
-        self._overhead.by_labels[(s.lane or NONE,)].observe(s.overhead, trace_id)
+        if not (is_session := s.operation == SOCKET and s.status == SWITCHED):
+            self._duration.by_labels[(*series.what_where, stream)].observe(s.duration, trace_id)
+            self._overhead.by_labels[(s.lane or NONE,)].observe(s.overhead, trace_id)
         phases = self._phases.by_labels
         for phase in s.phases:
             phases[(phase.name,)].observe(phase.seconds)
         status = OTHER if s.status not in STATUSES else str(s.status)
         self._responses.add(_label_value(s.dialect, names.dialects), NONE if s.status is None else status)
-        self._request_bytes.add(by=s.request_bytes)
-        self._response_bytes.add(by=s.response_bytes)
+        if not is_session:
+            self._request_bytes.add(by=s.request_bytes)
+            self._response_bytes.add(by=s.response_bytes)
         self._use(s, series, model, provider)
         if s.time_to_first_token is not None:
             self._first_token.by_labels[model, provider].observe(s.time_to_first_token, trace_id)

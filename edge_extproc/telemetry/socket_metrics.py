@@ -16,6 +16,8 @@ class SocketMetrics:
             ("sender",),
             registry,
         )
+        for sender in ("caller", "provider"):
+            self._messages.add(sender, by=0)
 
     def opened(self) -> None:
         self._open.value += 1

@@ -75,6 +75,7 @@ class TopFrame:
     hits: float | None
     """Share of cache lookups that hit, 0 to 1; None without lookups."""
     open: int
+    sockets: int
     workers: int
     rows: Mapping[str, tuple[TopRow, ...]]
     """By provider, model and tenant."""
@@ -114,6 +115,7 @@ def frame(before: Scrape, now: Scrape) -> TopFrame:
         row("all", lambda _: True),
         hits / lookups if lookups else None,
         int(_gauge(now, "edge_open_requests")),
+        int(_gauge(now, "edge_open_sockets")),
         int(_gauge(now, "edge_workers")),
         rows,
     )
@@ -157,7 +159,8 @@ def _gauge(scrape: Scrape, name: str) -> float:
 def show(frame: TopFrame, where: str) -> RenderableType:
     head = Text.assemble(
         ("edge-extproc top", "bold"),
-        f"  {where}  over {frame.seconds:.1f} s  workers {frame.workers}  open {frame.open}  cache hits ",
+        f"  {where}  over {frame.seconds:.1f} s  workers {frame.workers}  open {frame.open}  sockets {frame.sockets}"
+        "  cache hits ",
         "-" if frame.hits is None else f"{frame.hits:.0%}",
     )
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -81,6 +81,8 @@ class GatewayState:
     workers: int
     workers_wanted: int
     open_requests: int
+    open_sockets: int
+    """WebSocket sessions."""
     versions: dict[str, int]
     """The number of workers with each version of the configuration."""
     providers: list[ProviderTraffic]
@@ -154,6 +156,7 @@ class _Sums:
     cache: dict[tuple[str, str], int] = field(default_factory=dict)
     """By result and tier."""
     open_requests: float = 0.0
+    open_sockets: float = 0.0
     versions: dict[str, int] = field(default_factory=dict)
     providers: dict[str, dict[str, float]] = field(default_factory=dict)
     """By the name of the metric and the provider."""
@@ -272,7 +275,15 @@ class TrafficHistory:
         cache = [
             CacheTraffic(result, tier, count) for (result, tier), count in sorted(self._sums.cache.items()) if count
         ]
-        return GatewayState(serving, wanted, int(self._sums.open_requests), dict(self._sums.versions), providers, cache)
+        return GatewayState(
+            serving,
+            wanted,
+            int(self._sums.open_requests),
+            int(self._sums.open_sockets),
+            dict(self._sums.versions),
+            providers,
+            cache,
+        )
 
 
 def _points(records: list[_Record], tenant: str | None) -> Iterable[TrafficPoint]:
@@ -373,6 +384,7 @@ def _sums(totals: Totals) -> _Sums:
         saved_tokens=sum_of("edge_cache_saved_tokens", "edge_cache_saved_tokens_total"),
         cache=cache,
         open_requests=sum_of("edge_open_requests", "edge_open_requests"),
+        open_sockets=sum_of("edge_open_sockets", "edge_open_sockets"),
         versions={
             labels["version"]: int(count)
             for labels, count in totals.values("edge_config_info", "edge_config_info")

@@ -23,7 +23,7 @@ from ...errors import EdgeError, LimitReached, PeerError, Unauthenticated, Upstr
 from ...model.fault import Fault
 from ...model.globs import allows
 from ...model.principal import Principal
-from ...model.settlement import Outcome, Settlement
+from ...model.settlement import SOCKET, Outcome, Settlement
 from .. import headers as header_rules
 from ..caller import authenticate, received_headers
 from ..commands import CONTINUE, Command, Continue, ImmediateResponse, Pairs
@@ -106,6 +106,7 @@ class SocketExchange:
 
     async def handle(self, event: Event) -> Command:
         """Raises PeerError if Envoy broke the order, and the exception of a bug within a session."""
+        began = self._gateway.clock.monotonic()
         try:
             return await self._on(event)
         except PeerError:
@@ -119,6 +120,9 @@ class SocketExchange:
                 raise
             fault = Fault(500, "api", "the gateway failed on this request; it was logged", "internal")
             return self._refuse(fault, event)
+        finally:
+            if self._session is not None:
+                self._session.spent += self._gateway.clock.monotonic() - began
 
     async def _on(self, event: Event) -> Command:
         match event:
@@ -293,7 +297,7 @@ class SocketExchange:
             kind=fault.kind if fault is not None else None,
             started_at=self._started_at,
             duration=gateway.clock.monotonic() - self._began,
-            overhead=0.0,
+            overhead=self._session.spent if self._session is not None else 0.0,
             tenant=principal.tenant if principal is not None else None,
             team=principal.team if principal is not None else None,
             user=principal.user if principal is not None else None,
@@ -301,7 +305,7 @@ class SocketExchange:
             method=received.method if received is not None else "",
             path=received.path if received is not None else "",
             dialect=self._dialect.name,
-            operation="socket",
+            operation=SOCKET,
             stream=True,
             model=gateway.models.label(target.model) if target is not None and target.model else None,
             provider=target.candidate.provider if target is not None else None,

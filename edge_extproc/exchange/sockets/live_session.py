@@ -44,6 +44,7 @@ class LiveSession(SocketSession):
         """None: the setup has not come."""
         self._searches = SearchCount()
         """Those of the turn."""
+        self._last_usage: Usage | None = None
 
     def _error_event(self, fault: Fault) -> None:
         del fault
@@ -134,7 +135,7 @@ class LiveSession(SocketSession):
         if message is None or self._call is None:
             return
         await self._record(message)
-        if message.begins or message.usage is not None:
+        if message.begins or (message.usage is not None and not self._is_repeated(message)):
             await self._receive(message, len(payload))
         if message.is_over and (current := self._current()) is not None:
             current.is_over = True
@@ -146,6 +147,10 @@ class LiveSession(SocketSession):
         owners, provider = self._gateway.owners, self._target.candidate.provider
         if message.handle is not None and owners is not None and owners.is_shared(provider):
             await owners.record(provider, self._identified.principal.tenant, [message.handle], REPLY_SECONDS)
+
+    def _is_repeated(self, message: ProvidersMessage) -> bool:
+        """Whether the usage is that of the turn before, once more."""
+        return not self._open and message.usage == self._last_usage
 
     def _current(self) -> OpenResponse | None:
         return next((each for each in self._open if not each.is_over), None)
@@ -182,6 +187,7 @@ class LiveSession(SocketSession):
     def _finish(self, response: OpenResponse) -> None:
         self._open.remove(response)
         self._measure(response, response.usage)
+        self._last_usage = response.usage
         outcome: Outcome = "ok" if response.refused is None else "rejected"
         self._settle(response, outcome, response.usage, fault=response.refused)
 

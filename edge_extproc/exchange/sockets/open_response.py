@@ -41,6 +41,8 @@ class OpenResponse:
     began: float
     started_at: float
     extent: Extent
+    spent: float = 0.0
+    """Seconds in the agent: of the session until it began, and in the end of the response."""
     event_id: str | None = None
     """The id of the caller's event."""
     is_apart: bool = False
@@ -118,7 +120,7 @@ def settlement_of(
         kind=fault.kind if fault is not None else None,
         started_at=response.started_at,
         duration=gateway.clock.monotonic() - response.began,
-        overhead=0.0,
+        overhead=response.spent,
         time_to_first_token=first - response.began if first is not None else None,
         tenant=principal.tenant,
         team=principal.team,

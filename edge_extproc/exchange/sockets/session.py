@@ -83,6 +83,8 @@ class SocketSession(ABC):
         self._ended_at: float | None = None
         self.fault: Fault | None = None
         """The refusal that has ended it."""
+        self.spent = 0.0
+        """Seconds that its messages have taken in the agent."""
         self._left: Outcome | None = None
         """By the side that has closed the session first."""
 
@@ -169,7 +171,9 @@ class SocketSession(ABC):
     def _response(self, call: Call, candidate: Candidate, estimate: Usage, extent: Extent) -> OpenResponse:
         """`extent`: what the caller had sent when it began."""
         clock, exchange_id = self._gateway.clock, self._gateway.new_id()
-        return OpenResponse(exchange_id, candidate, call, estimate, clock.monotonic(), clock.time(), extent)
+        return OpenResponse(
+            exchange_id, candidate, call, estimate, clock.monotonic(), clock.time(), extent, spent=self.spent
+        )
 
     def _likely_prompt(self) -> int:
         likely = self._known + self._sent.likely - self._known_at.likely
@@ -296,5 +300,6 @@ class SocketSession(ABC):
         fault: Fault | None = None,
         model: Json = None,
     ) -> None:
+        response.spent = self.spent - response.spent
         settlement = settlement_of(self._gateway, self._identified, response, outcome, usage, fault=fault, model=model)
         send(self._gateway, settlement)

@@ -154,6 +154,7 @@ def test_files_of_another_tenant_are_refused() -> None:
         (PART, {**OVER, **counted()}),
         (PART, counted(), OVER),
         (PART, OVER, counted()),
+        (PART, {**OVER, **counted()}, counted()),
         ({**PART, **counted(5, 1)}, {**PART, **counted(5, 2)}, OVER),
         (PART, counted(5, 1), counted(5, 2), OVER),
     ],

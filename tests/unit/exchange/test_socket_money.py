@@ -337,6 +337,24 @@ def test_an_event_of_the_responses_api_has_a_known_type(event: bytes) -> None:
     assert ["ping"] == [message.kind for message in session.caller(event)]
 
 
+def test_the_time_in_the_agent_is_that_of_the_messages_of_a_response() -> None:
+    stage = socket_stage()
+    session = Socket(stage).open()
+    clock: Any = stage.gateway.clock
+    ticking = clock.monotonic
+
+    def tick() -> float:
+        clock.at += 1
+        return float(ticking())
+
+    clock.monotonic = tick
+    session.caller(CREATE)
+    session.provider(created("r1"), done("r1"))
+    (first,) = session.close()
+
+    assert 0 < first.overhead <= first.duration
+
+
 def test_a_caller_that_leaves_while_its_response_is_reserved_is_settled() -> None:
     session = Socket(socket_stage(dollars(10**9))).open()
     limiter: Any = session.stage.gateway.limiter

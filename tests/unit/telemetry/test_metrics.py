@@ -172,6 +172,37 @@ def test_only_known_statuses_are_labels(status: int, label: str) -> None:
     assert value(metrics, "edge_responses_total", dialect="openai_chat", status=label) == 1
 
 
+def test_the_time_and_the_bytes_of_a_session_are_those_of_its_responses() -> None:
+    """An hour would be the longest of all streams."""
+    session = replace(
+        DONE,
+        operation="socket",
+        status=101,
+        duration=3_600.0,
+        usage=None,
+        cost=None,
+        time_to_first_token=None,
+        lane=None,
+    )
+    metrics = settled(session)
+
+    assert value(metrics, "edge_requests_total", **WHO, outcome="ok") == 1
+    assert not value(metrics, "edge_request_duration_seconds_count", model="gpt-4o", provider="openai", stream="true")
+    assert not value(metrics, "edge_request_bytes_total")
+
+
+def test_the_gauge_and_the_messages_of_sessions() -> None:
+    metrics = fresh()
+    metrics.sockets.opened()
+    metrics.sockets.opened()
+    metrics.sockets.closed()
+    metrics.sockets.messages(3, from_client=True)
+    metrics.sockets.messages(0, from_client=False)
+
+    assert value(metrics, "edge_open_sockets") == 1
+    assert value(metrics, "edge_socket_messages_total", sender="caller") == 3
+
+
 def test_the_gauge_of_open_requests_goes_up_and_down() -> None:
     metrics = fresh()
     metrics.opened()

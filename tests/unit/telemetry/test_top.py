@@ -149,3 +149,12 @@ def test_without_a_cursor_frames_come_one_below_the_other_and_a_restart_is_waite
 def test_where_there_is_no_gateway_one_line_says_so(admin: str) -> None:
     with pytest.raises(StartError, match="--admin"):
         top.run(admin, 0.01, once=True)
+
+
+def test_the_open_websockets_are_shown() -> None:
+    before, now = two()
+    metrics = fresh()
+    metrics.sockets.opened()
+    found = top.frame(before, scraped(metrics, now.at + 1))
+
+    assert 1 == found.sockets

@@ -32,6 +32,7 @@ class Workers:
         self.circuits = Gauge("edge_circuits_open", "x", ("provider",), registry=self.registry)
         self.versions = Gauge("edge_config_info", "x", ("version",), registry=self.registry)
         self.open = Gauge("edge_open_requests", "x", registry=self.registry)
+        self.sockets = Gauge("edge_open_sockets", "x", registry=self.registry)
         self.history = TrafficHistory(
             lambda: ("b", "a"), lambda: (1, 2), now=lambda: self.at + 1e9, clock=lambda: self.at
         )
@@ -129,6 +130,7 @@ def test_the_state_of_the_gateway(workers: Workers) -> None:
     workers.circuits.labels("b").set(1)
     workers.versions.labels("v2").set(2)
     workers.open.set(3)
+    workers.sockets.set(2)
     workers.cache.labels("hit", "l1").inc(3)
     workers.cache.labels("miss", "").inc()
     workers.cache.labels("bypass", "").inc(7)
@@ -143,10 +145,11 @@ def test_the_state_of_the_gateway(workers: Workers) -> None:
     found = workers.history.overview(None)
 
     assert found.state is not None
-    assert (1, 2, 3, {"v2": 2}) == (
+    assert (1, 2, 3, 2, {"v2": 2}) == (
         found.state.workers,
         found.state.workers_wanted,
         found.state.open_requests,
+        found.state.open_sockets,
         found.state.versions,
     )
     providers = [(p.provider, p.attempts, p.failed, p.circuits_open) for p in found.state.providers]
