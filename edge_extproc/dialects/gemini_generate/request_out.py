@@ -153,7 +153,7 @@ class RequestWriter(DropList):
         self._drop_extras(part.extras, path)
         block: Block
         match part:
-            case Text() | Refusal():
+            case Text():
                 if not part.text:
                     return []
                 block = {"text": part.text}
@@ -167,7 +167,7 @@ class RequestWriter(DropList):
                 self._drop_name(part, path, part.name is not None)
             case Audio():
                 block = self._source(part.source, "audio/wav", path)
-            case Thinking() | RedactedThinking():
+            case Thinking() | RedactedThinking() | Refusal():
                 self.dropped.add(path)
                 return []
             case ToolCall():

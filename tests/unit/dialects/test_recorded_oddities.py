@@ -150,11 +150,3 @@ def test_an_empty_stop_sequence_is_none(target: str, stop: Any) -> None:
 
     assert "stop" not in json.dumps(body)
     assert dropped == ()
-
-
-def test_a_refusal_in_the_history_is_a_text_for_gemini() -> None:
-    refused = {"role": "assistant", "content": None, "refusal": "I cannot."}
-    body, dropped = cross(CHAT, GEMINI, messages=[HI, refused, HI])
-
-    assert body["contents"][1] == {"role": "model", "parts": [{"text": "I cannot."}]}
-    assert dropped == ()
