@@ -1,8 +1,8 @@
 """Joins the pieces of a function call whose arguments are streamed (`streamFunctionCallArguments`, at Vertex AI).
 
 The first piece has the name; each further one has `partialArgs`: a JSONPath and a value, which for a string is a piece
-of it. The last one has no `willContinue`, and may be empty. Source: Google's page on function calling, and its
-API reference (PartialArg). Other formats get the call when it is complete, because pieces of an object may come in any order.
+of it. The last one has no `willContinue`, and may be empty. Source: Google's page on function calling, and its type
+PartialArg. Other formats get the call when it is complete, because pieces of an object may come in any order.
 """
 
 from __future__ import annotations

@@ -97,6 +97,9 @@ def read_reply(body: bytes) -> Reply:
 
 # --- streams: reading
 
+_PROBABILITIES = "logprobsResult"
+"""Those of the tokens of one chunk, which can equal those of the one before."""
+
 
 @dataclass(slots=True)
 class _OpenCandidate:
@@ -186,7 +189,7 @@ class ReplyReader:
             yield from self._part(state, value, number)
         state.finish = candidate.get("finishReason", state.finish)
         # Lists in notes grow. Safety ratings come with every chunk and must not.
-        news = {key: value for key, value in extras.items() if state.noted.get(key) != value}
+        news = {key: value for key, value in extras.items() if state.noted.get(key) != value or key == _PROBABILITIES}
         if news:
             state.noted.update(news)
             yield Noted(news, number)
