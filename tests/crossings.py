@@ -41,6 +41,7 @@ from edge_extproc.model.content import (
     Document,
     Image,
     Inline,
+    Opaque,
     Part,
     Refusal,
     Text,
@@ -179,14 +180,17 @@ def _plain(part: Part) -> str:
             return part.text
         case Document(Inline(type_, data)) if type_.startswith("text/"):
             return base64.b64decode(data + "==").decode()
+        case Opaque(parts=parts):
+            return "".join(map(_plain, parts))
         case _:
             return ""
 
 
 def _squeezed(text: str) -> str:
     """The text without white space: empty text and white space at the ends of texts are not translated everywhere. A
-    format without a JSON mode is asked for JSON."""
-    added = r"From the result of tool call \S+:|The result of an earlier tool call, which is not shown:"
+    format without a JSON mode is asked for JSON, and one without documents has the title in the text."""
+    added = r"From the result of tool call \S+:|The (?:result|error) of an earlier tool call, which is not shown:"
+    added += r"|Title: [^\n]+\n\n"
     return re.sub(rf"{added}|\s+", "", text.replace(JSON_PROMPT, ""))
 
 

@@ -7,7 +7,7 @@ named, so that a conversation can continue elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -42,6 +42,7 @@ CONTINUE = "Continue."
 _SYSTEM = frozenset({"system", "developer"})
 _SUMMARY = "Summary of the conversation so far:"
 _RESULT = "The result of an earlier tool call, which is not shown:"
+_FAILED_RESULT = "The error of an earlier tool call, which is not shown:"
 
 
 JSON_PROMPT = (
@@ -105,19 +106,23 @@ def portable(chat: Chat, title: str, has_tool: Callable[[HostedTool], bool] = _n
     """The chat as a format named `title` can take it. `has_tool`: whether the provider has an equivalent of a tool that
     the caller's own provider would execute. `omitted` collects the names of what is missing. Raises Unsupported if the
     caller requires a missing tool."""
-    kinds = kinds_of(chat.messages)
-    if is_among(Opaque, kinds):
-        chat = _since_summary(chat)
-    has_calls = is_among(ToolCall, kinds)
-    chat = with_legal_names(
-        _with_results(_with_single_results(_with_unique_ids(chat))) if has_calls else chat, has_calls=has_calls
-    )
     omitted = set(chat.lost)
+    kinds = kinds_of(chat.messages)
+    has_results = is_among(ToolResult, kinds)
+    if is_among(Opaque, kinds) or (has_results and _has_replaced_results(chat)):
+        chat = _with_replacements(_since_summary(chat))
+        chat = replace(chat, messages=_messages(chat, omitted))
+    has_calls = is_among(ToolCall, kinds)
+    if has_calls or has_results:
+        chat, orphans = _without_orphans(_with_single_results(_with_unique_ids(chat)))
+        # Parts that were left out are named themselves, instead of the results whose calls they were.
+        omitted.update(orphans if len(omitted) == len(set(chat.lost)) else ())
+        chat = _with_results(chat) if has_calls else chat
+    chat = with_legal_names(chat, has_calls=has_calls)
     tools = _tools(chat, title, omitted, has_tool)
-    messages = _messages(chat, omitted) if is_among(Opaque, kinds) else chat.messages
     if not omitted and len(tools) == len(chat.tools) and all(a is b for a, b in zip(tools, chat.tools, strict=True)):
         return chat
-    return replace(chat, tools=tools, messages=messages, lost=tuple(sorted(omitted)))
+    return replace(chat, tools=tools, lost=tuple(sorted(omitted)))
 
 
 def _with_unique_ids(chat: Chat) -> Chat:
@@ -306,23 +311,47 @@ def _since_summary(chat: Chat) -> Chat:
     return chat
 
 
+def _has_replaced_results(chat: Chat) -> bool:
+    """Whether the result of a call has a part that other formats get as other parts."""
+    return any(
+        isinstance(each, Opaque) and each.parts
+        for message in chat.messages
+        for part in message.parts
+        if isinstance(part, ToolResult)
+        for each in part.parts
+    )
+
+
+def _with_replacements(chat: Chat) -> Chat:
+    """The chat with the parts that replace those of the caller's format alone."""
+    messages = [replace(each, path=path, parts=_replaced(each.parts, path)) for path, each in messages_of(chat)]
+    return replace(chat, messages=tuple(messages))
+
+
+def _replaced(parts: Sequence[Part], path: str) -> tuple[Part, ...]:
+    replaced: list[Part] = []
+    for where, part in parts_of(parts, path):
+        if isinstance(part, Opaque) and part.parts:
+            replaced += part.parts
+        elif isinstance(part, ToolResult):
+            replaced.append(replace(part, path=where, parts=_replaced(part.parts, where)))
+        else:
+            # What remains keeps its path, also if it was known only by its place.
+            replaced.append(replace(part, path=where))
+    return tuple(replaced)
+
+
 def _messages(chat: Chat, omitted: set[str]) -> tuple[Message, ...]:
     messages: list[Message] = []
-    called: set[str] = set()
-    has_gap = False
     for path, message in messages_of(chat):
         unreadable = [where for where, part in parts_of(message.parts, path) if _only_native(message, part)]
-        parts = tuple(part for part in message.parts if not _only_native(message, part))
         if unreadable:
-            has_gap = True
             if message.extras != READ_ITEM:
                 omitted.update(unreadable)
+            parts = tuple(part for part in message.parts if not _only_native(message, part))
             if not parts:
                 continue
             message = replace(message, parts=parts)
-        called.update(part.id for part in parts if isinstance(part, ToolCall))
-        if has_gap and any(isinstance(part, ToolResult) and part.call_id not in called for part in parts):
-            message = replace(message, role="user", parts=tuple(_without_orphans(parts, called)))
         messages.append(message)
     return tuple(messages)
 
@@ -335,11 +364,25 @@ def _only_native(message: Message, part: Part) -> bool:
     return message.extras in (WHOLE_ITEM, READ_ITEM) or (message.role == "assistant" and part.kind != "function_call")
 
 
-def _without_orphans(parts: tuple[Part, ...], called: set[str]) -> Iterator[Part]:
-    """Turns a result whose call was left out into text: every format refuses a result without its call."""
-    for part in parts:
-        if isinstance(part, ToolResult) and part.call_id not in called:
-            yield Text(_RESULT, path=part.path)
-            yield from part.parts
-        else:
-            yield part
+def _without_orphans(chat: Chat) -> tuple[Chat, set[str]]:
+    """The chat with a text of the user for each result whose call is not in the messages before it, and the paths of
+    the ids that they lose. Clients that shorten a history cut between the two, and every format refuses a result
+    without its call (docs/adr/353-results-without-their-calls.md). A result without an id stays: it is refused."""
+    called: set[str] = set()
+    messages: list[Message] = []
+    lost: set[str] = set()
+    for path, message in messages_of(chat):
+        message = message if message.path else replace(message, path=path)
+        if any(isinstance(part, ToolResult) and part.call_id and part.call_id not in called for part in message.parts):
+            parts: list[Part] = []
+            for where, part in parts_of(message.parts, path):
+                if isinstance(part, ToolResult) and part.call_id and part.call_id not in called:
+                    lost.add(f"{where}.{chat.spelling.member('call_id')}")
+                    parts.append(Text(_FAILED_RESULT if part.is_error else _RESULT, path=where))
+                    parts += (replace(each, path=at) for at, each in parts_of(part.parts, where))
+                else:
+                    parts.append(replace(part, path=where))
+            message = replace(message, role="user", parts=tuple(parts))
+        called.update(part.id for part in message.parts if isinstance(part, ToolCall))
+        messages.append(message)
+    return (replace(chat, messages=tuple(messages)) if lost else chat), lost

@@ -26,6 +26,8 @@ from ..providers.base import Provider
 _PRICED = frozenset({"chat", "completions", "embeddings"})
 # Tokens that providers add to a prompt (roles, tool instructions) and that are not in the body.
 _WRAPPING = 1_024
+# Anthropic's page on compaction: a trigger below it is refused.
+_LEAST_SUMMARIZED = 50_000
 # Reading or deleting stored objects costs no tokens.
 _FREE = frozenset({"DELETE", "GET", "HEAD"})
 _STORES = re.compile(
@@ -54,6 +56,8 @@ class PromptSearch:
     """A part of the prompt is elsewhere: a URL, an uploaded file, a conversation that the provider stores, or what a
     tool of the provider's own will find."""
     caches: re.Pattern[bytes]
+    summaries: re.Pattern[bytes]
+    """The provider may call the model once more, for a summary of the prompt."""
 
     @classmethod
     def of(cls, names: WireNames) -> PromptSearch:
@@ -64,12 +68,14 @@ class PromptSearch:
         types = b'|"type"\\s*:\\s*"%s' % _one_of(names.provider_tool_types)
         links = b'|"%s"\\s*:\\s*"(?!data:)' % _one_of(names.links)
         fields = b'|"%s"\\s*:' % _one_of(tools)
+        beginnings = names.provider_tool_types | names.summary_types
         return cls(
             # One tree, so that the search goes from quote to quote.
-            re.compile(b'"%s' % _one_of(frozenset(f'{name}"' for name in marked) | names.provider_tool_types)),
+            re.compile(b'"%s' % _one_of(frozenset(f'{name}"' for name in marked) | beginnings)),
             re.compile(b'"%s"' % _one_of(names.media)),
             re.compile(b'"%s"' % _one_of(elsewhere) + links + fields + types),
             re.compile(b'"%s"' % _one_of(names.cache_marks)),
+            re.compile(b'"type"\\s*:\\s*"%s' % _one_of(names.summary_types)),
         )
 
 
@@ -151,7 +157,7 @@ def reservation_request(
         return ReservationRequest(tokens, None, _assumed(bounds, len(call.raw), bounds.usual_output), call.model)
     raw = call.raw
     hides = _hides(raw)
-    caches = hides
+    caches = summarizes = hides
     if hides:
         prompt = bounds.context_window
     elif search.marked.search(raw) is None:
@@ -159,19 +165,26 @@ def reservation_request(
     else:
         prompt = _most_prompt(raw, bounds.context_window, search)
         caches = search.caches.search(raw) is not None
+        summarizes = search.summaries.search(raw) is not None
+    summarizes = summarizes and prompt >= _LEAST_SUMMARIZED
     sounds = hides or b"audio" in raw or b"AUDIO" in raw
     dearest: Decimal | None = Decimal(0)
-    most = 0
+    most = most_input = 0
     for candidate in candidates:
         output = 0
         if call.operation != "embeddings":
             output = (bounds.output_of(candidate.model) if limit is None else limit) * call.choices
-        most = max(most, output)
+        given = prompt
+        if summarizes:  # the model reads the prompt, writes a summary of it, and reads that with the rest
+            summary = bounds.output_of(candidate.model)
+            given += min(prompt + summary, bounds.context_window)
+            output += summary
+        most, most_input = max(most, output), max(most_input, given)
         provider = providers[candidate.provider]
         cost = prices.max_cost(
             provider.price_list,
             candidate.model,
-            prompt,
+            given,
             output,
             host=provider.name,
             caches=caches,
@@ -179,7 +192,7 @@ def reservation_request(
             tiers=call.tiers.values(),
         )
         dearest = None if dearest is None or cost is None else max(dearest, cost)
-    assumed = _assumed(bounds, prompt, most)
+    assumed = _assumed(bounds, most_input or prompt, most)
     return ReservationRequest(tokens, None if dearest is None else _micro(dearest), assumed, call.model)
 
 

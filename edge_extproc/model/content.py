@@ -208,6 +208,8 @@ class Opaque:
     """Of a file that the part holds, such as a video. Empty: it holds none."""
     summary: str = field(default="", compare=False, repr=False, kw_only=True)
     """The text that replaces all earlier messages. Empty: the part is no summary of them."""
+    parts: tuple[Part, ...] = field(default=(), compare=False, repr=False, kw_only=True)
+    """What other formats get in its place. Empty: they have nothing like it."""
 
 
 Part: TypeAlias = (

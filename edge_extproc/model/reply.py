@@ -338,7 +338,7 @@ def merged(old: Extras, new: Extras) -> Extras:
         before = result.get(key)
         if isinstance(before, list) and isinstance(value, list):
             result[key] = [*before, *value]
-        elif key == "logprobs" and isinstance(before, dict) and isinstance(value, dict):
+        elif key in ("logprobs", "logprobsResult") and isinstance(before, dict) and isinstance(value, dict):
             result[key] = merged(before, value)
         else:
             result[key] = value

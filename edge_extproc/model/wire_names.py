@@ -107,6 +107,9 @@ class WireNames:
     provider_tool_types: frozenset[str] = _NONE
     """How the `type` of a tool begins with which the provider does."""
 
+    summary_types: frozenset[str] = _NONE
+    """How the `type` of a setting begins with which the provider calls the model once more, to shorten the prompt."""
+
     # --- features, by name: the values are those of auth/features.py
     feature_fields: Mapping[str, str] = _NO_FEATURES
     """A field that has a value, anywhere."""

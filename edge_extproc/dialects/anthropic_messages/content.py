@@ -5,10 +5,21 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import assert_never
 
-from ...codecs.json_values import as_object, as_text, encode, kind_name, maybe_bool, maybe_text, rest_of, text_of
+from ...codecs.json_values import (
+    as_object,
+    as_text,
+    encode,
+    kind_name,
+    maybe_bool,
+    maybe_text,
+    object_in,
+    rest_of,
+    text_of,
+)
 from ...errors import BadRequest, Unsupported
 from ...model.content import (
     Audio,
@@ -30,6 +41,7 @@ from ...model.content import (
     Url,
 )
 from ..carried import MARK, original_id
+from ..quoted import quoted
 from ..turns import arguments_of
 from .fields import NAME, TITLE, Block
 
@@ -99,11 +111,33 @@ def _read_image(block: Block, path: str) -> Part:
 def _read_document(block: Block, path: str) -> Part:
     source = _read_source(block.get("source"), f"{path}.source")
     if source is None:
-        return opaque_of(block, path)
+        return _read_quoted({**block, "source": None}, object_in(block, "source").get("content"), block, path)
     if isinstance(source, Url):  # only a PDF can be a document by URL
         source = Url(source.url, "application/pdf")
     cache, extras = read_cache(block, _DOCUMENT)
     return Document(source, maybe_text(block.get("title"), f"{path}.title"), cache, extras, path)
+
+
+def _read_search_result(block: Block, path: str) -> Opaque:
+    """A result of the caller's own search, which Claude can cite."""
+    return _read_quoted(block, block.get("content"), block, path)
+
+
+def _read_quoted(headings: Block, content: Json, block: Block, path: str) -> Opaque:
+    """A search result or a document of blocks. Content that Anthropic does not document has no replacement."""
+    parts: tuple[Part, ...] = ()
+    if isinstance(content, str) or (isinstance(content, list) and all(map(_is_text_or_image, content))):
+        parts = read_content(content, path)
+    replacement = quoted(headings, parts, path, read_cache(block, TEXT)[0])
+    return replace(opaque_of(block, path), parts=replacement)
+
+
+def _is_text_or_image(block: Json) -> bool:
+    match block:
+        case {"type": "text", "text": str()} | {"type": "image"}:
+            return True
+        case _:
+            return False
 
 
 def _read_tool_use(block: Block, path: str) -> Part:
@@ -165,6 +199,7 @@ _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
         "text": _read_text,
         "image": _read_image,
         "document": _read_document,
+        "search_result": _read_search_result,
         "tool_use": _read_tool_use,
         "tool_result": _read_tool_result,
         "thinking": _read_thinking,
@@ -176,7 +211,7 @@ _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
 
 
 def read_block(value: Json, path: str) -> Part:
-    """The part of a block. An unknown block (search_result, server_tool_use, results of server tools) becomes
+    """The part of a block. An unknown block (server_tool_use, results of server tools) becomes
     Opaque."""
     block = as_object(value, path)
     return _READ_BLOCK.get(as_text(block.get("type"), f"{path}.type"), opaque_of)(block, path)

@@ -110,6 +110,7 @@ WIRE = WireNames(
     ),
     tiers=frozenset({"service_tier", "speed", "inference_geo"}),
     provider_tools=frozenset({"mcp_servers"}),
+    summary_types=frozenset({"compact_"}),
     provider_tool_types=frozenset({"web_search", "web_fetch", "code_execution", "mcp_toolset"}),
     headers=frozenset({"anthropic-beta", "anthropic-version"}),
     version_headers=frozenset({"anthropic-version"}),

@@ -29,6 +29,7 @@ from ...model.content import (
 )
 from ...model.frozen_dataclass import frozen_dataclass
 from ..carried import MARK, original_id
+from ..quoted import quoted
 from ..turns import arguments_of
 from .fields import NAME, TITLE, Block, base64_of, utf8
 
@@ -118,7 +119,24 @@ def _read_document(block: Block, path: str) -> Part:
             media_type = DOCUMENT_TYPES.get(str(document.get("format") or "txt"))
             if media_type is not None and media_type.startswith("text/"):
                 return Document(_TextSource(media_type, base64_of(text)), name, None, extras, f"{path}.document")
+        case {"source": {"content": list(content), **others}} if not others:
+            return _quoted_block({**document, "source": None}, content, block, f"{path}.document")
     return opaque_of(block, path)
+
+
+def _read_search_result(block: Block, path: str) -> Opaque:
+    result = as_object(block["searchResult"], f"{path}.searchResult")
+    return _quoted_block(result, result.get("content"), block, f"{path}.searchResult")
+
+
+def _quoted_block(headings: Block, content: Json, block: Block, path: str) -> Opaque:
+    """A search result, or a document of texts."""
+    rows = content if isinstance(content, list) else []
+    texts = [
+        row["text"] for row in rows if isinstance(row, dict) and isinstance(row.get("text"), str) and len(row) == 1
+    ]
+    parts = tuple(Text(text, path=path) for text in texts) if len(texts) == len(rows) else ()
+    return replace(opaque_of(block, path), parts=quoted(headings, parts, path))
 
 
 def _read_audio(block: Block, path: str) -> Part:
@@ -225,12 +243,13 @@ _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
         "toolResult": _read_tool_result,
         "reasoningContent": _read_reasoning_block,
         "citationsContent": _read_cited,
+        "searchResult": _read_search_result,
     }
 )
 
 
 def _read_block(block: Block, path: str) -> Part:
-    """The part of a block, which has one member. An unknown block (guardContent, searchResult, video, …) becomes
+    """The part of a block, which has one member. An unknown block (guardContent, video, …) becomes
     Opaque."""
     if len(block) == 1 and isinstance(text := block.get("text"), str):
         return Text(text, path=path)

@@ -19,6 +19,7 @@ from ..citations import citations_in, grounding
 from ..cut_calls import input_of_call, without_cut_calls
 from ..failed_finish import reason_of
 from ..inline_data import URL_SAFE
+from ..logprobs import average, entries_in, gemini_logprobs
 from .content import (
     CALL,
     MADE_ID,
@@ -446,6 +447,12 @@ def _sources(choice: Choice) -> Block:
     return {"groundingMetadata": grounding(found)} if found else {}
 
 
+def _probabilities(choice: Choice) -> Block:
+    """The probabilities of the tokens of another format's reply."""
+    entries = entries_in(choice.extras)
+    return {"logprobsResult": gemini_logprobs(entries), "avgLogprobs": average(entries)} if entries else {}
+
+
 def write_reply(reply: Reply) -> bytes:
     own = reply.dialect == NAME
     extras = dict(reply.extras) if own else {}
@@ -457,7 +464,7 @@ def write_reply(reply: Reply) -> bytes:
                 None if own else index,
                 (block for part in choice.parts if (block := writing.part(part, index)) is not None),
                 write_finish(choice.finish, own=own),
-                choice.extras if own else _sources(choice),
+                choice.extras if own else {**_sources(choice), **_probabilities(choice)},
             )
             for index, choice in enumerate(reply.choices if own else map(without_cut_calls, reply.choices))
         ]

@@ -237,13 +237,15 @@ class RequestWriter(DropList):
         name = self._names.get(part.call_id)
         if name is None:
             raise BadRequest(f"{path} is the result of a call {part.call_id!r} that is not in the history", param=path)
-        texts = [each.text for each in part.parts if isinstance(each, Text)]
-        media = [
-            block
-            for where, each in parts_of(part.parts, path)
-            if not isinstance(each, Text)
-            for block in self._part(each, where)
-        ]
+        texts: list[str] = []
+        media: list[Block] = []
+        for where, each in parts_of(part.parts, path):
+            if isinstance(each, Text):
+                self._drop_mark(each.cache, where)
+                self._drop_extras(each.extras, where)
+                texts.append(each.text)
+            else:
+                media += self._part(each, where)
         result: Block = {"name": name, "response": _write_response("\n".join(texts), part.is_error)}
         if part.call_id and not MADE_ID.fullmatch(part.call_id):
             result["id"] = part.call_id

@@ -35,6 +35,7 @@ from ...model.usage import Usage
 from ..failed_finish import failed_finish
 from .errors import error_in
 from .fields import NAME, Block, extras_of, split
+from .partial_calls import PartialCall, has_name, is_piece
 from .reply import (
     REPLY,
     ReplyAssembly,
@@ -96,6 +97,9 @@ def read_reply(body: bytes) -> Reply:
 
 # --- streams: reading
 
+_PROBABILITIES = "logprobsResult"
+"""Those of the tokens of one chunk, which can equal those of the one before."""
+
 
 @dataclass(slots=True)
 class _OpenCandidate:
@@ -107,6 +111,8 @@ class _OpenCandidate:
     has_calls: bool = False
     finish: Json = None
     noted: dict[str, Json] = field(default_factory=dict)
+    partial: PartialCall | None = None
+    """A call whose arguments are not complete so far."""
 
 
 class ReplyReader:
@@ -180,15 +186,40 @@ class ReplyReader:
     def _candidate(self, number: int, candidate: Block, extras: Block) -> Iterator[ReplyEvent]:
         state = self._candidates.setdefault(number, _OpenCandidate())
         for value in parts_of(candidate):
-            part = self._answer.part(value)
-            state.has_calls = state.has_calls or is_call(part)
-            yield from _part_events(state, part, number)
+            yield from self._part(state, value, number)
         state.finish = candidate.get("finishReason", state.finish)
         # Lists in notes grow. Safety ratings come with every chunk and must not.
-        news = {key: value for key, value in extras.items() if state.noted.get(key) != value}
+        news = {key: value for key, value in extras.items() if state.noted.get(key) != value or key == _PROBABILITIES}
         if news:
             state.noted.update(news)
             yield Noted(news, number)
+
+    def _part(self, state: _OpenCandidate, value: Block, number: int) -> Iterator[ReplyEvent]:
+        if "text" not in value and is_piece(value, is_open=state.partial is not None):
+            if has_name(value):
+                yield from self._end_partial(state, number)
+            state.partial = state.partial or PartialCall()
+            if state.partial.add(value):
+                yield from self._end_partial(state, number)
+            return
+        part = self._answer.part(value)
+        if is_call(part):
+            yield from self._end_partial(state, number)
+        state.has_calls = state.has_calls or is_call(part)
+        yield from _part_events(state, part, number)
+
+    def _end_partial(self, state: _OpenCandidate, number: int, *, is_cut: bool = False) -> Iterator[ReplyEvent]:
+        """The call that came in pieces. `is_cut`: its end is missing."""
+        partial, state.partial = state.partial, None
+        if partial is None:
+            return
+        if not partial.is_readable:
+            yield Garbled("the path of an argument is not readable")
+        part = self._answer.part(partial.part())
+        if is_cut and isinstance(part, ToolCall):
+            part = replace(part, arguments=partial.cut_arguments())
+        state.has_calls = True
+        yield from _part_events(state, part, number)
 
     def finish(self) -> list[ReplyEvent]:
         """Ends the stream."""
@@ -197,6 +228,8 @@ class ReplyReader:
         self._over = True
         events: list[ReplyEvent] = []
         for number, state in sorted(self._candidates.items()):
+            reason = read_finish(state.finish, has_calls=False)
+            events += self._end_partial(state, number, is_cut=reason is None or reason.reason != "stop")
             events += _close(state, number)
             finish = read_finish(state.finish, state.has_calls) or self._blocked
             if finish is None:

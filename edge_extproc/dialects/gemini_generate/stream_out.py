@@ -27,6 +27,7 @@ from ...model.reply import (
 )
 from ..citations import Citation, citations_in, grounding
 from ..cut_calls import has_object
+from ..logprobs import average, entries_in, gemini_logprobs
 from ..turns import CUT_OFF
 from .content import sealed
 from .errors import error_of
@@ -78,6 +79,8 @@ class ReplyWriter:
         self._finishes: dict[int, Finished] = {}
         self._cited: dict[int, tuple[Citation, ...]] = {}
         """The sources that the texts of another format cite."""
+        self._entries: dict[int, list[Block]] = {}
+        """The probabilities of the tokens of another format's reply, for their average."""
         self._choices: set[int] = set()
         """The candidates with content."""
         self._buffered: dict[tuple[int, int], _BufferedPart] = {}
@@ -193,7 +196,10 @@ class ReplyWriter:
         return self._frame(fields) if fields else b""
 
     def _note_candidate(self, choice: int, extras: Extras) -> bytes:
-        fields = {key: value for key, value in extras.items() if key in _CANDIDATE_EXTRAS}
+        fields: Block = {key: value for key, value in extras.items() if key in _CANDIDATE_EXTRAS}
+        if not self._own and (entries := entries_in(extras)):
+            fields = {"logprobsResult": gemini_logprobs(entries)}
+            self._entries.setdefault(choice, []).extend(entries)
         return self._frame({"candidates": [{"index": choice, **fields}]}) if fields else b""
 
     def _part(self, choice: int, block: Block | None) -> bytes:
@@ -226,7 +232,9 @@ class ReplyWriter:
     def _finish_of(self, choice: int) -> tuple[Json, Extras]:
         event = self._finishes.get(choice)
         cited = tuple(dict.fromkeys(self._cited.get(choice, ())))
-        sources = {"groundingMetadata": grounding(cited)} if cited and not self._own else {}
+        sources: Block = {"groundingMetadata": grounding(cited)} if cited and not self._own else {}
+        if entries := self._entries.get(choice):
+            sources = {**sources, "avgLogprobs": average(entries)}
         if event is None:
             return write_finish(None, own=self._own), sources or NO_EXTRAS
         fields = {**sources} | {key: value for key, value in event.extras.items() if key in _CANDIDATE_EXTRAS}

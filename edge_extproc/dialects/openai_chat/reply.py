@@ -49,6 +49,7 @@ from ..citations import chat_annotation, citations_in
 from ..cut_calls import with_cut_finish
 from ..dropping import omission
 from ..failed_finish import failed_finish, reason_of
+from ..logprobs import chat_logprobs
 from .content import (
     AUDIO_FORMATS,
     TEXT_PART,
@@ -513,7 +514,7 @@ def _choice_of(choice: Choice, index: int, custom: frozenset[str], *, own: bool,
     choice_object: Object = {
         "index": index,
         "message": _message_of(choice, custom, own=own, older=older),
-        "logprobs": None,
+        "logprobs": None if own else chat_logprobs(choice.extras),
         "finish_reason": _own_finish(choice) if own else _foreign_finish(choice, older),
     }
     if own:

@@ -275,7 +275,7 @@ class RequestWriter(DropList):
         others: list[Object] = []
         for where, part in parts_of(result.parts, path):
             part_object = self._part(part, where)
-            (texts if isinstance(part, Text) else others).append(part_object)
+            (texts if part_object["type"] == "text" else others).append(part_object)
         id = call_id(result.call_id, self.model)
         if others:
             moved += [{"type": "text", "text": f"From the result of tool call {id}:"}, *others]
@@ -373,8 +373,8 @@ class RequestWriter(DropList):
                 raise Unsupported(path, TITLE, "the API does not accept documents by URL")
             case Inline() if source.media_type == "text/plain":
                 # No media type of text is known to all hosts; text always is.
-                self._drop_name(part, path, part.name)
-                return {"type": "text", "text": plain(source.data, path)}
+                text = plain(source.data, path)
+                return {"type": "text", "text": f"Title: {part.name}\n\n{text}" if part.name else text}
             case Inline():
                 file = {"file_data": write_source(source), "filename": part.name or "document.pdf"}
                 return {"type": "file", "file": file}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -54,13 +55,23 @@ _EMPTY_DELTA = Delta()
 
 
 class _WaitingCall(msgspec.Struct):
-    """A call without a name so far: some hosts send its id or arguments first."""
+    """A call without arguments, whose name may have more pieces (continuedev/continue#5849), or without a name so far:
+    some hosts send its id or arguments first."""
 
     id: str
+    name: str = ""
     arguments: str = ""
     signature: str | None = None
     custom: bool = False
     """For a custom tool: the arguments are a piece of the string with its input."""
+
+
+def joined_name(known: str, piece: str) -> str:
+    """The name of a call with its next piece. Some hosts repeat it in each chunk (NousResearch/hermes-agent#8259),
+    with more of it each time, or write "null" for none (BerriAI/litellm#12513)."""
+    if not known or piece.startswith(known):
+        return piece or known
+    return known if piece == "null" else known + piece
 
 
 class _ReadChoice:
@@ -81,7 +92,7 @@ class _ReadChoice:
         "_parts",
         "_sent",
         "_signed",
-        "_unnamed_calls",
+        "_waiting_calls",
         "finish",
         "has_deltas",
         "native_finish",
@@ -102,7 +113,7 @@ class _ReadChoice:
         """The parts of them that are calls of custom tools."""
         self._ids: dict[int, str] = {}
         """The id, by the host's index."""
-        self._unnamed_calls: dict[int, _WaitingCall] = {}
+        self._waiting_calls: dict[int, _WaitingCall] = {}
         """By the host's index."""
         self._sent: dict[int, SentArguments] = {}
         """The arguments, by part. Without the calls of custom tools."""
@@ -141,8 +152,9 @@ class _ReadChoice:
 
     def end(self) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
-        for index in tuple(self._unnamed_calls):
-            self._start_call(index, "", events)
+        for index in tuple(self._waiting_calls):
+            if index in self._waiting_calls:  # the start of a call also starts the named ones before it
+                self._start_call(index, events)
         self._end_open(events)
         events += (PartDelta(part, CLOSING, self._number) for part in self._custom)
         events += (PartDelta(part, rest, self._number) for part, sent in self._sent.items() if (rest := sent.rest()))
@@ -153,11 +165,26 @@ class _ReadChoice:
         return events
 
     def _begin(self, start: PartStarted, events: list[ReplyEvent]) -> int:
+        if self._waiting_calls:
+            self._start_named(None, events)
+            start = replace(start, part=self._parts)
+        return self._append(start, events)
+
+    def _append(self, start: PartStarted, events: list[ReplyEvent]) -> int:
         self._end_open(events)
         part = self._parts
         self._parts += 1
         events.append(start)
         return part
+
+    def _start_named(self, until: int | None, events: list[ReplyEvent]) -> None:
+        """Starts the waiting calls that have a name, in their order. `until`: the host's index of a call that began
+        after them."""
+        for index, call in tuple(self._waiting_calls.items()):
+            if index == until:
+                return
+            if call.name:
+                self._start_call(index, events)
 
     def _end_open(self, events: list[ReplyEvent]) -> None:
         if self._open is not None:
@@ -247,37 +274,41 @@ class _ReadChoice:
         part = self._calls.get(index)
         if part is None:
             new_id = f"call_{started_as or 'reply'}_{self._number}_{len(self._ids)}"
-            unnamed = self._unnamed_calls.setdefault(index, _WaitingCall(delta.id or new_id))
+            waiting = self._waiting_calls.setdefault(index, _WaitingCall(delta.id or new_id))
             if delta.id and not self._ids.get(index):
                 # Clients find the result of a call by its id. Some hosts give all calls of a reply the same one.
                 is_taken = delta.id in self._ids.values()
                 self._ids[index] = delta.id
-                unnamed.id = f"{delta.id}_{len(self._ids) - 1}" if is_taken else delta.id
+                waiting.id = f"{delta.id}_{len(self._ids) - 1}" if is_taken else delta.id
             self._ids.setdefault(index, "")
-            unnamed.custom = unnamed.custom or custom
-            unnamed.arguments += arguments or ""
-            unnamed.signature = signature or unnamed.signature
-            if name:
-                self._start_call(index, name, events)
+            waiting.name = joined_name(waiting.name, name or "")
+            waiting.custom = waiting.custom or custom
+            waiting.arguments += arguments or ""
+            waiting.signature = signature or waiting.signature
+            if waiting.name and waiting.arguments:
+                self._start_call(index, events)
             return
         if arguments:
             self._grow(part, arguments, events)
         if signature is not None:
             events.append(PartSigned(part, signature, self._number))
 
-    def _start_call(self, index: int, name: str, events: list[ReplyEvent]) -> None:
-        unnamed = self._unnamed_calls.pop(index)
-        start = PartStarted(self._parts, "tool_call", unnamed.id, name, choice=self._number, custom=unnamed.custom)
-        part = self._calls[index] = self._begin(start, events)
-        if unnamed.custom:
+    def _start_call(self, index: int, events: list[ReplyEvent]) -> None:
+        self._start_named(index, events)
+        waiting = self._waiting_calls.pop(index)
+        start = PartStarted(
+            self._parts, "tool_call", waiting.id, waiting.name, choice=self._number, custom=waiting.custom
+        )
+        part = self._calls[index] = self._append(start, events)
+        if waiting.custom:
             self._custom.append(part)
             events.append(PartDelta(part, OPENING, self._number))
         else:
             self._sent[part] = SentArguments()
-        if unnamed.arguments:
-            self._grow(part, unnamed.arguments, events)
-        if unnamed.signature is not None:
-            events.append(PartSigned(part, unnamed.signature, self._number))
+        if waiting.arguments:
+            self._grow(part, waiting.arguments, events)
+        if waiting.signature is not None:
+            events.append(PartSigned(part, waiting.signature, self._number))
 
     def _grow(self, part: int, arguments: str, events: list[ReplyEvent]) -> None:
         sent = self._sent.get(part)

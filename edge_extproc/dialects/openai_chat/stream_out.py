@@ -32,6 +32,7 @@ from ...model.reply import (
 from ...model.usage import Usage
 from ..citations import Citation, chat_annotation, citations_in
 from ..custom_tools import CustomInputReader
+from ..logprobs import chat_logprobs
 from .errors import envelope
 from .fields import NAME, Object
 from .functions import offers_functions
@@ -41,6 +42,7 @@ from .tools import custom_names
 
 # --- streams, writing
 
+_PROBABILITIES = frozenset({"avgLogprobs", "logprobs", "logprobsResult"})
 _QUIET = sse.comment(b"keep-alive")
 
 
@@ -118,7 +120,7 @@ class ReplyWriter:
             case PartNoted():
                 return self._note(event)
             case Noted():
-                self.dropped.update(event.extras)
+                self.dropped.update(event.extras.keys() - _PROBABILITIES)
                 if written := self._own_notes(event.extras, event.choice or 0):
                     return written
                 self._choice(event.choice or 0).cited += citations_in(event.extras)
@@ -136,10 +138,12 @@ class ReplyWriter:
                 assert_never(event)
 
     def _own_notes(self, extras: Extras, number: int) -> bytes:
-        """The fields of a message of this format that are no parts: its sound and its sources."""
+        """The fields of a message of this format that are no parts: its sound, its sources and the
+        probabilities of its tokens, which every format has in its own way."""
         message = object_in(extras, "message")
         fields = {name: message[name] for name in ("annotations", "audio") if message.get(name)}
-        return self._chunk(number, fields) if fields else b""
+        probabilities = chat_logprobs(extras)
+        return self._chunk(number, fields, None, probabilities) if fields or probabilities else b""
 
     def _choice(self, number: int) -> _WrittenChoice:
         choice = self._choices.get(number)
@@ -147,12 +151,14 @@ class ReplyWriter:
             choice = self._choices[number] = _WrittenChoice()
         return choice
 
-    def _chunk(self, number: int, delta: Object, finish: str | None = None) -> bytes:
+    def _chunk(
+        self, number: int, delta: Object, finish: str | None = None, probabilities: Object | None = None
+    ) -> bytes:
         choice = self._choice(number)
         if not choice.has_role:
             choice.has_role = True
             delta = {"role": "assistant", "content": None, **delta}
-        choice_object = {"index": number, "delta": delta, "logprobs": None, "finish_reason": finish}
+        choice_object = {"index": number, "delta": delta, "logprobs": probabilities, "finish_reason": finish}
         return sse.encode(orjson.dumps({**self._head, "choices": [choice_object]}))
 
     def _start(self, event: ReplyStarted) -> bytes:

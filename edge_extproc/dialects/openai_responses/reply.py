@@ -45,6 +45,7 @@ from ..citations import Citation, annotation, citations_in
 from ..custom_tools import input_of
 from ..cut_calls import is_cut, with_cut_finish
 from ..dropping import omission
+from ..logprobs import entries_in
 from .content import (
     BETWEEN_THOUGHTS,
     TYPE,
@@ -322,9 +323,9 @@ def skeleton_of(kind: str, response_id: str, position: int) -> Item:
     }
 
 
-def output_text(text: str, cited: tuple[Citation, ...] = ()) -> Item:
+def output_text(text: str, cited: tuple[Citation, ...] = (), entries: Sequence[Item] = ()) -> Item:
     annotations = [annotation(each, 0, len(text)) for each in cited]
-    return {"type": "output_text", "annotations": annotations, "logprobs": [], "text": text}
+    return {"type": "output_text", "annotations": annotations, "logprobs": list(entries), "text": text}
 
 
 def refused(text: str) -> Item:
@@ -466,9 +467,10 @@ def _shown_text(part: Text | Image | Audio) -> str:
     return part.text if isinstance(part, Text) else omission(part, TITLE)
 
 
-def _output(parts: Sequence[Part], id: str, status: Json, table: ToolTable, cited: tuple[Citation, ...]) -> list[Item]:
-    """The items of a reply of another dialect. Adjacent texts become one message. `cited`: the sources of the whole
-    choice, for the last text."""
+def _output(parts: Sequence[Part], id: str, status: Json, table: ToolTable, of_choice: Extras) -> list[Item]:
+    """The items of a reply of another dialect. Adjacent texts become one message. `of_choice`: the extras of the
+    choice, whose sources and probabilities belong to the last text."""
+    cited, entries = citations_in(of_choice), entries_in(of_choice)
     last = next((part for part in reversed(parts) if isinstance(part, Text) and part.text), None)
     items: list[Item] = []
     content: list[Json] | None = None
@@ -479,7 +481,12 @@ def _output(parts: Sequence[Part], id: str, status: Json, table: ToolTable, cite
             isinstance(part, Image) and not isinstance(part.source, Inline)
         ):
             sources = citations_in(part.extras) or (cited if part is last else ())
-            item_content = refused(part.text) if isinstance(part, Refusal) else output_text(_shown_text(part), sources)
+            own_entries = entries if part is last else ()
+            item_content = (
+                refused(part.text)
+                if isinstance(part, Refusal)
+                else output_text(_shown_text(part), sources, own_entries)
+            )
             if content is None:
                 content = []
                 items.append(message_item(skeleton_of("message", id, len(items)), content, "completed", NO_EXTRAS))
@@ -509,8 +516,7 @@ def write_reply(reply: Reply) -> bytes:
         choice = with_cut_finish(choice)
         outcome = outcome_of(choice.finish)
         body = body_of(reply.call)
-        cited = citations_in(choice.extras)
-        output.extend(_output(choice.parts, id, outcome["status"], table_of(body), cited))
+        output.extend(_output(choice.parts, id, outcome["status"], table_of(body), choice.extras))
         return encode(response_of(id, reply, echoed(body, reply.call), outcome, output, usage_items(reply.usage)))
     output.extend(_own_output(choice.parts))
     outcome = own_outcome(choice.finish, reply.extras.get("status"))

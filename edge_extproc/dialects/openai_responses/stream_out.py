@@ -46,6 +46,7 @@ from ...model.usage import Usage
 from ..citations import Citation, citations_in
 from ..custom_tools import CustomInputReader, input_of
 from ..dropping import omission
+from ..logprobs import entries_in
 from .content import message_content, thoughts
 from .errors import FAILED_CODES, envelope
 from .fields import NAME, TITLE, Item
@@ -168,6 +169,8 @@ class ReplyWriter:
         self._usage: Usage | None = None
         self._extras: Extras = NO_EXTRAS
         self._cited: tuple[Citation, ...] = ()
+        self._entries: list[Item] = []
+        """The probabilities of the tokens of the open text, in a reply of another format."""
         self._has_cited = False
         """Whether a text of the reply has them."""
         """The sources of the whole reply of another dialect."""
@@ -215,7 +218,9 @@ class ReplyWriter:
                 self._finish = event.finish
             case Noted():
                 self._extras = merged(self._extras, event.extras) if self._is_own else NO_EXTRAS
-                self._cited += citations_in(event.extras) if not self._is_own else ()
+                if not self._is_own:
+                    self._cited += citations_in(event.extras)
+                    self._entries += entries_in(event.extras)
             case Ping():
                 self._out.append(sse.comment())
             case Garbled():
@@ -434,10 +439,11 @@ class ReplyWriter:
         if part.start.kind == "text" and not self._is_own:
             cited = citations_in(part.extras) or self._cited
             self._has_cited = self._has_cited or bool(cited)
-            content = output_text(part.text, tuple(dict.fromkeys(cited)))
+            content = output_text(part.text, tuple(dict.fromkeys(cited)), self._entries)
         if part.start.kind == "text":
             self._emit_annotations(part, content)
-            logprobs = part.extras.get("logprobs", [])
+            logprobs = part.extras.get("logprobs", []) if self._is_own else self._entries
+            self._entries = []
             self._emit_part(part, "response.output_text.done", {"text": part.text, "logprobs": logprobs})
         else:
             self._emit_part(part, "response.refusal.done", {"refusal": part.text})

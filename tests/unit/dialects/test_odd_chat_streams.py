@@ -452,3 +452,56 @@ def test_a_character_that_a_host_cuts_is_whole_for_the_caller(caller: str, piece
     assert b"\\ud8" not in out
     texts = re.findall(r'"(?:content|delta|text)":"([^"]+)"', out.decode())
     assert expected in "".join(texts)
+
+
+# --- names of calls
+
+
+def pieces(*calls: dict[str, Any]) -> list[Any]:
+    return [chunk({"tool_calls": [{"index": 0, **call}]}) for call in calls]
+
+
+def function(name: Any, arguments: Any = None) -> dict[str, Any]:
+    return {"function": {"name": name, "arguments": arguments}}
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        # continuedev/continue#5849
+        [{"id": "c1", **function("get_", "")}, function("weather"), function(None, '{"a":'), function(None, "1}")],
+        [{"id": "c1", **function("get_")}, function("wea"), {"id": "c1", **function("ther", '{"a":1}')}],
+        # The name is repeated: in each chunk (NousResearch/hermes-agent#8259), or with more of it each time.
+        [{"id": "c1", **function("get_weather", "")}, function("get_weather", '{"a":'), function("get_weather", "1}")],
+        [{"id": "c1", **function("get", "")}, function("get_weather", ""), function("get_weather", '{"a":1}')],
+        # Later names are empty (lazy-hq/aisdk#121) or "null" (BerriAI/litellm#12513).
+        [{"id": "c1", **function("get_weather", "")}, function("", '{"a":'), function("", "1}")],
+        [{"id": "c1", **function("get_weather", "")}, {"id": "", **function("null", '{"a":1}')}],
+        # Early names are empty (vercel/ai#16507).
+        [{"id": "c1", **function("", "")}, function("get_weather", ""), function("", '{"a":1}')],
+    ],
+)
+def test_a_name_in_pieces_is_one(calls: list[dict[str, Any]]) -> None:
+    (found,) = parts_of(*pieces(*calls), *END)
+
+    assert ToolCall("c1", "get_weather", '{"a":1}') == replace(found, arguments=found.arguments.replace(" ", ""))
+    (call,) = [
+        each["content_block"]
+        for each in caller_stream(MESSAGES, stream_events(CHAT, *pieces(*calls), *END))
+        if each["type"] == "content_block_start"
+    ]
+    assert ("get_weather", "c1") == (call["name"], call["id"])
+
+
+def test_calls_without_arguments_begin_in_their_order() -> None:
+    first, second = {"id": "c1", **function("f", "")}, {"id": "c2", "index": 1, **function("g", "")}
+
+    assert [("c1", "f"), ("c2", "g")] == [(each.id, each.name) for each in parts_of(*pieces(first, second), *END)]
+    late = [*pieces(first, second), *pieces({"index": 1, **function(None, '{"b":2}')}, function(None, '{"a":1}'))]
+    assert [("f", '{"a":1}'), ("g", '{"b":2}')] == [(each.name, each.arguments) for each in parts_of(*late, *END)]
+
+
+def test_a_call_without_arguments_begins_before_the_text_after_it() -> None:
+    found = parts_of(*pieces({"id": "c1", **function("f", "")}), chunk({"content": "TEXT"}), *END)
+
+    assert [ToolCall, Text] == [type(part) for part in found]

@@ -274,3 +274,32 @@ def test_a_stored_file_that_names_a_model_is_a_call_of_it() -> None:
     found = ask(Call("openai_chat", "passed", "cheap", False, b"{}", format="passed", target="/files"))
 
     assert found.micro_dollars is None
+
+
+def compacting(text: str, **edit: Any) -> Call:
+    settings = {"edits": [{"type": "compact_20260112", **edit}]}
+    return call({"messages": [{"role": "user", "content": text}], "context_management": settings}, max_output_tokens=10)
+
+
+def test_a_summary_by_the_provider_reads_the_prompt_once_more_and_is_an_output() -> None:
+    long = "x" * 60_000
+    plain = ask(call({"messages": [{"role": "user", "content": long}]}, max_output_tokens=10))
+    found = ask(compacting(long))
+    # At most: the prompt twice, where the second has the summary (1,000 tokens), and the summary at $2.
+    assert 60_000 + 1_000 + 2 * 1_000 <= found.micro_dollars - plain.micro_dollars <= 63_500 + 2 * 1_000
+    assert found.assumed > plain.assumed
+
+
+def test_a_prompt_that_is_too_short_for_a_summary_is_reserved_as_without_one() -> None:
+    short = ask(call({"messages": [{"role": "user", "content": "Hi"}]}, max_output_tokens=10)).micro_dollars
+
+    assert ask(compacting("Hi")).micro_dollars - short < 200  # the bytes of the setting
+
+
+def test_an_edit_of_the_context_without_a_summary_costs_nothing_more() -> None:
+    long = "x" * 60_000
+    body = {"messages": [{"role": "user", "content": long}]}
+    clearing = {**body, "context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}
+
+    more = ask(call(clearing, max_output_tokens=10)).micro_dollars - ask(call(body, max_output_tokens=10)).micro_dollars
+    assert more < 200
