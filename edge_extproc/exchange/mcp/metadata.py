@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from ...codecs.json_values import encode
-from ...errors import Unauthenticated
+from ...errors import BadRequest, Unauthenticated
 from ..commands import ImmediateResponse, Pairs
 from ..mcp_settings import McpSettings
 from ..phases import Received
@@ -43,10 +43,14 @@ def challenge(settings: McpSettings, received: Received, server: str, error: Una
 
 def metadata(settings: McpSettings, received: Received, server: str) -> ImmediateResponse:
     url = own_url(settings, received)
+    if url is None:
+        raise BadRequest("the request names no host")
     body = {
-        "resource": f"{url or ''}{PATH}{server}",
+        "resource": f"{url}{PATH}{server}",
         "authorization_servers": list(settings.issuers),
         "bearer_methods_supported": ["header"],
     }
-    headers = (("content-type", "application/json"), ("cache-control", "public, max-age=300"))
+    # If the URL is what the request says, a store must not keep it for others.
+    cached = "public, max-age=300" if settings.url is not None else "no-store"
+    headers = (("content-type", "application/json"), ("cache-control", cached))
     return ImmediateResponse(200, headers, encode(body), "edge_mcp_metadata")
