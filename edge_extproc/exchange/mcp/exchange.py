@@ -37,7 +37,7 @@ from ..request_ids import with_request_id
 from ..response_head import ResponseHead
 from ..runs import limits_and_runs
 from .errors import HEADER_MISMATCH, HeaderMismatch, MethodNotHere, NoSuchServer, NoSuchSession, error_response
-from .metadata import PATH, WELL_KNOWN, challenge, metadata
+from .metadata import PATH, WELL_KNOWN, challenge, check_audience, metadata
 from .methods import CALL, CHECKED, OF_REQUESTS, uses_of
 from .mirrored import LAST_EVENT, SESSION, check_mirrored, check_once, is_modern
 from .permissions import McpPermissions
@@ -166,6 +166,7 @@ class McpExchange:
         check_once(event.headers)
         try:
             principal = record.principal = authenticate(gateway, received, event)
+            check_audience(server, principal)
         except Unauthenticated as error:
             self._challenge = challenge(settings, received, server.name, error)
             raise

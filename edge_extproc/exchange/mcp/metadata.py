@@ -2,6 +2,7 @@
 
 A client without a token gets status 401 and the address of the metadata, which names the issuers. A token is for this
 gateway if one of `auth.jwt.audiences` is its audience; authentication checks that before anything of this package runs.
+A server may accept fewer of them.
 """
 
 from __future__ import annotations
@@ -10,13 +11,22 @@ import re
 
 from ...codecs.json_values import encode
 from ...errors import BadRequest, Unauthenticated
+from ...model.principal import Principal
 from ..commands import ImmediateResponse, Pairs
-from ..mcp_settings import McpSettings
+from ..mcp_settings import McpServer, McpSettings
 from ..phases import Received
 
 PATH, WELL_KNOWN = "/mcp/", "/.well-known/oauth-protected-resource/mcp/"
 # It is written into a header and into JSON.
 _HOST = re.compile(r"[A-Za-z0-9._-]+(?::\d{1,5})?|\[[0-9A-Fa-f:.]+\](?::\d{1,5})?")
+
+
+def check_audience(server: McpServer, principal: Principal) -> None:
+    """Raises Unauthenticated if the caller's token is for another server: who has got it there could use it here."""
+    if server.audiences and principal.audiences is not None and not {*server.audiences} & {*principal.audiences}:
+        error = Unauthenticated("the token is not for this MCP server (aud)")
+        error.code = "wrong_audience"
+        raise error
 
 
 def own_url(settings: McpSettings, received: Received) -> str | None:

@@ -6,18 +6,21 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from guarding import SECRET, guardrails, rule
-from mcp_kit import RESULT, SESSION, begin, call, error_of, stage
+from mcp_kit import RESULT, SESSION, SETTINGS, begin, call, error_of, stage
 from player import Stage, answered, body, headers, talk, whole
 
+from edge_extproc.auth.identity_seal import NAMESPACE, IdentitySeal
 from edge_extproc.exchange.commands import Command, Continue, ImmediateResponse
 from edge_extproc.exchange.events import ResponseBody
 from edge_extproc.exchange.large_bodies import AT_ONCE
 from edge_extproc.exchange.mcp.exchange import McpExchange
 from edge_extproc.exchange.mcp.replies import McpReplies
+from edge_extproc.model.principal import Principal
 
 EVENTS = "text/event-stream"
 MODERN = (("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "add"))
@@ -26,7 +29,7 @@ LINE_ENDS = ("\u0085", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e
 
 def play(on: Stage, *events: Any) -> list[Command]:
     exchange = McpExchange(on.gateway)
-    commands = talk(exchange, *events)
+    commands: list[Command] = talk(exchange, *events)
     exchange.closed("done")
     assert [] == on.bugs
     return commands
@@ -188,13 +191,12 @@ def test_a_blocked_error_is_still_an_error_of_the_server() -> None:
 )
 @pytest.mark.parametrize("kind", ["application/json", EVENTS])
 def test_a_result_is_never_free(status: int, messages: Sequence[Any], cost: str | None, kind: str) -> None:
-    if kind == EVENTS and status >= 400:
-        pytest.skip("events under the status of an error do not pass")
     on = stage()
-    if kind == EVENTS:
+    if kind == EVENTS and status < 400:  # events under the status of an error do not pass
         sent = ResponseBody("".join(f"data: {json.dumps(each)}\n\n" for each in messages).encode(), True)
     else:
         sent = whole(messages[0] if len(messages) == 1 else json.dumps(messages).encode())
+    kind = kind if status < 400 else "application/json"
     play(on, begin(), call(), answered(status, content_type=kind), sent)
 
     assert cost == (None if on.settled[0].cost is None else str(on.settled[0].cost))
@@ -209,6 +211,46 @@ def test_two_calls_with_one_id_are_two_calls() -> None:
 
 
 # --- the tenant
+
+
+class OneCaller:
+    def __init__(self, principal: Principal) -> None:
+        self._principal = principal
+
+    def authenticate(self, _: Any) -> Principal:
+        return self._principal
+
+
+@pytest.mark.parametrize(
+    ("required", "audiences", "passes"),
+    [
+        ((), ("a",), True),
+        (("a", "b"), ("b", "c"), True),
+        (("a",), ("A",), False),
+        (("a",), (), False),
+        (("a",), None, True),
+    ],
+)
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_token_for_another_server(
+    required: tuple[str, ...], audiences: tuple[str, ...] | None, passes: bool, sealed: bool
+) -> None:
+    """Also if ext_authz has verified the token."""
+    principal = Principal("acme", "jwt:ann", audiences=audiences)
+    server = replace(SETTINGS.servers["s"], audiences=required)
+    settings = replace(SETTINGS, servers={"s": server}, issuers=("https://issuer",), url="https://gateway")
+    on = stage(authenticator=OneCaller(principal)).having(mcp=settings)
+    event = begin()
+    if sealed:
+        seal = IdentitySeal(b"pepper")
+        on.having(identity_seal=seal, authenticator=OneCaller(Principal("other", "other")))
+        event = replace(event, metadata={NAMESPACE: seal.seal(principal, "request-1")})
+    first, *_ = play(on, event, *([call()] if passes else []))
+
+    assert isinstance(first, Continue if passes else ImmediateResponse)
+    if isinstance(first, ImmediateResponse):
+        assert (401, 401, None) == error_of(first)
+        assert dict(first.headers)["www-authenticate"].startswith('Bearer error="invalid_token", resource_metadata=')
 
 
 @pytest.mark.parametrize("method", ["notifications/cancelled", "notifications/progress"])
@@ -229,7 +271,8 @@ def test_a_stream_is_not_resumed_without_a_session() -> None:
     for version in MODERN, MODERN[1:]:
         event = begin(*version, ("last-event-id", "of-another"))
         _, command = play(stage(), event, call())
-        assert isinstance(command, ImmediateResponse) or "last-event-id" in command.remove_headers
+        passes = isinstance(command, Continue) and "last-event-id" not in command.remove_headers
+        assert not passes
 
 
 @pytest.mark.parametrize(
