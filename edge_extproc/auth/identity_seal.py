@@ -22,7 +22,7 @@ REASON = "unverified_identity"
 _PURPOSE = b"edge ext_authz identity v1"
 
 
-class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Sealed(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     tenant: str
     key: str
     models: tuple[str, ...]
@@ -31,6 +31,7 @@ class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     roles: tuple[str, ...] | None = None
     run: str | None = None
     run_parent: str | None = None
+    audiences: tuple[str, ...] | None = None
 
 
 class IdentitySeal:
@@ -42,7 +43,7 @@ class IdentitySeal:
     def seal(self, principal: Principal, request_id: str) -> dict[str, str]:
         """The metadata for this identity and request."""
         p = principal
-        sealed = _Sealed(p.tenant, p.key_id, p.models, p.team, p.user, p.roles, p.run, p.run_parent)
+        sealed = _Sealed(p.tenant, p.key_id, p.models, p.team, p.user, p.roles, p.run, p.run_parent, p.audiences)
         identity = msgspec.json.encode(sealed).decode()
         return {"identity": identity, "seal": self._seal(identity, request_id)}
 
@@ -61,7 +62,7 @@ class IdentitySeal:
             error.code = REASON
             raise error
         s = msgspec.json.decode(identity, type=_Sealed)
-        return Principal(s.tenant, s.key, s.models, s.team, s.user, s.roles, s.run, s.run_parent)
+        return Principal(s.tenant, s.key, s.models, s.team, s.user, s.roles, s.run, s.run_parent, s.audiences)
 
     def _seal(self, identity: str, request_id: str) -> str:
         message = request_id.encode(errors="surrogatepass") + b"\n" + identity.encode(errors="surrogatepass")

@@ -134,9 +134,9 @@ class JwtVerifier:
             roles = names_of(claims, settings.roles_claim) or roles or ()
         run, parent = (_run(claims, name) for name in (settings.run_claim, settings.run_parent_claim))
         # Labels of keys have no colon, so a token is never confused with a key.
-        return Principal(
-            tenant, f"jwt:{user}", self._tenants[tenant], team, user, roles, run, parent if run is not None else None
-        )
+        parent = parent if run is not None else None
+        audiences = audiences_of(claims.get("aud"), settings.audiences)
+        return Principal(tenant, f"jwt:{user}", self._tenants[tenant], team, user, roles, run, parent, audiences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,8 @@ def verify(token: str, issuers: Mapping[str, tuple[IssuerSettings, IssuerKeys]],
             raise PolicyUnavailable("the keys of the token's issuer are being fetched; try again", retry_after=1.0)
         raise refused("invalid_signature", "the token's signature is not valid")
     begins, expires = _life(claims, settings.leeway, now)
-    _check_audience(claims.get("aud"), settings.audiences)
+    if not audiences_of(claims.get("aud"), settings.audiences):
+        raise refused("wrong_audience", "the token is not for this gateway (aud)")
     return VerifiedToken(settings, claims, begins, expires)
 
 
@@ -235,10 +236,10 @@ def _instant(claims: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _check_audience(claimed: object, accepted: tuple[str, ...]) -> None:
+def audiences_of(claimed: object, accepted: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the accepted audiences that the claim names."""
     audiences = claimed if isinstance(claimed, list) else [claimed]
-    if not any(isinstance(each, str) and each in accepted for each in audiences):
-        raise refused("wrong_audience", "the token is not for this gateway (aud)")
+    return tuple(each for each in accepted if each in audiences)
 
 
 def _claim(claims: Mapping[str, Any], path: str) -> Any:

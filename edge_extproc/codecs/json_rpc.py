@@ -21,7 +21,8 @@ from .json_values import UNREADABLE, decode
 
 RpcId: TypeAlias = str | int
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
-_TOP = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
+MEMBERS = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
+"""The members of a message."""
 _LONGEST_ID = 256
 
 
@@ -80,7 +81,7 @@ def read_message(raw: bytes, checked: Iterable[str] = ()) -> RpcMessage:
 def _check_members(raw: bytes, value: Mapping[str, Json], checked: Iterable[str]) -> None:
     """Raises ValueError."""
     members = _members(raw)
-    if unknown := members.keys() - _TOP:
+    if unknown := members.keys() - MEMBERS:
         raise ValueError(f"it has an unknown member {min(unknown)!r:.60}")
     if not isinstance(value.get("params"), dict):
         return
@@ -97,7 +98,7 @@ def _members(raw: bytes) -> dict[str, msgspec.Raw]:
     folded: dict[str, str] = {}
     for name in members:
         other = folded.setdefault(name.casefold(), name)
-        if other != name or (name not in _TOP and name.casefold() in _DECIDING and name not in _DECIDING.values()):
+        if other != name or (name not in MEMBERS and name.casefold() in _DECIDING and name not in _DECIDING.values()):
             raise ValueError(f"the member {name!r:.60} differs from another one only by case")
     return members
 

@@ -69,6 +69,9 @@ class McpServerConfig(ConfigSection):
     prices: Prices = Field(default_factory=dict, validate_default=True)
     """US dollars for one call of a tool, by name or by glob. An exact name wins, then the longest glob. A tool without
     a price costs nothing."""
+    audiences: tuple[Text, ...] = ()
+    """A token of `auth.jwt` must have one of them as its `aud`, such as the URL of the server here. Each must be among
+    the issuer's audiences, too. Absent: those are enough. Keys have no audience."""
     allow_plaintext: Boolean = False
     """Send calls and the token over http:// to another machine."""
     timeout: PositiveDuration = timedelta(hours=1)

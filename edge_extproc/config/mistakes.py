@@ -204,6 +204,12 @@ def _mcp(config: Config) -> Iterator[Mistake]:
     if servers and config.envoy.istio is not None:
         yield Mistake(("mcp", "servers"), "MCP needs routes of its own, which Istio's configuration does not have here")
     have = ", ".join(sorted(servers)) or "none"
+    accepted = {audience for issuer in config.auth.jwt for audience in issuer.audiences}
+    for name, server in servers.items():
+        for n, audience in enumerate(server.audiences):
+            if audience not in accepted:
+                told = f"no issuer has the audience {audience!r}, so each token for it is refused; add it to auth.jwt"
+                yield Mistake(("mcp", "servers", name, "audiences", n), told)
     for path, named in _mcp_access(config):
         for name in named:
             if not any(fnmatchcase(server, name) for server in servers):

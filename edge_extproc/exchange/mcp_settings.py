@@ -29,6 +29,8 @@ class McpServer:
     """The headers that only the server gets."""
     prices: tuple[tuple[str, Decimal], ...] = ()
     """US dollars of a call, by the name of a tool or a glob."""
+    audiences: tuple[str, ...] = ()
+    """A token of an issuer must be for one of them. Empty: the audiences of the gateway are enough."""
 
     def price_of(self, tool: str) -> Decimal:
         """An exact name wins, then the longest glob."""

@@ -119,6 +119,8 @@ class RuledReply:
         self._sets: dict[TextKind | None, RuleSet] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
         self._by_name = {rule.name: rule for rule in rules}
+        self._names: dict[str, str] = {}
+        """The names of members that were checked."""
         self._parts: dict[Place, _PartText] = {}
         self._open: dict[Place, None] = {}
         """The parts of a stream that have begun and not ended, in their order."""
@@ -364,9 +366,22 @@ class RuledReply:
             items = [self._walked(item, any_kind=any_kind) for item in value]
             return value if all(a is b for a, b in zip(items, value, strict=True)) else items
         if isinstance(value, dict):
-            members = {name: self._walked(item, any_kind=any_kind) for name, item in value.items()}
-            return value if all(members[name] is value[name] for name in value) else members
+            members = {
+                self._member(name) if any_kind else name: self._walked(item, any_kind=any_kind)
+                for name, item in value.items()
+            }
+            same = len(members) == len(value) and all(members.get(name) is item for name, item in value.items())
+            return value if same and members.keys() == value.keys() else members
         return value
+
+    def _member(self, name: str) -> str:
+        """The name of a member of a JSON value that is no chat: its names can be texts, too. Lists repeat them."""
+        known = self._names.get(name)
+        if known is None:
+            rules = self._ruled(None)
+            known = self._checked_text(name, "other", rules) if rules else self._restored(name)
+            self._names[name] = known
+        return known
 
 
 def blocked_reply(reply: Reply) -> Reply:

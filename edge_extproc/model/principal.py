@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from .frozen_dataclass import frozen_dataclass
@@ -30,3 +31,6 @@ class Principal:
     """The run that the caller's token names: all its calls are a part of it."""
     run_parent: str | None = None
     """The run that `run` is a part of."""
+    audiences: tuple[str, ...] | None = field(default=None, compare=False)
+    """The configured audiences of the caller's token. None: it has sent no token of an issuer. Another token makes no
+    other caller."""

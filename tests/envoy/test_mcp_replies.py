@@ -273,10 +273,16 @@ def with_tokens(server: tuple[ScriptedMcp, str]) -> Iterator[RunningGateway]:
     trusted = {
         "issuer": tokens.ISSUER,
         "jwks_url": f"http://127.0.0.1:{issuer.server_address[1]}/keys",
-        "audiences": ["https://gateway.example/mcp/odd"],
+        "audiences": ["https://gateway.example/mcp/odd", "https://gateway.example/mcp/other"],
     }
-    written = text(server[1]).replace(
-        f'auth: {{pepper: "{gateways.PEPPER}"}}', f'auth: {{pepper: "{gateways.PEPPER}", jwt: [{json.dumps(trusted)}]}}'
+    of_server = "{odd: {audiences: ['https://gateway.example/mcp/odd'], "
+    written = (
+        text(server[1])
+        .replace("servers: {odd: {", f"servers: {of_server}")
+        .replace(
+            f'auth: {{pepper: "{gateways.PEPPER}"}}',
+            f'auth: {{pepper: "{gateways.PEPPER}", jwt: [{json.dumps(trusted)}]}}',
+        )
     )
     with RunningGateway(written) as gateway:
         yield gateway
@@ -310,7 +316,12 @@ def test_a_token_for_this_server(with_tokens: RunningGateway, seen: ScriptedMcp)
 
 
 @pytest.mark.parametrize(
-    ("claims", "code"), [({"aud": "https://other.example"}, "wrong_audience"), ({"exp": 1}, "expired_token")]
+    ("claims", "code"),
+    [
+        ({"aud": "https://other.example"}, "wrong_audience"),
+        ({"aud": "https://gateway.example/mcp/other"}, "wrong_audience"),
+        ({"exp": 1}, "expired_token"),
+    ],
 )
 def test_a_token_that_is_not_for_this_server(
     with_tokens: RunningGateway, seen: ScriptedMcp, claims: dict[str, Any], code: str

@@ -11,6 +11,7 @@ Envoy sends request bodies whole, within the limit. A response is whole if it is
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,8 @@ from ..request_ids import with_request_id
 from ..response_head import ResponseHead
 from ..runs import limits_and_runs
 from .errors import HEADER_MISMATCH, HeaderMismatch, MethodNotHere, NoSuchServer, NoSuchSession, error_response
-from .metadata import PATH, WELL_KNOWN, challenge, metadata
-from .methods import CALL, CHECKED, uses_of
+from .metadata import PATH, WELL_KNOWN, challenge, check_audience, metadata
+from .methods import CALL, CHECKED, OF_REQUESTS, uses_of
 from .mirrored import LAST_EVENT, SESSION, check_mirrored, check_once, is_modern
 from .permissions import McpPermissions
 from .replies import McpReplies
@@ -47,12 +48,13 @@ from .upstream import upstream_request
 if TYPE_CHECKING:  # not loaded without rules
     from .guarding import McpGuard
 
-_LONGEST_METHOD = 100
-"""Characters of a method in the log: callers can write any text."""
+_METHOD = re.compile(r"[A-Za-z0-9_./-]{1,100}")
+"""The methods that the log names: callers can write any text."""
 _LARGE_SECONDS = 30.0
 """How long Envoy waits while a large body is read."""
 _VERDICT_SECONDS = 30.0
 """How long Envoy waits for the verdict of services."""
+_ACCEPTED, _NO_CONTENT = 202, 204
 _NOT_FOUND, _REDIRECTS, _ERRORS = 404, 300, 400
 _OF_CREDENTIAL = frozenset({401, 403, 407})
 _VIA_UPSTREAM = "via_upstream"
@@ -164,6 +166,7 @@ class McpExchange:
         check_once(event.headers)
         try:
             principal = record.principal = authenticate(gateway, received, event)
+            check_audience(server, principal)
         except Unauthenticated as error:
             self._challenge = challenge(settings, received, server.name, error)
             raise
@@ -224,7 +227,8 @@ class McpExchange:
         else:
             message = read_message(body, CHECKED)
         self._rpc_id = message.id if message.kind == "request" else None
-        record.rpc_method = message.method[:_LONGEST_METHOD] or "response"
+        known = message.method if _METHOD.fullmatch(message.method) else "other"
+        record.rpc_method = known if message.method else "response"
         record.is_request = message.kind == "request"
         check_mirrored(received.values, message)
         self._check_caller(caller)
@@ -238,6 +242,11 @@ class McpExchange:
             record.use = uses[0] if len(uses) == 1 else None
             for use in uses:
                 caller.permissions.check(use)
+        if session is None and message.kind == "notification" and message.method in OF_REQUESTS:
+            await self._count(caller)
+            self._is_local = record.whole = True
+            record.status = _ACCEPTED
+            return ImmediateResponse(_ACCEPTED, (), b"", "edge_mcp_notification")
         checked = await self._guarded(caller, message, body, has_time=large)
         await self._reserve(caller, message)
         self._begin_reply(caller)
@@ -352,14 +361,16 @@ class McpExchange:
             raise UpstreamError("the MCP server sent a compressed body, which it was not asked for")
         if kind == _EVENTS and head.status < _REDIRECTS:
             record.stream = True
+            # Without a charset: events are in UTF-8, and some clients would read another one.
+            to_set.append(("content-type", kind))
             return Continue(tuple(to_set), (*removed, "content-length"), response_body="streamed")
         if kind == _JSON:
+            to_set.append(("content-type", kind))
             return Continue(tuple(to_set), (*removed, "content-length"), response_body="buffered")
         if head.status >= _ERRORS:
             # The body is a text about the error, and no message. The status is: of a session that has ended, say.
-            message = f"the MCP server answered with status {head.status}"
-            return self._refuse(Fault(head.status, kind_of(head.status), message, "mcp_server_error"), event)
-        if head.values.get("content-length") == "0" or head.status in (202, 204):
+            return self._refuse(_fault_of_server(head.status), event)
+        if head.values.get("content-length") == "0" or head.status in (_ACCEPTED, _NO_CONTENT):
             return Continue(tuple(to_set), removed, response_body="buffered")
         raise UpstreamError(f"the MCP server answered with a body of type {kind!r:.60}")
 
@@ -383,10 +394,15 @@ class McpExchange:
             body = event.body
         else:
             self._gateway.body_limits.check_response(len(event.body))
-            if record.status in (202, 204):
+            if record.status in (_ACCEPTED, _NO_CONTENT):
                 body = b""
             else:
-                body = await replies.body(event.body)
+                try:
+                    body = await replies.body(event.body)
+                except UpstreamError:
+                    if not record.refused or record.status is None:
+                        raise
+                    return self._refuse(_fault_of_server(record.status), event)
         record.whole = event.end
         record.answer = replies.answer
         record.response_bytes += len(body)
@@ -414,6 +430,10 @@ class McpExchange:
             return
         self._settled = True
         settle(self._gateway, self.id, self._record, self._times, "error" if self._bug else why)
+
+
+def _fault_of_server(status: int) -> Fault:
+    return Fault(status, kind_of(status), f"the MCP server answered with status {status}", "mcp_server_error")
 
 
 def _check_origin(settings: McpSettings, received: Received) -> None:

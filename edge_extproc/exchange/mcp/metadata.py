@@ -2,6 +2,7 @@
 
 A client without a token gets status 401 and the address of the metadata, which names the issuers. A token is for this
 gateway if one of `auth.jwt.audiences` is its audience; authentication checks that before anything of this package runs.
+A server may accept fewer of them.
 """
 
 from __future__ import annotations
@@ -9,14 +10,23 @@ from __future__ import annotations
 import re
 
 from ...codecs.json_values import encode
-from ...errors import Unauthenticated
+from ...errors import BadRequest, Unauthenticated
+from ...model.principal import Principal
 from ..commands import ImmediateResponse, Pairs
-from ..mcp_settings import McpSettings
+from ..mcp_settings import McpServer, McpSettings
 from ..phases import Received
 
 PATH, WELL_KNOWN = "/mcp/", "/.well-known/oauth-protected-resource/mcp/"
 # It is written into a header and into JSON.
 _HOST = re.compile(r"[A-Za-z0-9._-]+(?::\d{1,5})?|\[[0-9A-Fa-f:.]+\](?::\d{1,5})?")
+
+
+def check_audience(server: McpServer, principal: Principal) -> None:
+    """Raises Unauthenticated if the caller's token is for another server: who has got it there could use it here."""
+    if server.audiences and principal.audiences is not None and not {*server.audiences} & {*principal.audiences}:
+        error = Unauthenticated("the token is not for this MCP server (aud)")
+        error.code = "wrong_audience"
+        raise error
 
 
 def own_url(settings: McpSettings, received: Received) -> str | None:
@@ -43,10 +53,14 @@ def challenge(settings: McpSettings, received: Received, server: str, error: Una
 
 def metadata(settings: McpSettings, received: Received, server: str) -> ImmediateResponse:
     url = own_url(settings, received)
+    if url is None:
+        raise BadRequest("the request names no host")
     body = {
-        "resource": f"{url or ''}{PATH}{server}",
+        "resource": f"{url}{PATH}{server}",
         "authorization_servers": list(settings.issuers),
         "bearer_methods_supported": ["header"],
     }
-    headers = (("content-type", "application/json"), ("cache-control", "public, max-age=300"))
+    # If the URL is what the request says, a store must not keep it for others.
+    cached = "public, max-age=300" if settings.url is not None else "no-store"
+    headers = (("content-type", "application/json"), ("cache-control", cached))
     return ImmediateResponse(200, headers, encode(body), "edge_mcp_metadata")

@@ -38,14 +38,9 @@ _OTHERS = frozenset(
         *("tools/list", "prompts/list", "resources/list", "resources/templates/list"),
     }
 )
-_NOTIFICATIONS = frozenset(
-    {
-        "notifications/initialized",
-        "notifications/cancelled",
-        "notifications/progress",
-        "notifications/roots/list_changed",
-    }
-)
+OF_REQUESTS = frozenset({"notifications/cancelled", "notifications/progress"})
+"""The notifications that name a request. Without a session, the server could take it for another caller's."""
+_NOTIFICATIONS = frozenset({"notifications/initialized", "notifications/roots/list_changed", *OF_REQUESTS})
 MIRRORED = MappingProxyType({CALL: "name", "prompts/get": "name", "resources/read": "uri"})
 """The methods whose name is repeated in the header Mcp-Name, and the member of `params` that it repeats."""
 _LISTS: Mapping[str, tuple[McpKind, str]] = MappingProxyType(
@@ -57,6 +52,7 @@ _LISTS: Mapping[str, tuple[McpKind, str]] = MappingProxyType(
     }
 )
 """The lists in results: the kind of their items, and the member that names an item."""
+_FOLDED = frozenset(member.casefold() for member in _LISTS)
 # Names go to the log. The specification recommends 128 characters for names of tools.
 _LONGEST = {"tools": 256, "prompts": 256, "resources": 4_096}
 # A segment of dots would make another resource of a URI that a glob allows.
@@ -119,6 +115,11 @@ def _use(message: RpcMessage, kind: McpKind, name: Json, place: str) -> McpUse:
     if kind == "resources" and _DOTS.search(name):
         raise RpcFault(INVALID_PARAMS, f"{place} must not have a segment . or ..", message.id)
     return McpUse(kind, name)
+
+
+def hidden_in(result: Mapping[str, Json]) -> frozenset[str]:
+    """The members that a client which ignores case would read as lists."""
+    return frozenset(name for name in result if name not in _LISTS and name.casefold() in _FOLDED)
 
 
 def listed_in(result: Mapping[str, Json]) -> Iterator[tuple[str, McpKind, str]]:

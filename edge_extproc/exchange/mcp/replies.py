@@ -2,6 +2,9 @@
 
 Lists of tools, prompts and resources have what the caller may use, in every result: a stream that is resumed can repeat
 the reply to any request. Guardrails judge what each message carries. A message that cannot be read does not pass.
+
+Clients read a stream in different ways. Some end a line at each character that Unicode calls a line end, and some
+ignore the case of members. What they could read as another message than this module does not pass.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ...auth.mcp_access import McpKind
 from ...codecs.frame import Frame
-from ...codecs.json_rpc import RpcId
+from ...codecs.json_rpc import MEMBERS, RpcId
 from ...codecs.json_values import UNREADABLE, decode_reply, encode
 from ...codecs.sse import SseDecoder
 from ...codecs.sse import encode as encode_event
@@ -20,7 +23,7 @@ from ...errors import EdgeError, GuardrailBlocked, UpstreamError
 from ...model.content import Json
 from ..large_bodies import WorkRunner, is_large
 from .errors import fault_message
-from .methods import listed_in
+from .methods import hidden_in, listed_in
 
 if TYPE_CHECKING:  # not loaded without rules
     from ...guardrails.base import ReplyGuard, ReplyGuards
@@ -31,6 +34,9 @@ did not get the result, because of a guardrail or of its form."""
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r|$)")
 _CARRIED = ("result", "params", "error")
 """The members of a message with what it carries."""
+# Line ends of Unicode, and control characters. JSON has none of the control characters, and the others in texts only.
+_ODD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xc2\x85|\xe2\x80[\xa8\xa9]")
+_LINE_ENDS = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 
 
 class McpReplies:
@@ -76,21 +82,25 @@ class McpReplies:
             # The status is sent: the request gets its error within the stream, and nothing more.
             self._broken = True
             self.answer = self.answer or "withheld"
-            return encode_event(encode(fault_message(error.fault(), self._request)), "message")
+            return encode_event(_escaped(encode(fault_message(error.fault(), self._request))), "message")
 
     async def _event(self, frame: Frame) -> bytes:
         if not frame.data.strip():
-            return frame.raw
+            return frame.raw if _ODD.search(frame.raw) is None else _other_fields(frame.raw) + b"data:\n\n"
         message = await self._message(frame.data)
         if message is None:
             raise UpstreamError("the MCP server sent an event that is not a JSON-RPC message")
-        return frame.raw if message is frame.data else _with_data(frame.raw, message)
+        if message is frame.data and _ODD.search(frame.raw) is None:
+            return frame.raw
+        return _other_fields(frame.raw) + encode_event(_escaped(message))
 
     # --- messages
 
     async def _message(self, raw: bytes) -> bytes | None:
         """The message for the caller: the same object if it is unchanged; None: it cannot be read. A server of the
         revision 2025-03-26 may send several in a list."""
+        if b"\0" in raw:  # UTF-16 or UTF-32, which the protocol does not have
+            return None
         try:
             value = await self._runner.run(decode_reply, raw) if is_large(raw) else decode_reply(raw)
         except UNREADABLE:
@@ -98,7 +108,7 @@ class McpReplies:
         messages: list[Json] = value if isinstance(value, list) else [value]
         checked: list[Json] = []
         for each in messages:
-            if not isinstance(each, dict):
+            if not isinstance(each, dict) or each.get("jsonrpc") != "2.0":
                 return None
             checked.append(await self._checked(each))
         if all(new is old for new, old in zip(checked, messages, strict=True)):
@@ -106,6 +116,8 @@ class McpReplies:
         return encode(checked if isinstance(value, list) else checked[0])
 
     async def _checked(self, message: dict[str, Json]) -> dict[str, Json]:
+        if not message.keys() <= MEMBERS:
+            message = {name: value for name, value in message.items() if name in MEMBERS}
         result = message.get("result")
         if isinstance(result, dict):
             message = self._with_visible(message, result)
@@ -115,14 +127,15 @@ class McpReplies:
         return message
 
     def _with_visible(self, message: dict[str, Json], result: dict[str, Json]) -> dict[str, Json]:
-        """The message with the items of lists that the caller may use. An item without a name is left out."""
+        """The message with the items of lists that the caller may use. An item without a name is left out. A list is
+        written anew: of two members of one name, a client may read the other one."""
+        if hidden := hidden_in(result):
+            result = {member: value for member, value in result.items() if member not in hidden}
         for member, kind, name in listed_in(result):
             items = result[member]
             if not isinstance(items, list):  # pragma: no cover - `listed_in` gives lists only
                 continue
-            visible = [item for item in items if self._is_visible(item, kind, name)]
-            if len(visible) != len(items):
-                result = {**result, member: visible}
+            result = {**result, member: [item for item in items if self._is_visible(item, kind, name)]}
         return message if result is message["result"] else {**message, "result": result}
 
     def _is_visible(self, item: Json, kind: McpKind, name: str) -> bool:
@@ -141,7 +154,8 @@ class McpReplies:
             if guard.blocked is not None:
                 blocked = GuardrailBlocked(guard.blocked.rule, guard.blocked.label)
                 id = message.get("id")
-                self._note_withheld(id)
+                if member == "result" and self._is_answer(id):
+                    self.answer = "withheld"
                 return fault_message(blocked.fault(), id if isinstance(id, str | int) else None)
             message = {**message, member: checked}
         return message
@@ -149,19 +163,16 @@ class McpReplies:
     def _is_answer(self, id: Json) -> bool:
         return self._request is not None and type(id) is type(self._request) and id == self._request
 
-    def _note_withheld(self, id: Json) -> None:
-        if self._is_answer(id):
-            self.answer = "withheld"
-
     def _note(self, message: dict[str, Json]) -> None:
-        if self.answer is not None or "method" in message or not self._is_answer(message.get("id")):
+        """A result counts even if there is an error, too, or if there was one before: the tool has run."""
+        if self.answer not in (None, "error") or "method" in message or not self._is_answer(message.get("id")):
             return
-        if "error" in message:
+        if "result" in message:
+            result = message["result"]
+            failed = isinstance(result, dict) and result.get("isError") is True
+            self.answer = "tool_error" if failed else "result"
+        elif "error" in message:
             self.answer = "error"
-            return
-        result = message.get("result")
-        failed = isinstance(result, dict) and result.get("isError") is True
-        self.answer = "tool_error" if failed else "result"
 
 
 async def _judged_value(value: Json, guard: ReplyGuard) -> Json:
@@ -176,10 +187,18 @@ async def _judged_value(value: Json, guard: ReplyGuard) -> Json:
     return services.restored(decode_reply(raw)) if guard.blocked is None else None
 
 
-def _with_data(raw: bytes, data: bytes) -> bytes:
-    """An event with other data. Its id, its name and its other fields stay."""
-    kept = [line for line in _LINE.findall(raw) if line.strip(b"\r\n") and not _is_data(line)]
-    return b"".join(line.rstrip(b"\r\n") + b"\n" for line in kept) + encode_event(data)
+def _other_fields(raw: bytes) -> bytes:
+    """The lines of an event besides its data: its id, its name and others that all clients read as one line."""
+    lines = [line.rstrip(b"\r\n") for line in _LINE.findall(raw)]
+    return b"".join(line + b"\n" for line in lines if line and not _is_data(line) and _ODD.search(line) is None)
+
+
+def _escaped(data: bytes) -> bytes:
+    """JSON that all clients read as one line of a stream, if it has no line ends of ASCII."""
+    if _ODD.search(data) is not None:
+        for end, escape in _LINE_ENDS:
+            data = data.replace(end, escape)
+    return data
 
 
 def _is_data(line: bytes) -> bool:

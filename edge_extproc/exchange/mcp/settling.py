@@ -1,8 +1,9 @@
 """The settlement of one HTTP request to an MCP server, and what a call of a tool costs.
 
 A call has the price of its tool. It is charged if the server has answered with a result, also with one that says that
-the tool failed. It is free if nothing was sent, or if the server has answered with an error. Without an answer, because
-the caller or the server left, it is charged, and marked as estimated: the tool may have run.
+the tool failed, and with a result beside an error or under the status of one. It is free if nothing was sent, or if the
+server has answered with an error. Without an answer, because the caller or the server left, it is charged, and marked
+as estimated: the tool may have run.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def _cost(record: McpRecord) -> tuple[Decimal | None, bool]:
     """US dollars, and whether it is not known that the tool ran."""
     if record.price is None or not record.sent:
         return None, False
-    if record.refused or record.answer == "error":
+    if record.answer == "error" or (record.refused and record.answer is None):
         return None, False
     return record.price, record.answer is None
 

@@ -9,7 +9,7 @@ from ..mcp_settings import McpServer
 from ..phases import Identified
 from .mirrored import LAST_EVENT, METHOD, NAME, PARAMETER_PREFIX, SESSION, VERSION
 
-_PROTOCOL = (VERSION, METHOD, NAME, LAST_EVENT)
+_PROTOCOL = (VERSION, METHOD, NAME)
 
 
 def upstream_request(
@@ -18,6 +18,8 @@ def upstream_request(
     """`session`: the server's own id of the session. `body`: None: unchanged. `length`: of the body; None: there is
     none."""
     received, principal = identified.received, identified.principal
+    # A stream is resumed within its session: without one, it could be another caller's.
+    resumed = (LAST_EVENT,) if session is not None else ()
     parameters = (name for name, _ in received.headers if name.startswith(PARAMETER_PREFIX))
     to_set, to_remove = header_rules.outgoing(
         received.headers,
@@ -25,7 +27,7 @@ def upstream_request(
         (),
         server.path,
         length,
-        own=frozenset((*_PROTOCOL, *parameters)),
+        own=frozenset((*_PROTOCOL, *resumed, *parameters)),
         # Without the caller's charset: the body was read as UTF-8, and some servers know UTF-7.
         content_type="application/json" if length is not None else None,
         # It has no meaning in the protocol. A server that knows it would take those of all tenants for one caller's.

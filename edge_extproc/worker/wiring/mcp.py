@@ -35,7 +35,7 @@ def _server(name: str, server: McpServerConfig, cluster: str) -> McpServer:
     if key is not None:
         credentials = (("authorization", f"Bearer {key.reveal()}"), *credentials)
     prices = tuple((tool, Decimal(micro) / MICRO) for tool, micro in server.prices.items())
-    return McpServer(name, server.path, cluster, credentials, prices)
+    return McpServer(name, server.path, cluster, credentials, prices, server.audiences)
 
 
 def origins_of(config: Config) -> frozenset[str]:

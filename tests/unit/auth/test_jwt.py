@@ -128,7 +128,9 @@ def test_anything_else_is_refused(stand: Stand, presented: Callable[[], str], co
 
 @pytest.mark.parametrize("more", [{"exp": NOW - 29}, {"nbf": NOW + 29}, {"aud": ["x", AUDIENCE]}])
 def test_clocks_may_differ_and_audiences_may_be_many(stand: Stand, more: dict[str, Any]) -> None:
-    assert "ann" == stand.verifier.principal_of(token(**more)).user
+    principal = stand.verifier.principal_of(token(**more))
+
+    assert ("ann", (AUDIENCE,)) == (principal.user, principal.audiences)
 
 
 def test_a_verified_token_is_good_no_longer_than_it_is_valid() -> None:

@@ -66,6 +66,7 @@ def test_servers_and_their_defaults() -> None:
         ("https://gateway.example/", "https://user@gateway.example", "this is not the URL of a host"),
         ("read: 0.01", "read: -1", "this is not an amount of money"),
         ("timeout: 30m}", "sockets: true}", "sockets"),
+        ("timeout: 30m}", "audiences: [a]}", "no issuer has the audience 'a'"),
         ("x-api-key", "X-Key", "this is not a header's name"),
         ("x-api-key", "mcp-session-id", "this header has a meaning of its own"),
         ("x-api-key", "content-type", "this header has a meaning of its own"),

@@ -191,7 +191,7 @@ def test_a_session_is_the_callers_own() -> None:
     assert isinstance(head, Continue)
     assert ("mcp-session-id", "of-server") in sent.set_headers
     assert "mcp-session-id" not in sent.remove_headers
-    assert (("mcp-session-id", SESSION),) == head.set_headers
+    assert (("mcp-session-id", SESSION), ("content-type", "application/json")) == head.set_headers
     assert "mcp-session-id" not in head.remove_headers
 
 

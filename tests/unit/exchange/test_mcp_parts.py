@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_extproc.codecs.json_rpc import INVALID_PARAMS, METHOD_NOT_FOUND, RpcFault, RpcMessage
-from edge_extproc.errors import Unauthenticated
+from edge_extproc.errors import BadRequest, Unauthenticated
 from edge_extproc.exchange.mcp.errors import HeaderMismatch
 from edge_extproc.exchange.mcp.metadata import challenge, metadata
 from edge_extproc.exchange.mcp.methods import McpUse, uses_of
@@ -265,7 +265,14 @@ def test_the_address_of_the_metadata(url: str | None, values: dict[str, str], ex
 
     resource = f'Bearer resource_metadata="{expected}/.well-known/oauth-protected-resource/mcp/s"'
     assert ("Bearer" if expected is None else resource) == value
-    assert f'"resource":"{expected or ""}/mcp/s"'.encode() in metadata(settings, received(**values), "s").body
+    if expected is None:
+        with pytest.raises(BadRequest):
+            metadata(settings, received(**values), "s")
+        return
+    found = metadata(settings, received(**values), "s")
+    assert f'"resource":"{expected}/mcp/s"'.encode() in found.body
+    # Stores keep what is the same for each host and scheme.
+    assert ("no-store" not in dict(found.headers)["cache-control"]) is (url is not None)
 
 
 def unauthenticated(code: str) -> Unauthenticated:
