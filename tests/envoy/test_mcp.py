@@ -444,6 +444,8 @@ def test_tools_are_in_the_metrics(running: RunningGateway) -> None:
 
     assert 'model="tests/add"' in metrics
     assert 'provider="tests"' in metrics
+    assert 'edge_tool_calls_total{outcome="ok",server="tests",tool="add"}' in metrics
+    assert 'edge_tool_calls_total{outcome="rejected",server="tests",tool="other"}' in metrics
     assert "invented" not in metrics
 
 
