@@ -207,6 +207,8 @@ lock-clients: | $(VENV)/bin/python
 	  requirements.in --output-file requirements.lock $(UPGRADE)); done
 	cd tests/clients/npm && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved \
 	  --no-fund --no-audit --save-exact $$(node -p 'Object.keys(require("./package.json").dependencies).map(n => n + "@latest").join(" ")')
+	cd tests/clients/mcp && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved \
+	  --no-fund --no-audit --save-exact @modelcontextprotocol/conformance@latest
 	cd tests/clients/go && go get github.com/openai/openai-go/v3@latest github.com/anthropics/anthropic-sdk-go@latest && go mod tidy
 
 lock: | $(VENV)/bin/python

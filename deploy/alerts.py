@@ -50,6 +50,7 @@ def _quantile(q: float, metric: str, by: str, window: str, where: str = "") -> s
 _ENVOY = '{envoy_http_conn_manager_prefix="edge"}'
 _UNANSWERED = "envoy_http_ext_proc_(streams_failed|message_timeouts)"
 
+_TOOLS_BAD = 'edge_tool_calls_total{outcome="upstream_error"}'
 _OK = 'edge_requests_total{outcome="ok"}'
 _BAD = 'edge_requests_total{outcome="upstream_error"}'
 
@@ -225,6 +226,22 @@ ALERTS = (
         "Over half of the WebSocket sessions ended in 5 minutes: a worker, a provider or the network may have failed.",
         fires={"edge_open_sockets": "40x28 5x60"},
         quiet={"edge_open_sockets": "40x27 30x60"},
+    ),
+    Alert(
+        "EdgeToolsFail",
+        f"sum by (server) (rate({_TOOLS_BAD}[10m])) / sum by (server) (rate(edge_tool_calls_total[10m])) > 0.2 and "
+        "sum by (server) (increase(edge_tool_calls_total[10m])) >= 20",
+        "5m",
+        "ticket",
+        "Over 20 % of the calls of tools of the MCP server {{ $labels.server }} failed for ten minutes.",
+        fires={
+            'edge_tool_calls_total{server="s",tool="a",outcome="upstream_error"}': "0+3x60",
+            'edge_tool_calls_total{server="s",tool="a",outcome="ok"}': "0+6x60",
+        },
+        quiet={
+            'edge_tool_calls_total{server="s",tool="a",outcome="upstream_error"}': "0+1x60",
+            'edge_tool_calls_total{server="s",tool="a",outcome="refused"}': "0+6x60",
+        },
     ),
     Alert(
         "EdgeCacheDown",

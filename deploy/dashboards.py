@@ -46,6 +46,7 @@ def _one(title: str, query: str, legend: str, unit: str = "short", kind: str = "
     return Panel(title, ((query, legend),), unit, kind)
 
 
+_TOOL_FAILED = '{outcome=~"upstream_error|gateway_error"}'
 _FAILED = '{outcome=~"upstream_error|broken_stream|gateway_error"}'
 
 
@@ -152,6 +153,47 @@ DASHBOARDS = (
                     ),
                 ),
                 "s",
+            ),
+        ),
+    ),
+    Dashboard(
+        "tools",
+        "Edge: tools",
+        (
+            _one("Calls", f"{_rate('edge_tool_calls_total', 'server')} or vector(0)", "{{server}}", "reqps"),
+            _one(
+                "Calls, by tool",
+                f"{_rate('edge_tool_calls_total', 'server, tool')} or vector(0)",
+                "{{server}} {{tool}}",
+                "reqps",
+            ),
+            _one("Outcomes", f"{_rate('edge_tool_calls_total', 'outcome')} or vector(0)", "{{outcome}}", "reqps"),
+            _one(
+                "Share of calls that failed",
+                # A server that never failed has no such series.
+                f"({_rate('edge_tool_calls_total', 'server', _TOOL_FAILED)} or 0 * "
+                f"{_rate('edge_tool_calls_total', 'server')}) / "
+                f"{_rate('edge_tool_calls_total', 'server')} or vector(0)",
+                "{{server}}",
+                "percentunit",
+            ),
+            Panel(
+                "Duration of a call",
+                tuple(
+                    (f"{query} or vector(0)", legend)
+                    for query, legend in _quantiles("edge_tool_call_duration_seconds", "server")
+                ),
+                "s",
+            ),
+            Panel(
+                "Dollars an hour",
+                (
+                    (
+                        f"{_rate('edge_tool_cost_usd_total', 'server, tool')} * 3600 or vector(0)",
+                        "{{server}} {{tool}}",
+                    ),
+                ),
+                "currencyUSD",
             ),
         ),
     ),

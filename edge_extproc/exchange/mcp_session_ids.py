@@ -1,4 +1,4 @@
-"""The ids of sessions that callers get: the server's own id with a signature.
+"""The ids of sessions, and of events of streams, that callers get: the server's own id with a signature.
 
 The signature binds an id to the server, the tenant and the key (or the user of a token) of the caller that made the
 session. Nothing is stored, and all workers and gateways with the same pepper accept it.
@@ -15,6 +15,9 @@ from ..model.principal import Principal
 _PURPOSE = b"edge mcp session v1"
 # The specification permits visible ASCII.
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,512}")
+_IN_HEADER = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,510}[\x21-\x7e])?")
+# No id of a session has a line end.
+_EVENT = "event\n"
 _MAC_BYTES = 24
 
 
@@ -37,6 +40,18 @@ class SessionSeal:
         if not hmac.compare_digest(mac.encode(errors="surrogatepass"), expected.encode()):
             return None
         return session
+
+    def seal_event(self, server: str, principal: Principal, event: str) -> str | None:
+        """The caller's id of an event of a stream. None: the server's id cannot be in a header."""
+        if _IN_HEADER.fullmatch(event) is None:
+            return None
+        return f"{event}.{self._mac(server, principal, _EVENT + event)}"
+
+    def open_event(self, server: str, principal: Principal, sealed: str) -> str | None:
+        """The server's id. None: this caller has got no such event of this server."""
+        event, _, mac = sealed.rpartition(".")
+        expected = self._mac(server, principal, _EVENT + event)
+        return event if hmac.compare_digest(mac.encode(errors="surrogatepass"), expected.encode()) else None
 
     def _mac(self, server: str, principal: Principal, session: str) -> str:
         parts = (server, principal.tenant, principal.key_id, session)

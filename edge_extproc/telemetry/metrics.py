@@ -41,6 +41,7 @@ from .guardrail_service_metrics import GuardrailServiceMetrics
 from .queue_metrics import QueueMetrics
 from .semantic_metrics import SemanticMetrics
 from .socket_metrics import SocketMetrics
+from .tool_metrics import ToolMetrics, is_stream_of_notifications
 
 OTHER = "other"
 NONE = "none"
@@ -284,6 +285,7 @@ class Metrics:
         )
         self._open = plain.PlainGauge("edge_open_requests", "Requests in progress.", registry)
         self.sockets = SocketMetrics(registry)
+        self._tools = ToolMetrics(registry)
         self._cache = CacheMetrics(registry)
         self.semantic = SemanticMetrics(registry, lambda: self.names.models, lambda: self.names.tenants)
         self._lag = histogram("edge_event_loop_lag_seconds", "Delay of timers in a worker's event loop.", LAG_BUCKETS)
@@ -387,7 +389,8 @@ class Metrics:
         series.outcomes[s.outcome] = series.outcomes.get(s.outcome, 0) + 1
         trace_id = s.trace_id
         stream = "true" if s.stream else "false"
-        if not (is_session := s.operation == SOCKET and s.status == SWITCHED):
+        is_session = s.operation == SOCKET and s.status == SWITCHED
+        if not is_session and not is_stream_of_notifications(s):
             self._duration.by_labels[(*series.what_where, stream)].observe(s.duration, trace_id)
             self._overhead.by_labels[(s.lane or NONE,)].observe(s.overhead, trace_id)
         phases = self._phases.by_labels
@@ -399,6 +402,7 @@ class Metrics:
             self._request_bytes.add(by=s.request_bytes)
             self._response_bytes.add(by=s.response_bytes)
         self._use(s, series, model, provider)
+        self._tools.settle(s, model, provider)
         if s.time_to_first_token is not None:
             self._first_token.by_labels[model, provider].observe(s.time_to_first_token, trace_id)
             if s.time_per_output_token is not None:

@@ -1,6 +1,6 @@
 """Installs the clients into the user's cache, outside of the project's tree and of its environment.
 
-    cd tests && python -m clients.install [npm python aider go]
+    cd tests && python -m clients.install [npm mcp python aider go]
 
 The locked versions are those in the folders beside this file. A changed lock is a new installation.
 """
@@ -21,11 +21,12 @@ HERE = Path(__file__).parent
 # What each installation is made from. These files are its identity.
 FILES = {
     "npm": ("package.json", "package-lock.json"),
+    "mcp": ("package.json", "package-lock.json", "authorized.mjs"),
     "python": ("requirements.lock",),
     "aider": ("requirements.lock",),
     "go": ("go.mod", "go.sum", "main.go"),
 }
-TOOLS = {"npm": "npm", "python": sys.executable, "aider": sys.executable, "go": "go"}
+TOOLS = {"npm": "npm", "mcp": "npm", "python": sys.executable, "aider": sys.executable, "go": "go"}
 SECONDS = 900
 
 
@@ -79,6 +80,8 @@ def _commands(name: str, path: Path) -> Iterator[list[str]]:
             # The only scripts that run: they link the program of this platform, which is a package of its own.
             yield ["node", "node_modules/@anthropic-ai/claude-code/install.cjs"]
             yield ["node", "node_modules/opencode-ai/postinstall.mjs"]
+        case "mcp":
+            yield ["npm", "install", "--no-save", "--ignore-scripts", "--no-fund", "--no-audit"]
         case "go":
             yield ["go", "build", "-o", "clients", "."]
         case _:

@@ -62,6 +62,9 @@ NOT_HERE = {
     "edge_semantic_errors_total",
     "edge_semantic_hits_total",
     "edge_socket_messages_total",
+    "edge_tool_call_duration_seconds",
+    "edge_tool_calls_total",
+    "edge_tool_cost_usd_total",
 }
 
 

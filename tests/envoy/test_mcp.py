@@ -196,7 +196,10 @@ def test_a_stream_is_resumed_within_its_session(running: RunningGateway, seen: S
 
     # The reply is repeated as this caller may have it.
     assert ["add", "echo", "fail", "count", "hang"] == tools
-    assert first == seen.requests[-1][1]["last-event-id"]
+    assert first.rpartition(".")[0] == seen.requests[-1][1]["last-event-id"]
+    # Another one's event: the server would repeat any stream.
+    for foreign in ("0", f"0.{first.rpartition('.')[2]}"):
+        assert 400 == httpx.get(f"{running.url}/mcp/tests", headers={**headers, "last-event-id": foreign}).status_code
     assert 405 == httpx.get(f"{running.url}/mcp/tests", headers=without).status_code
     assert 400 == post(running, request("ping"), headers=without).status_code
 
@@ -444,6 +447,8 @@ def test_tools_are_in_the_metrics(running: RunningGateway) -> None:
 
     assert 'model="tests/add"' in metrics
     assert 'provider="tests"' in metrics
+    assert 'edge_tool_calls_total{outcome="ok",server="tests",tool="add"}' in metrics
+    assert 'edge_tool_calls_total{outcome="rejected",server="tests",tool="other"}' in metrics
     assert "invented" not in metrics
 
 

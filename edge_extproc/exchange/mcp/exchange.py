@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ...codecs.content_type import media_type
@@ -89,6 +90,8 @@ class McpExchange:
         """The headers of a response with status 401."""
         self._caller: McpCaller | None = None
         self._rpc_id: RpcId | None = None
+        self._resumed: str | None = None
+        """The server's id of the last event that the caller has got."""
         self._guard: McpGuard | None = None
         self._replies: McpReplies | None = None
         """None: no body of the response is read."""
@@ -193,7 +196,9 @@ class McpExchange:
         self._begin_guard(caller)
         self._begin_reply(caller)
         record.sent = True
-        return upstream_request(caller.identified, server, session=session, body=None, length=None)
+        return upstream_request(
+            caller.identified, server, session=session, body=None, length=None, resumed=self._resumed
+        )
 
     async def _identify(self, received: Received, principal: Principal, server: McpServer) -> McpCaller:
         gateway = self._gateway
@@ -252,7 +257,9 @@ class McpExchange:
         self._begin_reply(caller)
         record.sent = True
         changed = checked if checked is not body else None
-        return upstream_request(identified, server, session=session, body=changed, length=len(checked))
+        return upstream_request(
+            identified, server, session=session, body=changed, length=len(checked), resumed=self._resumed
+        )
 
     async def _guarded(self, caller: McpCaller, message: RpcMessage, body: bytes, *, has_time: bool) -> bytes:
         """The body for the server. `has_time`: Envoy's time limit is extended already."""
@@ -291,6 +298,12 @@ class McpExchange:
         session = settings.seal.open(server.name, principal, sealed)
         if session is None:
             raise NoSuchSession("there is no such session for this key; begin a new one")
+        last = received.values.get(LAST_EVENT)
+        if last:
+            # Some servers resume any stream, whose session it may be.
+            self._resumed = settings.seal.open_event(server.name, principal, last)
+            if self._resumed is None:
+                raise BadRequest(f"{LAST_EVENT} is not the id of an event that this key has got")
         return session
 
     async def _reserve(self, caller: McpCaller, message: RpcMessage) -> None:
@@ -320,6 +333,9 @@ class McpExchange:
             self._guard.call if self._guard is not None else None,
             gateway.large_body_runner,
             gateway.body_limits.response,
+            partial(gateway.mcp.seal.seal_event, caller.server.name, caller.identified.principal)
+            if gateway.mcp is not None
+            else None,
         )
 
     def _metadata(self, settings: McpSettings, received: Received, server: McpServer) -> ImmediateResponse:

@@ -36,6 +36,7 @@ _CARRIED = ("result", "params", "error")
 """The members of a message with what it carries."""
 # Line ends of Unicode, and control characters. JSON has none of the control characters, and the others in texts only.
 _ODD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xc2\x85|\xe2\x80[\xa8\xa9]")
+_ID = re.compile(rb"(?:^|[\r\n])(?:\xef\xbb\xbf)?id[:\r\n]")
 _LINE_ENDS = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 
 
@@ -49,9 +50,11 @@ class McpReplies:
         guards: ReplyGuards | None,
         runner: WorkRunner,
         most: int,
+        sealed: Callable[[str], str | None] | None = None,
     ) -> None:
         """`request`: the id of the caller's request; None: it sent none. `may_see`: whether the caller may use this.
-        `most`: bytes of one message."""
+        `most`: bytes of one message. `sealed`: the caller's id of an event; None: the event gets none."""
+        self._sealed = sealed
         self._request = request
         self._may_see = may_see
         self._guards = guards
@@ -86,13 +89,33 @@ class McpReplies:
 
     async def _event(self, frame: Frame) -> bytes:
         if not frame.data.strip():
-            return frame.raw if _ODD.search(frame.raw) is None else _other_fields(frame.raw) + b"data:\n\n"
+            return frame.raw if self._passes(frame) else self._other_fields(frame.raw, empty_data=True) + b"\n"
         message = await self._message(frame.data)
         if message is None:
             raise UpstreamError("the MCP server sent an event that is not a JSON-RPC message")
-        if message is frame.data and _ODD.search(frame.raw) is None:
+        if message is frame.data and self._passes(frame):
             return frame.raw
-        return _other_fields(frame.raw) + encode_event(_escaped(message))
+        return self._other_fields(frame.raw) + encode_event(_escaped(message))
+
+    def _passes(self, frame: Frame) -> bool:
+        """Whether the caller may get the lines as they came."""
+        return _ODD.search(frame.raw) is None and (self._sealed is None or _ID.search(frame.raw) is None)
+
+    def _other_fields(self, raw: bytes, *, empty_data: bool = False) -> bytes:
+        """The lines of an event besides its data: its id, its name and others that all clients read as one line.
+        `empty_data`: its data is empty, and stays."""
+        kept: list[bytes] = []
+        for line in (each.rstrip(b"\r\n") for each in _LINE.findall(raw)):
+            name, _, value = line.removeprefix(b"\xef\xbb\xbf").partition(b":")
+            if name == b"data":
+                if empty_data and b"data:" not in kept:
+                    kept.append(b"data:")
+            elif line and _ODD.search(line) is None:
+                if name == b"id" and self._sealed is not None and (id := value.removeprefix(b" ")):
+                    sealed = self._sealed(id.decode("utf-8", "replace"))
+                    line = b"id: " + sealed.encode() if sealed is not None else b""
+                kept += [line] if line else []
+        return b"".join(line + b"\n" for line in kept)
 
     # --- messages
 
@@ -187,19 +210,9 @@ async def _judged_value(value: Json, guard: ReplyGuard) -> Json:
     return services.restored(decode_reply(raw)) if guard.blocked is None else None
 
 
-def _other_fields(raw: bytes) -> bytes:
-    """The lines of an event besides its data: its id, its name and others that all clients read as one line."""
-    lines = [line.rstrip(b"\r\n") for line in _LINE.findall(raw)]
-    return b"".join(line + b"\n" for line in lines if line and not _is_data(line) and _ODD.search(line) is None)
-
-
 def _escaped(data: bytes) -> bytes:
     """JSON that all clients read as one line of a stream, if it has no line ends of ASCII."""
     if _ODD.search(data) is not None:
         for end, escape in _LINE_ENDS:
             data = data.replace(end, escape)
     return data
-
-
-def _is_data(line: bytes) -> bool:
-    return line.rstrip(b"\r\n").removeprefix(b"\xef\xbb\xbf").partition(b":")[0] == b"data"

@@ -13,13 +13,17 @@ _PROTOCOL = (VERSION, METHOD, NAME)
 
 
 def upstream_request(
-    identified: Identified, server: McpServer, *, session: str | None, body: bytes | None, length: int | None
+    identified: Identified,
+    server: McpServer,
+    *,
+    session: str | None,
+    body: bytes | None,
+    length: int | None,
+    resumed: str | None = None,
 ) -> Continue:
     """`session`: the server's own id of the session. `body`: None: unchanged. `length`: of the body; None: there is
-    none."""
+    none. `resumed`: the server's own id of the last event that the caller has got."""
     received, principal = identified.received, identified.principal
-    # A stream is resumed within its session: without one, it could be another caller's.
-    resumed = (LAST_EVENT,) if session is not None else ()
     parameters = (name for name, _ in received.headers if name.startswith(PARAMETER_PREFIX))
     to_set, to_remove = header_rules.outgoing(
         received.headers,
@@ -27,13 +31,15 @@ def upstream_request(
         (),
         server.path,
         length,
-        own=frozenset((*_PROTOCOL, *resumed, *parameters)),
+        own=frozenset((*_PROTOCOL, *parameters)),
         # Without the caller's charset: the body was read as UTF-8, and some servers know UTF-7.
         content_type="application/json" if length is not None else None,
         # It has no meaning in the protocol. A server that knows it would take those of all tenants for one caller's.
         removed=tuple(name for name in received.values if name == "idempotency-key"),
     )
     more: Pairs = ((SESSION, session),) if session is not None else ()
+    if resumed is not None:
+        more = (*more, (LAST_EVENT, resumed))
     trace = received.trace.header if received.trace is not None else None
     if trace is not None:
         more = (*more, ("traceparent", trace))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from guarding import SECRET, guardrails, rule
-from mcp_kit import RESULT, SESSION, SETTINGS, begin, call, error_of, stage
+from mcp_kit import RESULT, SEAL, SESSION, SETTINGS, begin, call, error_of, stage
 from player import Stage, answered, body, headers, talk, whole
 
 from edge_extproc.auth.identity_seal import NAMESPACE, IdentitySeal
@@ -273,6 +273,53 @@ def test_a_stream_is_not_resumed_without_a_session() -> None:
         _, command = play(stage(), event, call())
         passes = isinstance(command, Continue) and "last-event-id" not in command.remove_headers
         assert not passes
+
+
+def test_an_event_belongs_to_the_caller_that_got_it() -> None:
+    """Some servers repeat any stream whose event is named, whose session it may be."""
+    mine, other = Principal("acme", "acme-1"), Principal("acme", "acme-2")
+    sealed = SEAL.seal_event("s", mine, "3")
+    assert sealed is not None
+    assert "3" == SEAL.open_event("s", mine, sealed)
+    assert [None] * 3 == [
+        SEAL.open_event("s", other, sealed),
+        SEAL.open_event("t", mine, sealed),
+        SEAL.open_event("s", mine, SEAL.seal("s", mine, "3") or ""),
+    ]
+
+    def get(event: str) -> Command:
+        sent, *_ = play(stage(), begin(("mcp-session-id", SESSION), ("last-event-id", event), method="GET", end=True))
+        return sent
+
+    passed = get(sealed)
+    assert isinstance(passed, Continue)
+    assert ("last-event-id", "3") in passed.set_headers
+    assert "last-event-id" not in passed.remove_headers
+    for foreign in ("3", SEAL.seal_event("s", other, "3") or "", SEAL.seal_event("t", mine, "3") or "", SESSION):
+        assert 400 == error_of(get(foreign))[0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("id: 3\ndata:\n\n", "id: <3>\ndata:\n\n"),
+        ("retry: 1\nid:3\n\n", "retry: 1\nid: <3>\n\n"),
+        ("id: 3\r\ndata:\r\n\r\n", "id: <3>\ndata:\n\n"),
+        ("id:\n\n", "id:\n\n"),
+        ("id: bad\ndata:\n\n", "data:\n\n"),
+        (f"id: 3\nid: 4\ndata: {json.dumps(RESULT)}\n\n", f"id: <3>\nid: <4>\ndata: {json.dumps(RESULT)}\n\n"),
+        (f"idx: 3\ndata: {json.dumps(RESULT)}\n\n", f"idx: 3\ndata: {json.dumps(RESULT)}\n\n"),
+    ],
+)
+def test_ids_of_events_are_those_of_the_caller(raw: str, expected: str) -> None:
+    replies = McpReplies(7, lambda *_: True, None, AT_ONCE, 1 << 20, lambda id: f"<{id}>" if id != "bad" else None)
+
+    assert expected == asyncio.run(replies.chunk(raw.encode(), end=True)).decode()
+
+
+@pytest.mark.parametrize("event", ["", " a", "a\n", "\u00e9", "a" * 513])
+def test_an_event_with_an_id_for_no_header_gets_none(event: str) -> None:
+    assert SEAL.seal_event("s", Principal("acme", "acme-1"), event) is None
 
 
 @pytest.mark.parametrize(
