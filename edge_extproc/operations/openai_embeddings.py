@@ -90,8 +90,8 @@ class OpenAIEmbeddings(WholeResult):
         body: dict[str, Json] = {"model": model, "input": msgspec.to_builtins(inputs), "encoding_format": "float"}
         if embed_request.dimensions is not None:
             body["dimensions"] = embed_request.dimensions
-        removed = (("taskType",) if embed_request.task else ()) + (("title",) if embed_request.title else ())
-        return "/embeddings", Written(msgspec.json.encode(body), tuple(sorted({*embed_request.dropped, *removed})))
+        dropped = {*embed_request.dropped, *removed_purpose(embed_request)}
+        return "/embeddings", Written(msgspec.json.encode(body), tuple(sorted(dropped)))
 
     def read_answer(self, body: bytes) -> Embedded:
         try:
@@ -143,6 +143,12 @@ def embed(question: Question) -> Embed:
     if not isinstance(question, Embed):
         raise TypeError(f"an embedding format cannot write {type(question).__name__}")
     return question
+
+
+def removed_purpose(embed_request: Embed) -> set[str]:
+    """What a format without the purpose of the vectors loses, in the spelling of Google's callers."""
+    fields = (("taskType", embed_request.task), ("title", embed_request.title))
+    return {name for name, value in fields if value is not None}
 
 
 def embedded(answer: Answer) -> Embedded:
