@@ -76,6 +76,8 @@ class OpenAIEmbeddings(WholeResult):
         dimensions = body.get("dimensions")
         if dimensions is not None and (not isinstance(dimensions, int) or isinstance(dimensions, bool)):
             raise BadRequest(f"dimensions is {dimensions!r}; give a whole number", param="dimensions")
+        if dimensions is not None and dimensions < 1:  # Google reads 0 as the default
+            raise BadRequest(f"dimensions is {dimensions}; give at least 1", param="dimensions")
         dropped = tuple(sorted(key for key, value in body.items() if key not in _OURS and value is not None))
         return Embed(call.model, inputs, single, dimensions, dropped=dropped)
 
@@ -96,7 +98,7 @@ class OpenAIEmbeddings(WholeResult):
     def read_answer(self, body: bytes) -> Embedded:
         try:
             value = msgspec.json.decode(body)
-            rows = sorted(enumerate(value["data"]), key=lambda row: row[1].get("index", row[0]))
+            rows = sorted(enumerate(value["data"]), key=lambda row: _place(row[1].get("index"), row[0]))
             vectors = tuple(_vector(row["embedding"]) for _, row in rows)
             model = value.get("model")
         except (*UNREADABLE, KeyError, TypeError, AttributeError):
@@ -195,6 +197,11 @@ def _wants_base64(call: Call) -> bool:
 def _base64(vector: tuple[float, ...] | list[float]) -> str:
     """OpenAI's encoding: 32-bit floats, little-endian."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _place(index: Json, position: int) -> int:
+    """The place of a vector. Some hosts write no index, or not as a number."""
+    return index if isinstance(index, int) and not isinstance(index, bool) else position
 
 
 def _vector(value: Json) -> tuple[float, ...]:

@@ -58,6 +58,20 @@ def test_equal_dimensions_in_two_spellings_do_not_differ() -> None:
     assert 8 == read(GEMINI, MANY, {"requests": rows}).dimensions
 
 
+@pytest.mark.parametrize("value", [0, -1])
+def test_vectors_without_a_length_are_refused(value: int) -> None:
+    with pytest.raises(BadRequest, match="at least 1"):
+        read(OPENAI, "/v1/embeddings", {"model": "m", "input": "a", "dimensions": value})
+
+
+@pytest.mark.parametrize("indexes", [(1, 0), (None, None), ("0", "1"), (0, None)])
+def test_vectors_are_in_the_order_of_their_indexes(indexes: Any) -> None:
+    rows = [{"embedding": [float(n)], "index": index} for n, index in enumerate(indexes)]
+    answer = OPENAI.read_answer(json.dumps({"data": rows}).encode())
+
+    assert ([1.0, 0.0] if indexes == (1, 0) else [0.0, 1.0]) == [vector[0] for vector in answer.vectors]
+
+
 # --- other fields of Google's formats
 
 
