@@ -29,6 +29,7 @@ from ..model.content import (
 from .dropping import messages_of, parts_of, tools_of
 from .history import UniqueIds
 from .tool_names import with_legal_names
+from .wrapped_roots import with_object_root
 
 # Notes: extras without a value, for a writer of the same dialect. Other writers do not count them as fields.
 WHOLE_ITEM: Extras = MappingProxyType({"item": None})
@@ -106,6 +107,7 @@ def portable(chat: Chat, title: str, has_tool: Callable[[HostedTool], bool] = _n
     """The chat as a format named `title` can take it. `has_tool`: whether the provider has an equivalent of a tool that
     the caller's own provider would execute. `omitted` collects the names of what is missing. Raises Unsupported if the
     caller requires a missing tool."""
+    chat = with_object_root(chat)
     omitted = set(chat.lost)
     kinds = kinds_of(chat.messages)
     has_results = is_among(ToolResult, kinds)

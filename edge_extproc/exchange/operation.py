@@ -15,7 +15,7 @@ from ..accounting.estimate import tokens_of, tokens_of_length
 from ..codecs.content_encoding import inflate
 from ..codecs.content_type import media_type
 from ..codecs.json_values import UNREADABLE, decode_reply
-from ..errors import BadRequest, EdgeError
+from ..errors import BadRequest, EdgeError, UpstreamError
 from ..model.call import Call
 from ..model.content import Json
 from ..model.embedding import Embed, Embedded
@@ -92,10 +92,20 @@ class OperationResponse:
             return self._ours.as_requested(body, self._call)
         answer = self._theirs.read_answer(body)
         if isinstance(answer, Embedded):
+            self._check_count(answer)
             self.usage = answer.usage
             self._fill_in()
             answer = replace(answer, usage=self.usage)
         return self._ours.write_answer(answer, self._call)
+
+    def _check_count(self, answer: Embedded) -> None:
+        """Each input needs its vector: some models embed a batch as one document (googleapis/python-genai#2523), and
+        callers would store vectors with the wrong texts. Raises UpstreamError."""
+        question = self._ours.read(self._call)
+        if isinstance(question, Embed) and len(answer.vectors) != len(question.inputs):
+            raise UpstreamError(
+                f"the provider's reply has {len(answer.vectors)} embeddings for {len(question.inputs)} inputs"
+            )
 
     def _read_usage(self, body: bytes) -> None:
         try:

@@ -166,6 +166,8 @@ class ResponseFormat:
     name: str | None = None
     description: str | None = None
     strict: bool | None = None
+    any_root: bool = False
+    """Whether the root of the schema may be no object in the caller's format, which then restores the reply."""
 
 
 @frozen_dataclass

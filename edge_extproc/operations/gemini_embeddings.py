@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from ..codecs import json_splice
-from ..codecs.json_values import UNREADABLE, decode, read_body, text_of, wrong
+from ..codecs.json_values import UNREADABLE, decode, maybe_text, read_body, wrong
 from ..dialects.base import Headers, Route
 from ..dialects.gemini_generate import PLUGIN as GEMINI
+from ..dialects.gemini_generate.fields import as_count
 from ..dialects.gemini_generate.request_in import address
 from ..errors import BadRequest, Unsupported, UpstreamError
 from ..model.call import Call, Operation, Written
@@ -150,17 +151,20 @@ def _row(embed_request: Embed, text: str, model: str) -> dict[str, Json]:
 
 def _read(model: str, rows: list[Json], *, single: bool) -> Embed:
     inputs: list[str] = []
-    options: list[tuple[Json, Json, Json]] = []
+    options: list[tuple[int | None, str | None, str | None]] = []
     dropped: set[str] = set()
     for n, row in enumerate(rows):
         if not isinstance(row, dict):
             raise BadRequest(f"requests[{n}] must be a JSON object", param=f"requests[{n}]")
         inputs.append(_text(row.get("content"), "content" if single else f"requests[{n}].content"))
+        where = "" if single else f"requests[{n}]."
         options.append(
             (
-                row.get("outputDimensionality", row.get("output_dimensionality")),
-                row.get("taskType", row.get("task_type")),
-                row.get("title"),
+                dimensions_of(
+                    row.get("outputDimensionality", row.get("output_dimensionality")), f"{where}outputDimensionality"
+                ),
+                maybe_text(row.get("taskType", row.get("task_type")), f"{where}taskType"),
+                maybe_text(row.get("title"), f"{where}title"),
             )
         )
         dropped |= {key if single else f"requests[{n}].{key}" for key in row.keys() - _KNOWN}
@@ -173,15 +177,21 @@ def _read(model: str, rows: list[Json], *, single: bool) -> Embed:
         model,
         tuple(inputs),
         single,
-        dimensions if isinstance(dimensions, int) else None,
-        text_of(task),
-        text_of(title),
+        dimensions,
+        task,
+        title,
         tuple(sorted(dropped)),
     )
 
 
+def dimensions_of(value: Json, path: str) -> int | None:
+    """The length of the vectors. Protobuf's JSON accepts "768" and 768.0 as 768. Raises BadRequest."""
+    return None if value is None else as_count(value, path)
+
+
 def _text(content: Json, where: str) -> str:
     parts = content.get("parts") if isinstance(content, dict) else None
+    parts = [parts] if isinstance(parts, dict) else parts  # Google accepts a single value instead of a list
     if not isinstance(parts, list) or not parts:
         raise BadRequest(f"{where}.parts must be a list that is not empty", param=where)
     parts_text: list[str] = []

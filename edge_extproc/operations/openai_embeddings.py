@@ -76,6 +76,8 @@ class OpenAIEmbeddings(WholeResult):
         dimensions = body.get("dimensions")
         if dimensions is not None and (not isinstance(dimensions, int) or isinstance(dimensions, bool)):
             raise BadRequest(f"dimensions is {dimensions!r}; give a whole number", param="dimensions")
+        if dimensions is not None and dimensions < 1:  # Google reads 0 as the default
+            raise BadRequest(f"dimensions is {dimensions}; give at least 1", param="dimensions")
         dropped = tuple(sorted(key for key, value in body.items() if key not in _OURS and value is not None))
         return Embed(call.model, inputs, single, dimensions, dropped=dropped)
 
@@ -90,13 +92,13 @@ class OpenAIEmbeddings(WholeResult):
         body: dict[str, Json] = {"model": model, "input": msgspec.to_builtins(inputs), "encoding_format": "float"}
         if embed_request.dimensions is not None:
             body["dimensions"] = embed_request.dimensions
-        removed = (("taskType",) if embed_request.task else ()) + (("title",) if embed_request.title else ())
-        return "/embeddings", Written(msgspec.json.encode(body), tuple(sorted({*embed_request.dropped, *removed})))
+        dropped = {*embed_request.dropped, *removed_purpose(embed_request)}
+        return "/embeddings", Written(msgspec.json.encode(body), tuple(sorted(dropped)))
 
     def read_answer(self, body: bytes) -> Embedded:
         try:
             value = msgspec.json.decode(body)
-            rows = sorted(enumerate(value["data"]), key=lambda row: row[1].get("index", row[0]))
+            rows = sorted(enumerate(value["data"]), key=lambda row: _place(row[1].get("index"), row[0]))
             vectors = tuple(_vector(row["embedding"]) for _, row in rows)
             model = value.get("model")
         except (*UNREADABLE, KeyError, TypeError, AttributeError):
@@ -145,6 +147,12 @@ def embed(question: Question) -> Embed:
     return question
 
 
+def removed_purpose(embed_request: Embed) -> set[str]:
+    """What a format without the purpose of the vectors loses, in the spelling of Google's callers."""
+    fields = (("taskType", embed_request.task), ("title", embed_request.title))
+    return {name for name, value in fields if value is not None}
+
+
 def embedded(answer: Answer) -> Embedded:
     if not isinstance(answer, Embedded):
         raise TypeError(f"an embedding format cannot write {type(answer).__name__}")
@@ -189,6 +197,11 @@ def _wants_base64(call: Call) -> bool:
 def _base64(vector: tuple[float, ...] | list[float]) -> str:
     """OpenAI's encoding: 32-bit floats, little-endian."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _place(index: Json, position: int) -> int:
+    """The place of a vector. Some hosts write no index, or not as a number."""
+    return index if isinstance(index, int) and not isinstance(index, bool) else position
 
 
 def _vector(value: Json) -> tuple[float, ...]:

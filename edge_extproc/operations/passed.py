@@ -32,11 +32,15 @@ _ROOT = re.compile(r"/v\d+(?:alpha|beta)?\d*(?=/)")
 # Escapes are refused: an escaped slash or dot could change the path.
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
 _FIELDS = frozenset({"model", "stream"})
+# How clients write true into a form: Python's libraries write `True`.
+_TRUE = frozenset({"true", "1"})
 
 
 class _Probe(msgspec.Struct):
     model: Any = None
     stream: Any = None
+    stream_format: Any = None
+    """Of speech, which has no `stream`."""
 
 
 _probe = msgspec.json.Decoder(_Probe)
@@ -103,7 +107,7 @@ def _read(raw: bytes, content_type: str) -> tuple[str, bool]:
         model, stream = (
             raw[slice(*spans.get(name, (0, 0)))].decode("utf-8", "replace") for name in ("model", "stream")
         )
-        return model, stream == "true"
+        return model, stream.strip().lower() in _TRUE
     if not raw or not (kind == "application/json" or kind.endswith("+json")):
         return "", False
     try:
@@ -112,7 +116,7 @@ def _read(raw: bytes, content_type: str) -> tuple[str, bool]:
         raise why_refused(raw, {}) from None
     if probe.model is not None and not isinstance(probe.model, str):
         raise BadRequest(f"model must be a string, not {probe.model!r:.60}", param="model")
-    return probe.model or "", probe.stream is True
+    return probe.model or "", probe.stream is True or probe.stream_format == "sse"
 
 
 def _form(raw: bytes, content_type: str) -> dict[str, tuple[int, int]]:

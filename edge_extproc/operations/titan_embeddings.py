@@ -17,7 +17,7 @@ from ..model.usage import Usage
 from .base import Answer, Question, WholeResult
 from .gemini_embeddings import texts
 from .metering.usage import prompt_usage
-from .openai_embeddings import embed, embedded
+from .openai_embeddings import embed, embedded, removed_purpose
 
 NAME = "titan_embeddings"
 TITLE = "Amazon Titan embeddings"
@@ -69,7 +69,7 @@ class TitanEmbeddings(WholeResult):
             dropped.add("dimensions")
         elif embed_request.dimensions is not None:
             body["dimensions"] = embed_request.dimensions
-        dropped |= {name for name in ("task", "title") if getattr(embed_request, name) is not None}
+        dropped |= removed_purpose(embed_request)
         return _path(model), Written(msgspec.json.encode(body), tuple(sorted(dropped)))
 
     def read_answer(self, body: bytes) -> Embedded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..codecs.json_values import UNREADABLE, read_body, text_of
+from ..codecs.json_values import UNREADABLE, maybe_text, read_body
 from ..dialects.base import Headers, Route
 from ..dialects.gemini_generate.request_in import address
 from ..errors import BadRequest, Unsupported, UpstreamError
@@ -13,7 +13,7 @@ from ..model.content import Json
 from ..model.embedding import Embed, Embedded
 from ..model.usage import Usage
 from .base import Answer, Question, WholeResult
-from .gemini_embeddings import place, texts
+from .gemini_embeddings import dimensions_of, place, texts
 from .metering.usage import prompt_usage
 from .openai_embeddings import embed, embedded
 
@@ -52,25 +52,27 @@ class VertexEmbeddings(WholeResult):
         if not isinstance(rows, list) or not rows or not isinstance(parameters, dict):
             raise BadRequest("instances must be a list that is not empty", param="instances")
         inputs: list[str] = []
-        options: list[tuple[Json, Json]] = []
+        options: list[tuple[str | None, str | None]] = []
         dropped = {f"parameters.{key}" for key in parameters if key != "outputDimensionality"}
         for n, row in enumerate(rows):
             text = row.get("content") if isinstance(row, dict) else None
             if not isinstance(row, dict) or not isinstance(text, str):
                 raise BadRequest(f"instances[{n}].content must be a string", param=f"instances[{n}].content")
             inputs.append(text)
-            options.append((row.get("task_type", row.get("taskType")), row.get("title")))
+            where = f"instances[{n}]"
+            task_type = maybe_text(row.get("task_type", row.get("taskType")), f"{where}.task_type")
+            options.append((task_type, maybe_text(row.get("title"), f"{where}.title")))
             dropped |= {f"instances[{n}].{key}" for key in row.keys() - _INSTANCE}
         if any(each != options[0] for each in options):
             raise Unsupported("instances", "another format", "the instances differ in task_type or title")
-        (task, title), dimensions = options[0], parameters.get("outputDimensionality")
+        task, title = options[0]
         return Embed(
             call.model,
             tuple(inputs),
             len(inputs) == 1,
-            dimensions if isinstance(dimensions, int) else None,
-            text_of(task),
-            text_of(title),
+            dimensions_of(parameters.get("outputDimensionality"), "parameters.outputDimensionality"),
+            task,
+            title,
             tuple(sorted(dropped)),
         )
 

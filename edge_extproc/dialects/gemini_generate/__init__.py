@@ -38,6 +38,7 @@ from .request_in import (
     ROOTS,
     VERBS,
     address,
+    has_any_root,
     largest,
     probe_of,
     query_of,
@@ -156,7 +157,7 @@ class GeminiGenerate:
         return read_summary(body)
 
     def write_reply(self, reply: Reply) -> bytes:
-        return write_reply(reply)
+        return write_reply(reply, any_root=reply.dialect != NAME and has_any_root(reply.call))
 
     def can_contain(self, part: Part) -> bool:
         return not isinstance(part, Opaque | RedactedThinking) and has_object(part)
@@ -166,7 +167,7 @@ class GeminiGenerate:
         return ReplyReader(json_array.JsonArrayDecoder() if is_array else sse.SseDecoder())
 
     def writer(self, call: Call) -> ReplyWriter:
-        return ReplyWriter(array=call.stream_type == ARRAY_TYPE)
+        return ReplyWriter(array=call.stream_type == ARRAY_TYPE, any_root=has_any_root(call))
 
     def read_error(self, status: int, headers: Headers, body: bytes) -> Fault:
         return read_error(status, headers, body)

@@ -20,6 +20,7 @@ from ..cut_calls import input_of_call, without_cut_calls
 from ..failed_finish import reason_of
 from ..inline_data import URL_SAFE
 from ..logprobs import average, entries_in, gemini_logprobs
+from ..wrapped_roots import unwrapped
 from .content import (
     CALL,
     MADE_ID,
@@ -355,8 +356,10 @@ def base64_of(signature: str | None) -> Block:
 class Candidates:
     """Writes the parts of a reply's candidates."""
 
-    def __init__(self, *, own: bool) -> None:
+    def __init__(self, *, own: bool, any_root: bool = False) -> None:
+        """`any_root`: a text of another format is within an object."""
         self._own = own
+        self._any_root = any_root
         self._called: set[int] = set()
         """The candidates with a function call."""
 
@@ -365,7 +368,7 @@ class Candidates:
         extras = dict(part.extras) if self._own and not isinstance(part, Opaque) else {}
         match part:
             case Text():
-                return {"text": part.text, **extras}
+                return {"text": unwrapped(part.text) if self._any_root else part.text, **extras}
             case Refusal():
                 return {"text": part.text}
             case Thinking():
@@ -453,12 +456,13 @@ def _probabilities(choice: Choice) -> Block:
     return {"logprobsResult": gemini_logprobs(entries), "avgLogprobs": average(entries)} if entries else {}
 
 
-def write_reply(reply: Reply) -> bytes:
+def write_reply(reply: Reply, *, any_root: bool = False) -> bytes:
+    """`any_root`: the caller's schema has a root that is no object, and the provider got an object around it."""
     own = reply.dialect == NAME
     extras = dict(reply.extras) if own else {}
     body: Block = {}
     if not (own and "promptFeedback" in extras and all(not choice.parts for choice in reply.choices)):
-        writing = Candidates(own=own)
+        writing = Candidates(own=own, any_root=any_root)
         body["candidates"] = [
             candidate_of(
                 None if own else index,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from urllib.parse import parse_qs
@@ -15,6 +16,7 @@ from ...codecs.json_values import (
     decode,
     maybe,
     maybe_text,
+    object_in,
     read_body,
     wrong,
 )
@@ -25,6 +27,7 @@ from ...model.content import Json, Message, Opaque, Text
 from ..base import Headers, header, output_limit
 from ..hosted_tools import of_gemini
 from ..reading import model_in_path
+from ..wrapped_roots import has_object_root
 from .content import (
     CALLING,
     CONFIG_NAMES,
@@ -191,7 +194,7 @@ def _read_format(config: Block) -> tuple[ResponseFormat | None, Block]:
         case "application/json" if schema is None:
             return ResponseFormat("json_object"), {}
         case "application/json":
-            return ResponseFormat("json_schema", schema), {}
+            return ResponseFormat("json_schema", schema, any_root=True), {}
         case _:
             fields = ("responseMimeType", "responseSchema", "responseJsonSchema")
             return None, {f"generationConfig.{key}": config[key] for key in fields if key in config}
@@ -225,6 +228,21 @@ def _read_system(value: Json, reading: ContentsReader) -> Message:
         return Message("system", (reading.part(rest, "systemInstruction"),), path="systemInstruction")
     message = reading.message({"parts": content.get("parts", [])}, "systemInstruction")
     return Message("system", message.parts, extras=extras_of(rest), path="systemInstruction")
+
+
+_OF_SCHEMA = re.compile(rb'"response(?:_json_schema|_schema|JsonSchema|Schema)"')
+
+
+def has_any_root(call: Call | None) -> bool:
+    """Whether a request has a schema whose root is no object."""
+    if call is None or _OF_SCHEMA.search(call.raw) is None:
+        return False
+    try:
+        known, _ = split(object_in(split(read_body(call.raw), _CHAT)[0], CONFIG), CONFIG_NAMES)
+        wanted, _ = _read_format(known)
+    except (BadRequest, RecursionError):
+        return False
+    return wanted is not None and not has_object_root(wanted.schema)
 
 
 def read_chat(call: Call) -> Chat:

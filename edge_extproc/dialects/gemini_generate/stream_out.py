@@ -29,6 +29,7 @@ from ..citations import Citation, citations_in, grounding
 from ..cut_calls import has_object
 from ..logprobs import average, entries_in, gemini_logprobs
 from ..turns import CUT_OFF
+from ..wrapped_roots import RootReader
 from .content import sealed
 from .errors import error_of
 from .fields import Block
@@ -65,13 +66,17 @@ class _BufferedPart:
     signature: str | None = None
     foreign: bool = False
     """Whether the signature is not Google's."""
+    root: RootReader | None = None
+    """Of a text that is within an object."""
 
 
 class ReplyWriter:
     """Writes one chunk for each piece of text. The last chunk has all finish reasons and the usage."""
 
-    def __init__(self, *, array: bool) -> None:
+    def __init__(self, *, array: bool, any_root: bool = False) -> None:
+        """`any_root`: the caller's schema has a root that is no object, and other formats got an object around it."""
         self._array = array
+        self._any_root = any_root
         self._frames = 0
         self._envelope: Block = {}
         self._usage: Block = {}
@@ -140,6 +145,8 @@ class ReplyWriter:
         if event.kind == "media":
             return self._part(event.choice, self._candidates.part(event.media, event.choice) if event.media else None)
         part = self._buffered[event.choice, event.part] = _BufferedPart(event)
+        if self._any_root and not self._own and event.kind == "text":
+            part.root = RootReader()
         match event.extras:
             case {"thoughtSignature": str(signature)}:
                 part.signature = signature
@@ -156,6 +163,9 @@ class ReplyWriter:
                 return b""
             case "thinking":
                 return self._part(event.choice, {"text": event.text, "thought": True})
+            case _ if part.root is not None:
+                text = part.root.feed(event.text)
+                return self._part(event.choice, {"text": text} if text else None)
             case _:
                 return self._part(event.choice, {"text": event.text})
 
@@ -182,7 +192,10 @@ class ReplyWriter:
                 signed = sealed(part.signature) if part.foreign else base64_of(part.signature)
                 block: Block = {"text": "", "thought": True, **signed}
             case _:
-                block = {"text": "", **base64_of(part.signature)}
+                rest = part.root.close() if part.root is not None else ""
+                block = {"text": rest, **base64_of(part.signature)}
+                if rest:
+                    return self._part(event.choice, block)
         return self._part(event.choice, block if "thoughtSignature" in block else None)
 
     def _note(self, extras: Extras) -> bytes:

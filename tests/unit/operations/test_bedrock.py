@@ -131,7 +131,7 @@ def test_3_12_the_first_titan_has_no_choice_of_dimensions() -> None:
     _, written = TITAN.write(question("Hi", dimensions=256, task="RETRIEVAL_QUERY"), "amazon.titan-embed-text-v1")
 
     assert {"inputText": "Hi"} == json.loads(written.body)
-    assert ("dimensions", "task") == written.dropped
+    assert ("dimensions", "taskType") == written.dropped
 
 
 def test_an_answer_of_titan_is_a_vector_and_what_it_used() -> None:
