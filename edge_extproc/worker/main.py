@@ -41,6 +41,7 @@ from ..store.journal import Journal
 from ..telemetry import console, logs
 from ..telemetry.background import BACKGROUND, BackgroundMetrics
 from ..telemetry.metrics import Metrics
+from .bridge import Bridge
 from .state import WorkerState
 from .wiring.authz import build_authz
 from .wiring.gateway import metric_names
@@ -124,6 +125,18 @@ def _tune_interpreter() -> None:
     sys.setswitchinterval(0.0005)
 
 
+def _stop(service: ExtProcService, bridge: Bridge | None) -> None:
+    service.stop()
+    if bridge is not None:
+        bridge.stop()
+
+
+async def _drained(service: ExtProcService, bridge: Bridge | None) -> None:
+    await service.drained()
+    if bridge is not None:
+        await bridge.drained()
+
+
 async def run_worker(
     config: Config, index: int, newer: Callable[[], Config | None] = lambda: None, *, versioned_clusters: bool = False
 ) -> None:
@@ -172,10 +185,13 @@ async def run_worker(
         open_stream(lambda: worker.gateway, metrics.opened, stop.is_set, captures, metrics.sockets), logs.report
     )
     authz = build_authz(config, lambda: worker.gateway, metrics.registry, access.write)
+    bridge = Bridge(lambda: worker.config) if config.bridges_responses else None
     address = config.agent.worker_addresses()[index]
     _tune_interpreter()
     await worker.start()
     try:
+        if bridge is not None:
+            await bridge.start(index)
         await serve(
             address,
             (
@@ -198,8 +214,8 @@ async def run_worker(
             group=config.agent.socket_access == "group",
             # A change since the configuration was read: no reload was sent to this worker for it.
             on_ready=lambda: tasks.append(asyncio.create_task(reload())),
-            on_stopping=service.stop,
-            drained=service.drained,
+            on_stopping=partial(_stop, service, bridge),
+            drained=partial(_drained, service, bridge),
             interceptors=unary_interceptors(worker.traces) if worker.traces is not None else (),
             transport=config.agent.transport,
         )
@@ -207,6 +223,8 @@ async def run_worker(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if bridge is not None:
+            await bridge.close()
         await worker.close()
         access.close()
         if journal is not None:
