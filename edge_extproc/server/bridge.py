@@ -61,6 +61,7 @@ _OK = 200
 _UNAUTHENTICATED = 401
 _PORTION = 65536
 _CLOSING_SECONDS, _LINGER_SECONDS = 5.0, 0.1
+"""How long the other side may take to end what has ended here, and how long a connection stays open for Envoy."""
 _LONGEST_ERROR = 1 << 20
 _MOST_WAITING = 4
 """The responses that a caller may ask for while one is in progress."""
@@ -326,7 +327,8 @@ class BridgedSession:
     async def _pass_on(self, turn: Turn, reply: Reply) -> bool:
         """Writes the events of a response. False: it has no end."""
         decoder, items, size = SseDecoder(), list[Json](), 0
-        async for chunk in reply.chunks():
+        chunks = reply.chunks()
+        async for chunk in chunks:
             for frame in decoder.feed(chunk):
                 if not frame.data or frame.data == _DONE:
                     continue
@@ -340,6 +342,8 @@ class BridgedSession:
                     if is_end(kind):
                         self._history.ended(turn, response, items)
                         await self._send(frame.data)
+                        self._current = None  # too late to cancel it
+                        await _read_on(chunks)
                         return True
                 await self._send(frame.data)
         return False
@@ -359,3 +363,11 @@ class BridgedSession:
         with contextlib.suppress(LocalProtocolError):  # the caller has closed the session meanwhile
             self._writer.write(self._protocol.send(event))
         await self._writer.drain()
+
+
+async def _read_on(chunks: AsyncIterator[bytes]) -> None:
+    """To the end of the reply: a request whose reply is not read seems to be one that its caller has left."""
+    with contextlib.suppress(TimeoutError, GatewayUnreachable):
+        async with asyncio.timeout(_CLOSING_SECONDS):
+            async for _ in chunks:
+                pass

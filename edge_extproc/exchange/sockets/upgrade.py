@@ -200,13 +200,13 @@ def upstream_request(gateway: Gateway, identified: Identified, event: RequestHea
 
 def _bridge_request(identified: Identified, event: RequestHeaders) -> Continue:
     """The upgrade for the agent's own server, with all headers of the caller: it sends them again with each request."""
-    given, protocols = identified.received.headers, _passed_protocols(event)
-    # A browser's key, which is not among the headers yet.
-    added = tuple(header for header in event.headers[len(given) :] if header[0] == "authorization")
+    protocols = _passed_protocols(event)
+    # Of a browser's request, it is not among the headers that Envoy has.
+    key = next((header for header in event.headers if header[0] == "authorization"), None)
     had = any(name == _PROTOCOLS for name, _ in event.headers)
     return Continue(
         set_headers=(
-            *added,
+            *([key] if key is not None else []),
             *([(_PROTOCOLS, protocols)] if protocols else []),
             (ROUTE, SOCKET),
             (CLUSTER, BRIDGE),
