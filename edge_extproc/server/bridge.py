@@ -21,7 +21,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeAlias
 
-import structlog
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
     AcceptConnection,
@@ -41,6 +40,7 @@ from ..codecs.sse import SseDecoder
 from ..dialects.openai_responses import socket_events
 from ..errors import StartError, UpstreamError
 from ..model.content import Json
+from ..telemetry import logs
 from .bridge_turns import (
     History,
     Refused,
@@ -138,8 +138,8 @@ class ResponsesBridge:
             await session.run()
         except (OSError, asyncio.CancelledError):
             pass  # the connection has ended, or the worker ends: nobody waits for this task
-        except Exception:  # noqa: BLE001 - a bug of one session must not be silent
-            structlog.get_logger().exception("bridge_failed")
+        except Exception as bug:  # noqa: BLE001 - nobody waits for this task
+            logs.report(bug)
         finally:
             if task is not None:
                 self._sessions.pop(task, None)
@@ -173,6 +173,10 @@ class BridgedSession:
         self._is_stopping = True
         self._more.set()
 
+    @property
+    def _is_ending(self) -> bool:
+        return self._is_stopping or self._is_closed
+
     async def run(self) -> None:
         """Returns at the end of the session. Raises OSError if the connection breaks."""
         tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._respond())]
@@ -191,7 +195,7 @@ class BridgedSession:
         """Envoy drops the last bytes that wait for the agent when this side closes the connection."""
         if not self._is_closed:
             return
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, ProtocolError):
             async with asyncio.timeout(_CLOSING_SECONDS):
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
@@ -268,11 +272,11 @@ class BridgedSession:
 
     async def _respond(self) -> None:
         """One response after the other, until the session ends."""
-        while not self._is_stopping:
+        while not self._is_ending:
             self._more.clear()
-            while self._waiting and not self._is_stopping:
+            while self._waiting and not self._is_ending:
                 await self._respond_to(self._waiting.popleft())
-            if not self._is_stopping and not self._waiting:
+            if not self._is_ending:
                 await self._more.wait()
         await self._close(CloseReason.GOING_AWAY, "the gateway restarts; open another session")
 

@@ -32,7 +32,8 @@ guardrails:
 MODELS = """
 second: [{provider: openai, model: "rehearsal(status=503)"}, {provider: anthropic, model: claude-haiku-4-5}]
 stalling: [{provider: anthropic, model: "rehearsal(stall=3)"}]
-cut: [{provider: anthropic, model: "rehearsal(cut=4)"}]
+reset: [{provider: anthropic, model: "rehearsal(cut=4)"}]
+ended: [{provider: anthropic, model: "rehearsal(end=4)"}]
 """
 ENDS = {"response.completed", "response.failed", "response.cancelled", "error"}
 
@@ -132,11 +133,12 @@ def test_refusals_are_error_events_and_the_session_goes_on(running: RunningGatew
 
 def test_a_broken_response_is_an_error_and_the_session_goes_on(running: RunningGateway, before: int) -> None:
     with socket(running) as session:
-        ask(session, "cut")
-        assert answer(session)[-1]["type"] in ("error", "response.failed")
+        for model in ("ended", "reset"):
+            ask(session, model)
+            assert "error" == answer(session)[-1]["type"]
         ask(session, "claude-haiku-4-5")
         assert "response.completed" == answer(session)[-1]["type"]
-    first, *_ = running.settled(before + 3)[before:]
+    first, *_ = running.settled(before + 4)[before:]
 
     assert "broken_stream" == first["outcome"]
 
