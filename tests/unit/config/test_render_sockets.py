@@ -151,13 +151,14 @@ models: {}
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ("envoy: {source_limit: {}}", "leave envoy.source_limit out"),
+        ("envoy: {source_limit: {requests_per_second: 5}}", "leave envoy.source_limit out"),
+        ("agent: {tcp: {address: 127.0.0.1}}", "leave agent.tcp out"),
         (
-            "listen: {tls: {generate: true, client_ca: /dev/null, client_certificate: required}}",
+            f"listen: {{tls: {{generate: true, client_ca: {__file__}, client_certificate: required}}}}",
             "a listener without required client certificates",
         ),
     ],
 )
 def test_what_requests_cannot_have(more: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        rendered(f"{BRIDGE}\n{more}")
+        dynamic_manager(f"{BRIDGE}\n{more}")

@@ -21,6 +21,7 @@ async def ask(listener: OwnListener) -> tuple[int, bytes]:
 
 def play(answer: bytes, count: int = 1) -> tuple[list[bytes], list[tuple[int, bytes]]]:
     heads: list[bytes] = []
+    ended = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -32,6 +33,8 @@ def play(answer: bytes, count: int = 1) -> tuple[list[bytes], list[tuple[int, by
         except asyncio.IncompleteReadError:
             pass
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
     async def run() -> list[tuple[int, bytes]]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -41,6 +44,7 @@ def play(answer: bytes, count: int = 1) -> tuple[list[bytes], list[tuple[int, by
             return [await ask(listener) for _ in range(count)]
         finally:
             await listener.close()
+            await ended.wait()
             server.close()
 
     return heads, asyncio.run(run())
