@@ -73,7 +73,7 @@ class GatewayUnreachable(Exception):
     """The gateway's own listener does not answer, or has closed the connection."""
 
 
-class Reply(Protocol):
+class StreamedReply(Protocol):
     """The response of the gateway."""
 
     @property
@@ -84,7 +84,7 @@ class Reply(Protocol):
         ...
 
 
-Ask: TypeAlias = Callable[[Headers, bytes], AbstractAsyncContextManager[Reply]]
+Ask: TypeAlias = Callable[[Headers, bytes], AbstractAsyncContextManager[StreamedReply]]
 """Sends POST /v1/responses. Raises GatewayUnreachable."""
 
 
@@ -96,7 +96,7 @@ class ResponsesBridge:
         self._ask = ask
         self._largest = largest
         self._server: asyncio.Server | None = None
-        self._sessions: dict[asyncio.Task[None], BridgedSession] = {}
+        self._sessions: dict[asyncio.Task[None], ServedSession] = {}
 
     async def start(self, path: str, *, group: bool = False) -> None:
         """Listens at the Unix socket. A process that can write to it can act as Envoy, so it is not open to others.
@@ -131,7 +131,7 @@ class ResponsesBridge:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        session = BridgedSession(reader, writer, self._ask, self._largest())
+        session = ServedSession(reader, writer, self._ask, self._largest())
         if task is not None:
             self._sessions[task] = session
         try:
@@ -146,7 +146,7 @@ class ResponsesBridge:
             writer.close()
 
 
-class BridgedSession:
+class ServedSession:
     """One session, from its upgrade to its end."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ask: Ask, largest: int) -> None:
@@ -318,7 +318,7 @@ class BridgedSession:
         except (GatewayUnreachable, UpstreamError) as error:
             await self._send(broken(str(error)))
 
-    async def _refused(self, reply: Reply) -> None:
+    async def _refused(self, reply: StreamedReply) -> None:
         body = b""
         async for chunk in reply.chunks():
             body += chunk
@@ -328,7 +328,7 @@ class BridgedSession:
         if reply.status == _UNAUTHENTICATED:  # the key was revoked, or the token has expired
             await self._close(CloseReason.POLICY_VIOLATION, "the caller of this session is not known any more")
 
-    async def _pass_on(self, turn: Turn, reply: Reply) -> bool:
+    async def _pass_on(self, turn: Turn, reply: StreamedReply) -> bool:
         """Writes the events of a response. False: it has no end."""
         decoder, items, size = SseDecoder(), list[Json](), 0
         chunks = reply.chunks()

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import httpx2
 
-from .bridge import GatewayUnreachable, Headers, Reply
+from .bridge import GatewayUnreachable, Headers, StreamedReply
 
 _CONNECT_SECONDS = 5.0
 
@@ -40,7 +40,7 @@ class OwnListener:
         )
 
     @asynccontextmanager
-    async def responses(self, headers: Headers, body: bytes) -> AsyncIterator[Reply]:
+    async def responses(self, headers: Headers, body: bytes) -> AsyncIterator[StreamedReply]:
         """Sends POST /v1/responses. Raises GatewayUnreachable."""
         request = httpx2.Request(
             "POST",

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from ..config.envoy import listener_url
 from ..config.schema import Config
 from ..server.bridge import ResponsesBridge
+from ..server.own_listener import OwnListener
 
 
 class Bridge:
     def __init__(self, current: Callable[[], Config]) -> None:
-        from ..server.own_listener import OwnListener  # not loaded without it
-
         self._current = current
         self._listener = OwnListener(lambda: listener_url(current().listen))
         self._server = ResponsesBridge(self._listener.responses, lambda: current().limits.request_body)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -41,11 +42,13 @@ from ..store.journal import Journal
 from ..telemetry import console, logs
 from ..telemetry.background import BACKGROUND, BackgroundMetrics
 from ..telemetry.metrics import Metrics
-from .bridge import Bridge
 from .state import WorkerState
 from .wiring.authz import build_authz
 from .wiring.gateway import metric_names
 from .wiring.traces import unary_interceptors
+
+if TYPE_CHECKING:
+    from .bridge import Bridge
 
 
 def open_stream(
@@ -125,6 +128,15 @@ def _tune_interpreter() -> None:
     sys.setswitchinterval(0.0005)
 
 
+def _bridge(current: Callable[[], Config]) -> Bridge | None:
+    """None: no session becomes requests."""
+    if not current().bridges_responses:
+        return None
+    from .bridge import Bridge  # not loaded without it
+
+    return Bridge(current)
+
+
 def _stop(service: ExtProcService, bridge: Bridge | None) -> None:
     service.stop()
     if bridge is not None:
@@ -185,7 +197,7 @@ async def run_worker(
         open_stream(lambda: worker.gateway, metrics.opened, stop.is_set, captures, metrics.sockets), logs.report
     )
     authz = build_authz(config, lambda: worker.gateway, metrics.registry, access.write)
-    bridge = Bridge(lambda: worker.config) if config.bridges_responses else None
+    bridge = _bridge(lambda: worker.config)
     address = config.agent.worker_addresses()[index]
     _tune_interpreter()
     await worker.start()

@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.exceptions import ConnectionClosed
 
-from edge_extproc.server.bridge import GatewayUnreachable, Headers, Reply, ResponsesBridge
+from edge_extproc.server.bridge import GatewayUnreachable, Headers, ResponsesBridge, StreamedReply
 
 LARGEST = 4096
 MESSAGE = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]}
@@ -41,7 +41,7 @@ class Gateway:
         self.unreachable = False
 
     @asynccontextmanager
-    async def ask(self, headers: Headers, body: bytes) -> AsyncIterator[Reply]:
+    async def ask(self, headers: Headers, body: bytes) -> AsyncIterator[StreamedReply]:
         if self.unreachable:
             raise GatewayUnreachable("the gateway does not answer")
         self.requests.append(({name.decode(): value.decode() for name, value in headers}, json.loads(body)))
@@ -300,7 +300,7 @@ def test_a_stopping_worker_ends_the_current_response_first(tmp_path: Path) -> No
                 yield ended
 
         @asynccontextmanager
-        async def slow(headers: Headers, body: bytes) -> AsyncIterator[Reply]:
+        async def slow(headers: Headers, body: bytes) -> AsyncIterator[StreamedReply]:
             yield Slow(200, [])
 
         bridge._ask = slow
