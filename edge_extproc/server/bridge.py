@@ -314,9 +314,9 @@ class ServedSession:
                 if reply.status != _OK:
                     await self._refused(reply)
                 elif not await self._pass_on(turn, reply):
-                    await self._send(broken("the response has ended before its last event"))
+                    await self._end(broken("the response has ended before its last event"))
         except (GatewayUnreachable, UpstreamError) as error:
-            await self._send(broken(str(error)))
+            await self._end(broken(str(error)))
 
     async def _refused(self, reply: StreamedReply) -> None:
         body = b""
@@ -324,7 +324,7 @@ class ServedSession:
             body += chunk
             if len(body) > _LONGEST_ERROR:
                 break
-        await self._send(refusal(reply.status, body))
+        await self._end(refusal(reply.status, body))
         if reply.status == _UNAUTHENTICATED:  # the key was revoked, or the token has expired
             await self._close(CloseReason.POLICY_VIOLATION, "the caller of this session is not known any more")
 
@@ -345,12 +345,16 @@ class ServedSession:
                         items.append(event.get("item"))
                     if is_end(kind):
                         self._history.ended(turn, response, items)
-                        await self._send(frame.data)
-                        self._current = None  # too late to cancel it
+                        await self._end(frame.data)
                         await _read_on(chunks)
                         return True
                 await self._send(frame.data)
         return False
+
+    async def _end(self, event: bytes) -> None:
+        """Writes the last event of a response."""
+        self._current = None  # it is too late to cancel it
+        await self._send(event)
 
     # --- the connection
 

@@ -24,6 +24,7 @@ _OF_THE_UPGRADE = frozenset(
         "accept",
         "accept-encoding",
         "connection",
+        "content-encoding",
         "content-length",
         "content-type",
         "cookie",

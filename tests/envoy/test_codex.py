@@ -189,7 +189,8 @@ def test_codex_works_through_a_provider_of_another_format(
     (home / "config.toml").write_text(
         f'model = "{MODEL}"\nmodel_provider = "edge"\napproval_policy = "never"\nsandbox_mode = "danger-full-access"\n'
         f'[model_providers.edge]\nname = "edge"\nbase_url = "{gateway.url}/v1"\nenv_key = "EDGE_KEY"\n'
-        f'wire_api = "responses"\nsupports_websockets = {str(sockets).lower()}\nhttp_headers = {{ "x-host" = "{host}" }}\n'
+        f'wire_api = "responses"\nsupports_websockets = {str(sockets).lower()}\n'
+        f'http_headers = {{ "x-host" = "{host}" }}\n'
         f'[mcp_servers.files]\ncommand = "{sys.executable}"\nargs = ["{tmp_path / "server.py"}"]\n'
     )
     Handler.asked.clear()

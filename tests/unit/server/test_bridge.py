@@ -230,6 +230,18 @@ def test_a_response_can_be_cancelled(tmp_path: Path) -> None:
     play(tmp_path, body)
 
 
+def test_a_response_that_has_ended_cannot_be_cancelled(tmp_path: Path) -> None:
+    async def body(gateway: Gateway, bridge: ResponsesBridge, session: ClientConnection) -> None:
+        gateway.replies.append((200, [*completed(1), None]))
+        await ask(session, input="x")
+        await events(session, 2)
+        await session.send('{"type": "response.cancel"}')
+        assert ("error", 400) == tuple((await events(session, 1))[0][name] for name in ("type", "status"))
+        assert not gateway.ended.is_set()
+
+    play(tmp_path, body)
+
+
 def test_the_request_ends_when_the_caller_leaves(tmp_path: Path) -> None:
     async def body(gateway: Gateway, bridge: ResponsesBridge, session: ClientConnection) -> None:
         gateway.replies.append((200, [*completed(1)[:1], None]))
