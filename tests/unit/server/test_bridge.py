@@ -236,7 +236,8 @@ def test_a_response_that_has_ended_cannot_be_cancelled(tmp_path: Path) -> None:
         await ask(session, input="x")
         await events(session, 2)
         await session.send('{"type": "response.cancel"}')
-        assert ("error", 400) == tuple((await events(session, 1))[0][name] for name in ("type", "status"))
+        (error,) = await events(session, 1)
+        assert ("error", 400) == (error["type"], error["status"])
         assert not gateway.ended.is_set()
 
     play(tmp_path, body)
