@@ -333,6 +333,7 @@ class ServedSession:
         decoder, items, size = SseDecoder(), list[Json](), 0
         chunks = reply.chunks()
         async for chunk in chunks:
+            written: list[bytes] = []  # at once: each write is a part for the agent
             for frame in decoder.feed(chunk):
                 if not frame.data or frame.data == _DONE:
                     continue
@@ -345,31 +346,32 @@ class ServedSession:
                         items.append(event.get("item"))
                     if is_end(kind):
                         self._history.ended(turn, response, items)
-                        await self._end(frame.data)
+                        await self._end(*written, frame.data)
                         await _read_on(chunks)
                         return True
-                await self._send(frame.data)
+                written.append(frame.data)
+            await self._send(*written)
         return False
 
-    async def _end(self, event: bytes) -> None:
-        """Writes the last event of a response."""
+    async def _end(self, *events: bytes) -> None:
+        """Writes the last events of a response."""
         self._current = None  # it is too late to cancel it
-        await self._send(event)
+        await self._send(*events)
 
     # --- the connection
 
-    async def _send(self, event: bytes) -> None:
-        await self._write(TextMessage(data=event.decode(errors="replace")))
+    async def _send(self, *events: bytes) -> None:
+        await self._write(*(TextMessage(data=event.decode(errors="replace")) for event in events))
 
     async def _close(self, code: CloseReason, reason: str) -> None:
         if not self._is_closed:
             self._is_closed = True
             await self._write(CloseConnection(code=int(code), reason=reason))
 
-    async def _write(self, event: Event) -> None:
+    async def _write(self, *events: Event) -> None:
         """Waits while the caller does not read."""
         with contextlib.suppress(LocalProtocolError):  # the caller has closed the session meanwhile
-            self._writer.write(self._protocol.send(event))
+            self._writer.write(b"".join([self._protocol.send(event) for event in events]))
         await self._writer.drain()
 
 
