@@ -125,6 +125,10 @@ class AgentConfig(ConfigSection):
         """One Unix socket a worker: Envoy balances over endpoints, the kernel does not over SO_REUSEPORT."""
         return [str(self.socket_dir / f"worker-{n}.sock") for n in range(self.workers)]
 
+    def bridge_sockets(self) -> list[str]:
+        """One Unix socket a worker, for sessions of the Responses API (`sockets.responses: requests`)."""
+        return [str(self.socket_dir / f"bridge-{n}.sock") for n in range(self.workers)]
+
     def worker_addresses(self) -> list[str]:
         """Each worker's listen address, in gRPC's notation."""
         if self.tcp is None:

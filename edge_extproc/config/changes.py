@@ -42,6 +42,7 @@ _HELD: tuple[Path, ...] = (
     ("cache", "semantic"),
     ("records",),
     ("conversations",),
+    ("sockets",),
     *(("telemetry", "otlp", key) for key in ("endpoint", "protocol", "headers", "service", "environment", "metrics")),
 )
 # Each path costs one rendering, about 0.05 s. Beyond this number, only the section is named.

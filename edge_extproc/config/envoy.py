@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, PlainSerializer, WithJsonSchema, model_validator
@@ -101,6 +102,13 @@ class ListenerConfig(ConfigSection):
     """Absent: plain HTTP."""
     cors: CorsConfig | None = None
     """Absent: no web page may call the gateway."""
+
+
+def listener_url(listener: ListenerConfig) -> str:
+    """The URL of a listener as this machine reaches it."""
+    host = "127.0.0.1" if ip_address(listener.address).is_unspecified else str(listener.address)
+    written = f"[{host}]" if ":" in host else host
+    return f"{'https' if listener.tls is not None else 'http'}://{written}:{listener.port}"
 
 
 class ListenConfig(ListenerConfig):

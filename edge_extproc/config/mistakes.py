@@ -79,9 +79,11 @@ def _sockets(config: Config) -> Iterator[Mistake]:
                 ("agent", "tcp", "port"),
                 f"worker {last} would listen at {port}; choose one below {MAX_PORT - last + 1}",
             )
+    yield from _bridge(config)
     admin = config.envoy_admin_socket()
     store = config.own_store_socket()
     others = [str(path) for path in (admin, store) if path is not None]
+    others += config.agent.bridge_sockets() if config.bridges_responses else []
     longest = max((*config.agent.worker_sockets(), *others), key=lambda p: len(os.fsencode(p)))
     length = len(os.fsencode(longest))
     if length > MAX_SOCKET_PATH:
@@ -106,6 +108,19 @@ def _admin(config: Config) -> Iterator[Mistake]:
             have = ", ".join(sorted(tenants)) or "none"
             yield Mistake(("admin", "tokens", n, "tenant"), f"there is no tenant {token.tenant!r}; have {have}")
     yield from _twice((("admin", "tokens", n, "id"), token.id) for n, token in enumerate(config.admin.tokens))
+
+
+def _bridge(config: Config) -> Iterator[Mistake]:
+    """A worker sends the requests of a session to the first listener, from this machine and without a certificate."""
+    if not config.bridges_responses:
+        return
+    path, tls = ("sockets", "responses"), config.listen.tls
+    if config.agent.tcp is not None:
+        yield Mistake(path, "requests needs workers on the machine of Envoy; leave agent.tcp out, or write provider")
+    if tls is not None and tls.client_certificate == "required":
+        yield Mistake(path, "requests needs a listener without required client certificates; write provider")
+    if config.envoy.source_limit is not None:
+        yield Mistake(path, "with requests, all sessions have one source address; leave envoy.source_limit out")
 
 
 def _callers(config: Config) -> Iterator[Mistake]:

@@ -35,6 +35,7 @@ from .provider import ProviderConfig, ProviderName
 from .quantities import read_integer
 from .records import RecordsConfig
 from .routing import CandidateConfig, ModelOrCandidates, RoutingConfig
+from .sockets import SocketsConfig
 from .store import StoreConfig
 from .telemetry import TelemetryConfig
 from .wrong import wrong
@@ -102,6 +103,8 @@ class Config(ConfigSection):
     """The tenants, with their keys and limits."""
     providers: Annotated[Mapping[ProviderName, ProviderConfig], AfterValidator(frozen), PlainSerializer(thawed)]
     """The hosts that serve models, by a name of your choice."""
+    sockets: SocketsConfig = SocketsConfig()
+    """What becomes of WebSocket sessions."""
     mcp: McpConfig = Field(default_factory=dict, validate_default=True)
     """MCP servers, to which callers get through the gateway."""
     prices: tuple[PriceConfig, ...] = ()
@@ -179,6 +182,16 @@ class Config(ConfigSection):
         if self.envoy.istio is not None:
             return ()
         return tuple(name for name, provider in self.providers.items() if provider.sockets)
+
+    @property
+    def bridges_responses(self) -> bool:
+        """Whether each response of a WebSocket session of the Responses API becomes a request."""
+        return self.sockets.responses == "requests" and self.envoy.istio is None
+
+    @property
+    def has_sockets(self) -> bool:
+        """Whether any upgrade is permitted."""
+        return self.bridges_responses or bool(self.socket_providers())
 
     def mcp_servers(self) -> Mapping[str, McpServerConfig]:
         """The MCP servers that have a route. None where others configure the proxy's routes (Istio)."""

@@ -16,6 +16,7 @@ from ..proxy import envoy_versions
 from . import tracing as render_tracing
 from .clusters import (
     agent_cluster,
+    bridge_cluster,
     chain_clusters,
     composite_cluster,
     has_several,
@@ -72,6 +73,7 @@ def bootstrap(config: Config, *, passes_over: bool | None = None) -> Json:
                 agent_cluster(config),
                 *(provider_cluster(config, name, provider) for name, provider in config.providers.items()),
                 *(socket_cluster(config, name) for name in config.socket_providers()),
+                *([bridge_cluster(config)] if config.bridges_responses else []),
                 *(mcp_cluster(config, name, server) for name, server in config.mcp_servers().items()),
                 *([collector] if collector is not None else []),
                 *(

@@ -13,6 +13,7 @@ from ..config.schema import Config
 from ..model.envoy_names import (
     AFFINITY,
     AGENT,
+    BRIDGE,
     NAMESPACE,
     WORKER,
     chain_name,
@@ -285,6 +286,34 @@ def socket_cluster(config: Config, name: str) -> Json:
     plain = provider.model_copy(update={"pool": provider.pool.model_copy(update={"http2": False})})
     cluster, own = provider_cluster(config, name, plain), socket_cluster_name(cluster_name(name))
     return {**cluster, "name": own, "load_assignment": {**cluster["load_assignment"], "cluster_name": own}}
+
+
+def bridge_cluster(config: Config) -> Json:
+    """The workers' own WebSocket servers. Each session is a connection."""
+    most = (1 << 32) - 1
+    cluster = cluster_v3.Cluster(
+        name=BRIDGE,
+        connect_timeout=config.timeouts.connect,
+        circuit_breakers=cluster_v3.CircuitBreakers(
+            thresholds=[
+                cluster_v3.CircuitBreakersThresholds(max_connections=most, max_pending_requests=most, max_requests=most)
+            ]
+        ),
+        load_assignment=endpoint_v3.ClusterLoadAssignment(
+            cluster_name=BRIDGE,
+            endpoints=[
+                endpoint_v3.LocalityLbEndpoints(
+                    lb_endpoints=[
+                        endpoint_v3.LbEndpoint(
+                            endpoint=endpoint_v3.Endpoint(address=core.Address(pipe=core.Pipe(path=path)))
+                        )
+                        for path in config.agent.bridge_sockets()
+                    ]
+                )
+            ],
+        ),
+    )
+    return {**fields(cluster), "type": "STATIC"}
 
 
 def _bounds(config: Config, pool: PoolConfig) -> cluster_v3.CircuitBreakers:

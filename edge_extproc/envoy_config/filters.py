@@ -11,6 +11,7 @@ from ..model.envoy_names import (
     AGENT,
     ANSWERED_BY,
     AUTHZ_NAMESPACE,
+    BRIDGE,
     CLUSTER,
     GUARD,
     NAMESPACE,
@@ -221,6 +222,7 @@ def _upstream_level(config: Config, passes_over: bool) -> Json:
 def _to_one_provider(config: Config) -> Json:
     if envoy_versions.order_of(config) != "priority_group":
         prefixes = [cluster_name(""), *([socket_cluster_name("")] if config.socket_providers() else [])]
+        prefixes += [BRIDGE] if config.bridges_responses else []
         prefixes += [mcp_cluster_name("")] if config.mcp_servers() else []
         if len(prefixes) > 1:
             return {"or_matcher": {"predicate": [_cluster_begins(prefix) for prefix in prefixes]}}

@@ -257,7 +257,7 @@ def _local_replies(config: Config) -> list[Json]:
                 "upgrade_not_supported",
                 (
                     "this path has no WebSockets here; send the request without Upgrade"
-                    if config.socket_providers()
+                    if config.has_sockets
                     else "this gateway does not support WebSockets; send the request without Upgrade"
                 ),
             ),

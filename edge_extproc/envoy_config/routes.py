@@ -72,7 +72,7 @@ _SOCKET_PATHS = (
 
 def _sockets(config: Config) -> list[Json]:
     """The routes of WebSockets: before the agent has chosen the provider, and after it."""
-    if not config.socket_providers():
+    if not config.has_sockets:
         return []
     upgrade = route_v3.HeaderMatcher(
         name="upgrade", string_match=matcher.StringMatcher(exact="websocket", ignore_case=True)

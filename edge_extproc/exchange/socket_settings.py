@@ -27,6 +27,8 @@ class SocketSettings:
     """The providers that get sessions, in the order of the configuration, and the Envoy cluster of each for them."""
     origins: frozenset[str] = frozenset()
     """The web pages that may open sessions from a browser. "*": any."""
+    bridges_responses: bool = False
+    """Sessions of the Responses API go to the agent's own server, which sends each response as a request."""
     most: int = 1_000
     """The most sessions of one tenant in one worker."""
 

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from ..config.default_models import CHAT, EMBEDDING
-from ..config.envoy import ListenerConfig
+from ..config.envoy import listener_url
 from ..config.schema import Config
 from ..envoy_config import certificate_files
 from .config_source import ConfigSource
@@ -67,11 +67,6 @@ def _snippets(url: str, key_file: str, config: Config) -> list[str]:
         f"print({expression})",
         "",
     ]
-
-
-def listener_url(listener: ListenerConfig) -> str:
-    """As this machine reaches it."""
-    return f"{'https' if listener.tls is not None else 'http'}://{_host(listener.address)}:{listener.port}"
 
 
 def _host(address: str) -> str:

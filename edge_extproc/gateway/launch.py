@@ -425,7 +425,7 @@ async def _launched(
         # Last: it also ingests what the workers settled while they stopped.
         await ledger.aclose()
         own = (config.envoy_admin_socket(), reloading.config.own_store_socket(), config.agent.circuits_file)
-        for path in (*config.agent.worker_sockets(), *own, origin.accepted):
+        for path in (*config.agent.worker_sockets(), *config.agent.bridge_sockets(), *own, origin.accepted):
             if path is not None:
                 remove_quietly(Path(path))
 

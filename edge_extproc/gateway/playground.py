@@ -9,10 +9,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ..config.envoy import listener_url
 from ..config.schema import Config
 from ..model.captured import CapturedRequest
 from ..model.globs import is_glob
-from .banner import listener_url
 from .playground_code import as_curl, as_python, request_of
 
 if TYPE_CHECKING:

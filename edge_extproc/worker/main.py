@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -45,6 +46,9 @@ from .state import WorkerState
 from .wiring.authz import build_authz
 from .wiring.gateway import metric_names
 from .wiring.traces import unary_interceptors
+
+if TYPE_CHECKING:
+    from .bridge import Bridge
 
 
 def open_stream(
@@ -124,6 +128,27 @@ def _tune_interpreter() -> None:
     sys.setswitchinterval(0.0005)
 
 
+def _bridge(current: Callable[[], Config]) -> Bridge | None:
+    """None: no session becomes requests."""
+    if not current().bridges_responses:
+        return None
+    from .bridge import Bridge  # not loaded without it
+
+    return Bridge(current)
+
+
+def _stop(service: ExtProcService, bridge: Bridge | None) -> None:
+    service.stop()
+    if bridge is not None:
+        bridge.stop()
+
+
+async def _drained(service: ExtProcService, bridge: Bridge | None) -> None:
+    await service.drained()
+    if bridge is not None:
+        await bridge.drained()
+
+
 async def run_worker(
     config: Config, index: int, newer: Callable[[], Config | None] = lambda: None, *, versioned_clusters: bool = False
 ) -> None:
@@ -172,10 +197,13 @@ async def run_worker(
         open_stream(lambda: worker.gateway, metrics.opened, stop.is_set, captures, metrics.sockets), logs.report
     )
     authz = build_authz(config, lambda: worker.gateway, metrics.registry, access.write)
+    bridge = _bridge(lambda: worker.config)
     address = config.agent.worker_addresses()[index]
     _tune_interpreter()
     await worker.start()
     try:
+        if bridge is not None:
+            await bridge.start(index)
         await serve(
             address,
             (
@@ -198,8 +226,8 @@ async def run_worker(
             group=config.agent.socket_access == "group",
             # A change since the configuration was read: no reload was sent to this worker for it.
             on_ready=lambda: tasks.append(asyncio.create_task(reload())),
-            on_stopping=service.stop,
-            drained=service.drained,
+            on_stopping=partial(_stop, service, bridge),
+            drained=partial(_drained, service, bridge),
             interceptors=unary_interceptors(worker.traces) if worker.traces is not None else (),
             transport=config.agent.transport,
         )
@@ -207,6 +235,8 @@ async def run_worker(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if bridge is not None:
+            await bridge.close()
         await worker.close()
         access.close()
         if journal is not None:

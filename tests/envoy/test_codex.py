@@ -166,7 +166,7 @@ def gateway() -> Iterator[RunningGateway]:
     )
     text = (
         f"listen: {{port: {free_port()}}}\nadmin: {{port: {free_port()}}}\n"
-        f"agent: {{workers: 1, shutdown_grace: 2s}}\nauth: {{pepper: '{PEPPER}'}}\n"
+        f"agent: {{workers: 1, shutdown_grace: 2s}}\nauth: {{pepper: '{PEPPER}'}}\nsockets: {{responses: requests}}\n"
         f"callers: [{{tenant: acme, keys: [{{id: acme-1, key: {KEY}}}]}}]\nproviders:\n{providers}"
         f"models:\n  {MODEL}:\n    candidates: [{{provider: claude, model: claude-sonnet-4-5}}]\n    rules:\n{rules}"
     )
@@ -176,8 +176,11 @@ def gateway() -> Iterator[RunningGateway]:
     server.server_close()
 
 
+@pytest.mark.parametrize("sockets", [False, True])
 @pytest.mark.parametrize("host", SPOKEN)
-def test_codex_works_through_a_provider_of_another_format(gateway: RunningGateway, host: str, tmp_path: Path) -> None:
+def test_codex_works_through_a_provider_of_another_format(
+    gateway: RunningGateway, host: str, tmp_path: Path, *, sockets: bool
+) -> None:
     assert CODEX is not None
     home, work = tmp_path / "home", tmp_path / "work"
     home.mkdir()
@@ -186,10 +189,13 @@ def test_codex_works_through_a_provider_of_another_format(gateway: RunningGatewa
     (home / "config.toml").write_text(
         f'model = "{MODEL}"\nmodel_provider = "edge"\napproval_policy = "never"\nsandbox_mode = "danger-full-access"\n'
         f'[model_providers.edge]\nname = "edge"\nbase_url = "{gateway.url}/v1"\nenv_key = "EDGE_KEY"\n'
-        f'wire_api = "responses"\nhttp_headers = {{ "x-host" = "{host}" }}\n'
+        f'wire_api = "responses"\nsupports_websockets = {str(sockets).lower()}\n'
+        f'http_headers = {{ "x-host" = "{host}" }}\n'
         f'[mcp_servers.files]\ncommand = "{sys.executable}"\nargs = ["{tmp_path / "server.py"}"]\n'
     )
     Handler.asked.clear()
+    gateway.all_settled()
+    before = len(gateway.access_lines())
     run = subprocess.run(
         [CODEX, "exec", "--skip-git-repo-check", "--json", "Do it."],
         cwd=work,
@@ -200,6 +206,8 @@ def test_codex_works_through_a_provider_of_another_format(gateway: RunningGatewa
         timeout=120,
         check=False,
     )
+    gateway.all_settled()
+    lines = gateway.access_lines()[before:]
     shown = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
     items = [event["item"] for event in shown if event.get("type") == "item.completed"]
 
@@ -208,3 +216,5 @@ def test_codex_works_through_a_provider_of_another_format(gateway: RunningGatewa
     assert MADE == (work / "made.txt").read_text()
     assert len(STEPS) + 1 == len(Handler.asked)
     assert "the content of a.txt" in json.dumps(Handler.asked[-1])
+    assert len(STEPS) + 1 == len([line for line in lines if line["operation"] == "chat"])
+    assert sockets == any(line["operation"] == "socket" for line in lines)

@@ -37,6 +37,7 @@ from ..route_identity import IDENTITY
 from ..runs import limits_and_runs
 from ..settling import send
 from ..socket_settings import OpenSockets, SocketWatch
+from .bridged_session import BridgedSession
 from .live_session import LiveSession
 from .realtime_session import RealtimeSession
 from .responses_session import ResponsesSession
@@ -184,7 +185,8 @@ class SocketExchange:
         limits = gateway.body_limits
         self._from_caller = WebSocketReader(from_client=True, largest=limits.request, deflate=of_caller)
         self._from_provider = WebSocketReader(from_client=False, largest=limits.response, deflate=of_provider)
-        self._session = _SESSIONS[target.api](gateway, identified, target, self._began_response, self._identify)
+        of_api = BridgedSession if target.is_bridged else _SESSIONS[target.api]
+        self._session = of_api(gateway, identified, target, self._began_response, self._identify)
         self._watch.opened()
         return Continue(remove_headers=_unwanted(event.headers, gateway.response_headers))
 
@@ -308,9 +310,9 @@ class SocketExchange:
             operation=SOCKET,
             stream=True,
             model=gateway.models.label(target.model) if target is not None and target.model else None,
-            provider=target.candidate.provider if target is not None else None,
+            provider=(target.candidate.provider or None) if target is not None else None,
             upstream_model=(target.candidate.model or None) if target is not None else None,
-            attempts=1 if target is not None else 0,
+            attempts=1 if target is not None and not target.is_bridged else 0,
             request_bytes=self._bytes[0],
             response_bytes=self._bytes[1],
             request_id=received.request_id if received is not None else None,

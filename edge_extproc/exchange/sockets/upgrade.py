@@ -12,7 +12,8 @@ from ...dialects.gemini_generate import live_messages
 from ...dialects.openai_responses.socket_events import OTHER_SESSIONS
 from ...errors import BadRequest, CallerError, Forbidden, WrongMethod
 from ...model.call import Call
-from ...model.envoy_names import CLUSTER, ROUTE, SOCKET
+from ...model.content import Json
+from ...model.envoy_names import BRIDGE, CLUSTER, ROUTE, SOCKET
 from ...model.fault import FaultKind
 from ...model.frozen_dataclass import frozen_dataclass
 from ...model.plan import Candidate
@@ -54,7 +55,9 @@ class Target:
     model: str
     """The model that the caller names; "" if each response names its own."""
     candidate: Candidate
-    """With the provider's name of that model."""
+    """With the provider's name of that model. Empty if the session `is_bridged`."""
+    is_bridged: bool = False
+    """The agent's own server sends each response as a request."""
 
 
 def api_of(path: str) -> Api:
@@ -93,14 +96,17 @@ def check_origin(gateway: Gateway, event: RequestHeaders) -> None:
 
 def target_of(gateway: Gateway, identified: Identified) -> Target:
     """Raises NoSocket if no provider of the model gets sessions, and the errors of other requests."""
-    if gateway.guardrails is not None:
-        raise NoSocket("this gateway has guardrails, which do not read WebSockets; send the request without Upgrade")
     received = identified.received
+    api = api_of(received.path)
+    is_bridged = api == "responses" and gateway.sockets.bridges_responses
+    if gateway.guardrails is not None and not is_bridged:
+        raise NoSocket("this gateway has guardrails, which do not read WebSockets; send the request without Upgrade")
     if received.values.get("upgrade", "").lower() != "websocket":
         raise NoSocket("this path is a WebSocket; the request must have Upgrade: websocket")
     if received.method != "GET":
         raise WrongMethod(f"a WebSocket is opened with GET, not {received.method}")
-    api = api_of(received.path)
+    if is_bridged:
+        return Target(api, "", Candidate("", ""), is_bridged=True)
     query = parse_qs(received.values.get(":path", "").partition("?")[2])
     if api != "realtime":
         return _without_model(gateway, api)
@@ -155,6 +161,8 @@ def candidate_of(gateway: Gateway, identified: Identified, call: Call, provider:
 def upstream_request(gateway: Gateway, identified: Identified, event: RequestHeaders, target: Target) -> Continue:
     """The request for the provider. Of the query, only the model passes."""
     candidate, received = target.candidate, identified.received
+    if target.is_bridged:
+        return _bridge_request(identified, event)
     path = received.path if target.api == "live" else f"/{target.api}"
     if target.model:
         path += f"?model={quote(candidate.model, safe='')}"
@@ -170,14 +178,13 @@ def upstream_request(gateway: Gateway, identified: Identified, event: RequestHea
         content_type=None,
         removed=request.removed,
     )
-    protocols = ", ".join(p for p in _protocols(event) if not p.lower().startswith(_NOT_UPSTREAM))
+    protocols = _passed_protocols(event)
     offered = offered_extensions(", ".join(value for name, value in event.headers if name == _EXTENSIONS))
     handshake = [
         *([(_PROTOCOLS, protocols)] if protocols else []),
         *([(_EXTENSIONS, offered)] if offered is not None else []),
     ]
     written = {name for name, _ in handshake}
-    principal = identified.principal
     return Continue(
         set_headers=(
             *to_set,
@@ -187,13 +194,34 @@ def upstream_request(gateway: Gateway, identified: Identified, event: RequestHea
         ),
         remove_headers=tuple(name for name in to_remove if name not in _HANDSHAKE and name not in written),
         reroute=True,
-        metadata={
-            "edge": {
-                "guard": False,
-                "tenant": principal.tenant,
-                "key": principal.key_id,
-                "provider": candidate.provider,
-                "route": identified.route.path,
-            }
-        },
+        metadata=_facts(identified, candidate.provider),
     )
+
+
+def _bridge_request(identified: Identified, event: RequestHeaders) -> Continue:
+    """The upgrade for the agent's own server, with all headers of the caller: it sends them again with each request."""
+    protocols = _passed_protocols(event)
+    # Of a browser's request, it is not among the headers that Envoy has.
+    key = next((header for header in event.headers if header[0] == "authorization"), None)
+    had = any(name == _PROTOCOLS for name, _ in event.headers)
+    return Continue(
+        set_headers=(
+            *([key] if key is not None else []),
+            *([(_PROTOCOLS, protocols)] if protocols else []),
+            (ROUTE, SOCKET),
+            (CLUSTER, BRIDGE),
+        ),
+        remove_headers=(_PROTOCOLS,) if had and not protocols else (),
+        reroute=True,
+        metadata=_facts(identified, None),
+    )
+
+
+def _passed_protocols(event: RequestHeaders) -> str:
+    return ", ".join(p for p in _protocols(event) if not p.lower().startswith(_NOT_UPSTREAM))
+
+
+def _facts(identified: Identified, provider: str | None) -> dict[str, dict[str, Json]]:
+    principal = identified.principal
+    facts: dict[str, Json] = {"guard": False, "tenant": principal.tenant, "key": principal.key_id}
+    return {"edge": {**facts, **({"provider": provider} if provider else {}), "route": identified.route.path}}

@@ -202,7 +202,7 @@ def build_gateway(
 def _sockets(config: Config, own: Mapping[str, str]) -> SocketSettings:
     """`own`: as below."""
     clusters = {name: socket_cluster_name(own[name]) for name in config.socket_providers()}
-    return SocketSettings(clusters, origins_of(config), config.limits.sockets)
+    return SocketSettings(clusters, origins_of(config), config.bridges_responses, config.limits.sockets)
 
 
 def _consumer_routes(config: Config, own: Mapping[str, str]) -> ConsumerRoutes:

@@ -82,6 +82,7 @@ def test_what_requests_are_judged_and_routed_by_is_taken_over(old, new):
         (TWO, TWO.replace("127.0.0.1:2", "127.0.0.1:3"), ["providers.q.base_url"]),
         ("", "providers: {p: {kind: openai, api_key: {env: KEY}, pool: {idle: 5s}}}\n", ["providers.p.pool.idle"]),
         ("", "limiter: {url: 'redis://127.0.0.1:1/0'}\n", ["limiter.url"]),
+        ("", "sockets: {responses: requests}\n", ["sockets.responses"]),
     ],
 )  # fmt: skip
 def test_what_a_process_or_envoy_holds_is_named(old, new, keys):

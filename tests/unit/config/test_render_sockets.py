@@ -107,3 +107,58 @@ def test_the_paths_of_sessions(path: str) -> None:
     assert re.fullmatch(pattern, path)
     assert not re.fullmatch(pattern, f"{path}/x")
     assert not re.fullmatch(pattern, f"/x{path}")
+
+
+# --- sockets.responses: requests
+
+BRIDGE = "sockets: {responses: requests}"
+
+
+def test_requests_add_the_routes_and_the_cluster_of_the_workers_own_servers() -> None:
+    plain, found = rendered(), rendered(BRIDGE)
+    bridge = cluster(found, "responses_bridge")
+    endpoints = bridge["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    paths = [each["endpoint"]["address"]["pipe"]["path"] for each in endpoints]
+    removed = [route for route in routes(found) if route in sockets(found)]
+    for route in removed:
+        routes(found).remove(route)
+    found["static_resources"]["clusters"].remove(bridge)
+    text = json.dumps(found).replace("this path has no WebSockets here;", "this gateway does not support WebSockets;")
+
+    assert ["/run/bridge-0.sock", "/run/bridge-1.sock"] == paths
+    assert 2 == len(removed)
+    assert plain == json.loads(text)
+
+
+def test_the_first_attempt_to_an_own_server_is_not_encoded_again() -> None:
+    hedged = "envoy: {version: '1.39'}"
+    text = json.dumps(dynamic_manager(f"{BRIDGE}\n{hedged}"))
+
+    assert '"prefix": "responses_bridge"' in text
+
+
+def dynamic_manager(text: str) -> dict[str, Any]:
+    rest = """
+auth: {pepper: "${PEPPER}"}
+callers: [{tenant: dev, keys: [{id: dev, key: {env: KEY}}]}]
+models: {}
+"""
+    environ = {"KEY": "edge-0123456789abcdef0123456789", "PEPPER": "pepper-pepper-pepper"}
+    config = parse(f"{text}\n{OFF}{rest}", "f", environ=environ, base=Path("/state"))
+    return manager(bootstrap(config, passes_over=True))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("envoy: {source_limit: {requests_per_second: 5}}", "leave envoy.source_limit out"),
+        ("agent: {tcp: {address: 127.0.0.1}}", "leave agent.tcp out"),
+        (
+            f"listen: {{tls: {{generate: true, client_ca: {__file__}, client_certificate: required}}}}",
+            "a listener without required client certificates",
+        ),
+    ],
+)
+def test_what_requests_cannot_have(more: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        dynamic_manager(f"{BRIDGE}\n{more}")

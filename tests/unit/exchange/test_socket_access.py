@@ -362,3 +362,56 @@ def test_what_came_before_broken_frames_counts() -> None:
 
     assert ["text", "text", "close"] == [message.kind for message in messages]
     assert [("ok", 7)] == [(each.outcome, each.usage.total) for each in session.close()]
+
+
+# --- sessions whose responses become requests
+
+
+def test_a_bridged_session_goes_to_the_agents_own_server_with_the_callers_headers() -> None:
+    stage = socket_stage(bridges_responses=True)
+    socket = Socket(stage)
+    to_set, removed = upstream(socket.ask(RESPONSES, ("x-edge-run", "r"), ("sec-websocket-protocol", "realtime")))
+
+    assert {
+        "authorization": f"Bearer {KEY}",
+        "sec-websocket-protocol": "realtime",
+        "x-edge-route": "socket",
+        "x-edge-cluster": "responses_bridge",
+    } == to_set
+    assert () == removed
+
+
+def test_messages_of_a_bridged_session_pass_and_only_the_session_is_settled() -> None:
+    stage = socket_stage(bridges_responses=True)
+    socket = Socket(stage).open(RESPONSES)
+    asked = {"type": "response.create", "model": "unknown", "background": True}
+
+    assert [asked] == [json_of(message) for message in socket.caller(asked)]
+    assert [completed("1")] == [json_of(message) for message in socket.provider(completed("1"))]
+    assert [] == socket.close()
+    (whole,) = stage.settled
+    assert ("ok", 101, None, 0) == (whole.outcome, whole.status, whole.provider, whole.attempts)
+
+
+def test_a_browsers_key_reaches_the_own_server_as_a_header() -> None:
+    stage = socket_stage(bridges_responses=True, origins=frozenset({"https://a"}))
+    protocol = ("sec-websocket-protocol", f"openai-insecure-api-key.{KEY}")
+    to_set, removed = upstream(Socket(stage).ask(RESPONSES, ("origin", "https://a"), protocol, key=None))
+
+    assert f"Bearer {KEY}" == to_set["authorization"]
+    assert "sec-websocket-protocol" in removed
+    assert "sec-websocket-protocol" not in to_set
+
+
+def test_only_sessions_of_responses_are_bridged() -> None:
+    to_set, _ = upstream(Socket(socket_stage(bridges_responses=True)).ask(REALTIME))
+
+    assert "socket_openai" == to_set["x-edge-cluster"]
+
+
+@pytest.mark.parametrize(("key", "expected"), [("wrong", 401), (KEY, 429)])
+def test_a_bridged_session_is_refused_as_others(key: str, expected: int) -> None:
+    refused = Socket(socket_stage(bridges_responses=True, most=0)).ask(RESPONSES, key=key)
+
+    assert isinstance(refused, ImmediateResponse)
+    assert expected == refused.status
