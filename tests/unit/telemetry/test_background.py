@@ -84,6 +84,7 @@ SHORT_TASKS = {
     "guardrails/service_http.py": "the requests of one check, which the check awaits",
     "limits/store_connection.py": "one connection or one command",
     "rehearsal/connection.py": "one request",
+    "server/bridge.py": "one session and one response of it, whose exceptions it reports",
     "server/gone_readers.py": "one request, and the wait for the end of its connection",
     "server/http2/transport.py": "one call",
     "store/ingest_loop.py": "one pause",
