@@ -24,6 +24,9 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS records (name BLOB PRIMARY KEY, value BLOB
 _BY_TIME = "CREATE INDEX IF NOT EXISTS records_until ON records (until) WHERE until IS NOT NULL"
 _LOCK_SECONDS = 5.0
 """How long a write waits for the write of another process."""
+_PAUSE_SECONDS = 0.02
+_PRIMARY_CODE = 0xFF
+"""The bits of an error code of SQLite without its details."""
 # One statement may have 999 parameters in an old SQLite.
 _NAMES_AT_ONCE = 500
 # Each write removes a few expired records, so the file does not grow with records that nobody reads.
@@ -80,13 +83,22 @@ class FileRecords:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    # Without isolation level, `BEGIN` and `COMMIT` are ours.
-    database = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False)
-    database.execute("PRAGMA journal_mode=WAL")
-    database.execute("PRAGMA synchronous=NORMAL")
-    database.execute(_SCHEMA)
-    database.execute(_BY_TIME)
-    return database
+    """Workers start together, and each may be the one that prepares a new file. SQLite does not wait for the lock of a
+    process that changes the journal mode too, because both could wait for each other: so the step is repeated."""
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        # Without isolation level, `BEGIN` and `COMMIT` are ours.
+        database = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", _SCHEMA, _BY_TIME):
+                database.execute(statement)
+        except sqlite3.OperationalError as error:
+            database.close()
+            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return database
 
 
 def _transact(database: sqlite3.Connection, step: Callable[[sqlite3.Connection], T], writes: bool) -> T:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,3 +177,20 @@ async def test_a_memory_that_is_switched_off_is_down() -> None:
 @given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4))
 def test_other_parts_have_another_name(one: list[str], other: list[str]) -> None:
     assert (one == other) == (record_name(*one) == record_name(*other))
+
+
+def test_processes_that_prepare_a_new_file_together_wait_for_each_other(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from edge_extproc.records.file import FileRecords; "
+        "sys.stdin.read(1); [FileRecords(Path(path)) for path in sys.argv[1:]]"
+    )
+    paths = [str(tmp_path / f"{number}.db") for number in range(40)]
+    arguments = [sys.executable, "-c", program, *paths]
+    processes = [subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "1234"]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("x")
+        process.stdin.flush()
+    errors = [process.communicate()[1] for process in processes]
+
+    assert ([0] * 4, [""] * 4) == ([process.returncode for process in processes], errors)
