@@ -30,7 +30,8 @@ def main(status: int, most: int) -> int:
     """The status of the whole: 0 if each test that failed passed when it was repeated."""
     if status != TESTS_FAILED or not FAILED.exists():
         return status
-    failed = sorted(json.loads(FAILED.read_text()))
+    # Pytest also keeps the names of its processes, if they could not collect the tests.
+    failed = sorted(each for each in json.loads(FAILED.read_text()) if Path(each.partition("::")[0]).exists())
     if not 0 < len(failed) <= most:
         return status
     print(f"\n{len(failed)} failed. Repeated alone:", flush=True)

@@ -55,3 +55,13 @@ def test_more_failures_than_that_are_not_repeated(tmp_path: Path, most: int) -> 
 @pytest.mark.parametrize("status", [2, 3, 4])
 def test_a_run_that_ended_in_another_way_keeps_its_status(status: int) -> None:
     assert status == repeat_failed.main(status, 3)
+
+
+def test_names_of_processes_from_an_earlier_run_are_no_tests(tmp_path: Path) -> None:
+    """Pytest keeps them beside the tests, if its processes collected different ones."""
+    kept = tmp_path / repeat_failed.FAILED
+    kept.parent.mkdir(parents=True)
+    kept.write_text('{"gw1": true}')
+    done = run(tmp_path, 1, unsteady=FAILS_ONCE)
+
+    assert (0, "test_unsteady.py::test_it") == (done.returncode, done.stdout.splitlines()[-1])
