@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import assert_never
 
-import orjson
-
 from ...codecs import sse
 from ...codecs.json_values import encode, object_in
 from ...model.call import Call
@@ -159,7 +157,7 @@ class ReplyWriter:
             choice.has_role = True
             delta = {"role": "assistant", "content": None, **delta}
         choice_object = {"index": number, "delta": delta, "logprobs": probabilities, "finish_reason": finish}
-        return sse.encode(orjson.dumps({**self._head, "choices": [choice_object]}))
+        return sse.encode(encode({**self._head, "choices": [choice_object]}))
 
     def _start(self, event: ReplyStarted) -> bytes:
         self._head["id"] = event.id or NAMELESS_REPLY

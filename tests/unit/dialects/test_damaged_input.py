@@ -246,3 +246,11 @@ def test_a_text_in_an_item_of_another_type_is_not_read(item: str, kind: str, ind
     assert any(isinstance(event, Garbled) for event in events)
     for target in EVERY:
         tell(target, events)
+
+
+def test_half_a_character_in_the_id_of_a_reply_does_not_break_the_callers_stream() -> None:
+    candidate = {"content": {"parts": [{"text": "Hello"}], "role": "model"}, "finishReason": "STOP"}
+    events = events_of(DIALECTS["gemini_generate"], sse({"responseId": "\ud800", "candidates": [candidate]}))
+
+    for target in EVERY:
+        tell(target, events)
