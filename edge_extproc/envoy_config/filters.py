@@ -162,40 +162,37 @@ def router_level(config: Config) -> Json:
 def socket_level() -> Json:
     """What routes of WebSockets change at the router level: bodies are streamed in both directions. A buffered body of
     an upgraded request would never end (envoyproxy/envoy#47081)."""
-    mode, body = ext_proc.ProcessingModeHeaderSendMode, ext_proc.ProcessingModeBodySendMode
+    streamed = ext_proc.ProcessingModeBodySendMode.STREAMED
+    return _route_level("socket", streamed, streamed)
+
+
+def mcp_level(config: Config) -> Json:
+    """What routes of MCP servers change: the agent reads each message whole, and the response by its type."""
+    mode = ext_proc.ProcessingModeBodySendMode
+    # The agent enables the body phase for a response with a body.
+    level = _route_level("mcp", mode.BUFFERED, mode.NONE)
+    if config.auth.trust_ext_authz:  # it knows the paths of the APIs of models only
+        level["envoy.filters.http.ext_authz"] = typed(ext_authz.ExtAuthzPerRoute(disabled=True))
+    return level
+
+
+def _route_level(
+    role: str, request: ext_proc.ProcessingModeBodySendMode, response: ext_proc.ProcessingModeBodySendMode
+) -> Json:
+    """The router-level ext_proc of a route whose streams have another role and other body modes."""
+    mode = ext_proc.ProcessingModeHeaderSendMode
     overrides = ext_proc.ExtProcOverrides(
-        grpc_service=_agent("socket"),
+        grpc_service=_agent(role),
         processing_mode=ext_proc.ProcessingMode(
             request_header_mode=mode.SEND,
-            request_body_mode=body.STREAMED,
+            request_body_mode=request,
             response_header_mode=mode.SEND,
-            response_body_mode=body.STREAMED,
+            response_body_mode=response,
             request_trailer_mode=mode.SKIP,
             response_trailer_mode=mode.SKIP,
         ),
     )
     return {"envoy.filters.http.ext_proc": typed(ext_proc.ExtProcPerRoute(overrides=overrides))}
-
-
-def mcp_level(config: Config) -> Json:
-    """What routes of MCP servers change: the agent reads each message whole, and the response by its type."""
-    mode, body = ext_proc.ProcessingModeHeaderSendMode, ext_proc.ProcessingModeBodySendMode
-    overrides = ext_proc.ExtProcOverrides(
-        grpc_service=_agent("mcp"),
-        processing_mode=ext_proc.ProcessingMode(
-            request_header_mode=mode.SEND,
-            request_body_mode=body.BUFFERED,
-            response_header_mode=mode.SEND,
-            # The agent enables the body phase for a response with a body.
-            response_body_mode=body.NONE,
-            request_trailer_mode=mode.SKIP,
-            response_trailer_mode=mode.SKIP,
-        ),
-    )
-    level: Json = {"envoy.filters.http.ext_proc": typed(ext_proc.ExtProcPerRoute(overrides=overrides))}
-    if config.auth.trust_ext_authz:  # it knows the paths of the APIs of models only
-        level["envoy.filters.http.ext_authz"] = typed(ext_authz.ExtAuthzPerRoute(disabled=True))
-    return level
 
 
 def _upstream_level(config: Config, passes_over: bool) -> Json:

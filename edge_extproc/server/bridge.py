@@ -41,10 +41,10 @@ from ..dialects.openai_responses import socket_events
 from ..errors import StartError, UpstreamError
 from ..model.content import Json
 from ..telemetry import logs
-from .bridge_turns import (
+from .bridge_requests import (
     History,
     Refused,
-    Turn,
+    SessionRequest,
     broken,
     cancelled,
     is_create,
@@ -160,7 +160,7 @@ class ServedSession:
         self._count = 0
         self._history = History(largest)
         self._waiting: deque[dict[str, Json]] = deque()
-        """The response.create events whose turn has not come."""
+        """The response.create events that wait for an earlier response."""
         self._more = asyncio.Event()
         self._current: asyncio.Task[None] | None = None
         self._begun: dict[str, Json] | None = None
@@ -282,19 +282,19 @@ class ServedSession:
 
     async def _respond_to(self, event: dict[str, Json]) -> None:
         try:
-            turn = self._history.turn(event)
+            request = self._history.request(event)
         except Refused as refused:
             await self._send(refused.event())
             return
-        if turn.is_warmup:
-            ended, events = warmup(turn)
-            self._history.ended(turn, ended, [])
+        if request.is_warmup:
+            ended, events = warmup(request)
+            self._history.ended(request, ended, [])
             for each in events:
                 await self._send(each)
             return
         self._begun = None
         # A task of its own, which response.cancel can end.
-        task = self._current = asyncio.create_task(self._request(turn))
+        task = self._current = asyncio.create_task(self._request(request))
         try:
             await asyncio.wait([task])
         finally:
@@ -302,18 +302,18 @@ class ServedSession:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         if task.cancelled():
-            await self._send(cancelled(self._begun or {"object": "response", "model": turn.model, "output": []}))
+            await self._send(cancelled(self._begun or {"object": "response", "model": request.model, "output": []}))
         else:
             task.result()
 
-    async def _request(self, turn: Turn) -> None:
+    async def _request(self, request: SessionRequest) -> None:
         self._count += 1
         headers = request_headers(self._headers, f"{self._id}-{self._count}")
         try:
-            async with self._ask(headers, turn.body) as reply:
+            async with self._ask(headers, request.body) as reply:
                 if reply.status != _OK:
                     await self._refused(reply)
-                elif not await self._pass_on(turn, reply):
+                elif not await self._pass_on(request, reply):
                     await self._end(broken("the response has ended before its last event"))
         except (GatewayUnreachable, UpstreamError) as error:
             await self._end(broken(str(error)))
@@ -328,7 +328,7 @@ class ServedSession:
         if reply.status == _UNAUTHENTICATED:  # the key was revoked, or the token has expired
             await self._close(CloseReason.POLICY_VIOLATION, "the caller of this session is not known any more")
 
-    async def _pass_on(self, turn: Turn, reply: StreamedReply) -> bool:
+    async def _pass_on(self, request: SessionRequest, reply: StreamedReply) -> bool:
         """Writes the events of a response. False: it has no end."""
         decoder, items, size = SseDecoder(), list[Json](), 0
         chunks = reply.chunks()
@@ -345,7 +345,7 @@ class ServedSession:
                     if kind == _ITEM_DONE and (size := size + len(frame.data)) <= self._largest:
                         items.append(event.get("item"))
                     if is_end(kind):
-                        self._history.ended(turn, response, items)
+                        self._history.ended(request, response, items)
                         await self._end(*written, frame.data)
                         await _read_on(chunks)
                         return True

@@ -54,7 +54,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class SessionRequest:
     """A response that the caller has asked for."""
 
     body: bytes
@@ -78,7 +78,7 @@ class History:
         self._last: str | None = None
         self._items: tuple[bytes, ...] = ()
 
-    def turn(self, event: Event) -> Turn:
+    def request(self, event: Event) -> SessionRequest:
         """`event`: a response.create. Raises Refused."""
         if event.get("background"):
             raise Refused("background is not supported in a session; send it as a request", "background")
@@ -95,17 +95,17 @@ class History:
         if before is not None:
             sent = sent[:-1] + b',"input":[' + b",".join(items) + b"]}"
         is_warmup = event.get("generate") is False
-        return Turn(sent, items, body.get("store") is not False, body.get("model"), is_warmup)
+        return SessionRequest(sent, items, body.get("store") is not False, body.get("model"), is_warmup)
 
-    def ended(self, turn: Turn, response: Event, done: list[Json]) -> None:
+    def ended(self, request: SessionRequest, response: Event, done: list[Json]) -> None:
         """`response`: the one of the last event. `done`: its items by earlier events, if it does not have them."""
         given, output = response.get("id"), response.get("output")
         if not isinstance(given, str) or response.get("status") not in ("completed", "incomplete"):
             return
         written = output if isinstance(output, list) and output else done
         # What the provider has not stored, it cannot look up by its id.
-        kept = [item for item in written if turn.is_stored or not _is_opaque(item)]
-        items = (*turn.items, *(encode(item) for item in kept))
+        kept = [item for item in written if request.is_stored or not _is_opaque(item)]
+        items = (*request.items, *(encode(item) for item in kept))
         if sum(map(len, items)) > self._largest:
             self._last, self._items = None, ()
             return
@@ -184,14 +184,14 @@ def refusal(status: int, body: bytes) -> bytes:
     return encode({"type": ERROR, "status": status, "error": dict(error)})
 
 
-def warmup(turn: Turn) -> tuple[Event, list[bytes]]:
+def warmup(request: SessionRequest) -> tuple[Event, list[bytes]]:
     """The response without output, and its events. It needs no provider."""
     response: Event = {
         "id": f"resp_{secrets.token_hex(24)}",
         "object": "response",
         "created_at": int(time.time()),
         "status": "in_progress",
-        "model": turn.model,
+        "model": request.model,
         "output": [],
         "error": None,
         "incomplete_details": None,
