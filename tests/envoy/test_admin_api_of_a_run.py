@@ -11,14 +11,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from admin_calls import ROOT, ask_admin_api, call, response_of
 from gateway import KEY, RunningGateway, config, until
 
 pytestmark = pytest.mark.envoy
 
-ROOT = "admin-token-of-root"
 MORE = """
 store: {every: 100ms}
 roles: {watchers: {admin: [viewer]}}
@@ -73,68 +72,45 @@ def managed(rehearsal_url: str, failing: FailingProvider) -> Iterator[RunningGat
         yield gateway
 
 
-def _admin(gateway: RunningGateway, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    data = json.dumps(body).encode() if body is not None else None
-    headers = {"authorization": f"Bearer {ROOT}", "content-type": "application/json"}
-    request = urllib.request.Request(f"{gateway.admin}/admin/v1{path}", data, headers, method=method)
-    return _answer(request)
-
-
-def _call(gateway: RunningGateway, key: str, model: str = "gpt-4o-mini") -> tuple[int, Any]:
-    body = {"model": model, "max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]}
-    headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
-    return _answer(urllib.request.Request(f"{gateway.url}/v1/chat/completions", json.dumps(body).encode(), headers))
-
-
-def _answer(request: urllib.request.Request) -> tuple[int, Any]:
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            text = answer.read()
-            return answer.status, json.loads(text) if text else None
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.loads(error.read())
-
-
 def _statuses(gateway: RunningGateway, key: str, count: int = 12) -> set[int]:
     """Of enough calls that every worker had some."""
-    return {_call(gateway, key)[0] for _ in range(count)}
+    return {call(gateway, key)[0] for _ in range(count)}
 
 
 def test_a_key_is_good_when_it_is_told_and_no_more_when_it_is_revoked(managed: RunningGateway) -> None:
-    status, made = _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "ci"})
+    status, made = ask_admin_api(managed, "POST", "/keys", {"tenant": "acme", "id": "ci"})
 
     assert 201 == status
     assert {200} == _statuses(managed, made["key"])
-    _admin(managed, "DELETE", "/keys/ci")
+    ask_admin_api(managed, "DELETE", "/keys/ci")
     assert {401} == _statuses(managed, made["key"])
 
 
 def test_a_rotated_key_is_replaced(managed: RunningGateway) -> None:
-    _, made = _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "turning"})
-    _, kept = _admin(managed, "POST", "/keys/turning/rotate", {"overlap_seconds": 600})
+    _, made = ask_admin_api(managed, "POST", "/keys", {"tenant": "acme", "id": "turning"})
+    _, kept = ask_admin_api(managed, "POST", "/keys/turning/rotate", {"overlap_seconds": 600})
 
     assert ({200}, {200}) == (_statuses(managed, made["key"]), _statuses(managed, kept["key"]))
-    _, last = _admin(managed, "POST", "/keys/turning/rotate")
+    _, last = ask_admin_api(managed, "POST", "/keys/turning/rotate")
     assert {401} == _statuses(managed, made["key"])
     assert ({401}, {200}) == (_statuses(managed, kept["key"]), _statuses(managed, last["key"]))
 
 
 def test_a_key_reaches_only_the_models_that_it_and_its_tenant_may(managed: RunningGateway) -> None:
-    _, made = _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "narrow", "models": ["gpt-4o*"]})
-    _, wide = _admin(managed, "POST", "/keys", {"tenant": "umbrella", "id": "wide", "models": ["*"]})
+    _, made = ask_admin_api(managed, "POST", "/keys", {"tenant": "acme", "id": "narrow", "models": ["gpt-4o*"]})
+    _, wide = ask_admin_api(managed, "POST", "/keys", {"tenant": "umbrella", "id": "wide", "models": ["*"]})
 
-    assert 200 == _call(managed, made["key"], "gpt-4o-mini")[0]
-    assert _call(managed, made["key"], "gpt-3.5-turbo")[0] in (403, 404)
-    assert _call(managed, wide["key"], "gpt-4o-mini")[0] in (403, 404)
+    assert 200 == call(managed, made["key"], "gpt-4o-mini")[0]
+    assert call(managed, made["key"], "gpt-3.5-turbo")[0] in (403, 404)
+    assert call(managed, wide["key"], "gpt-4o-mini")[0] in (403, 404)
 
 
-def test_a_caller_with_an_admins_role_is_an_admin(managed: RunningGateway) -> None:
-    _, made = _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "watcher", "roles": ["watchers"]})
+def test_a_caller_with_an_admins_role_is_anask_admin_api(managed: RunningGateway) -> None:
+    _, made = ask_admin_api(managed, "POST", "/keys", {"tenant": "acme", "id": "watcher", "roles": ["watchers"]})
 
     def ask(method: str, path: str) -> int:
         headers = {"authorization": f"Bearer {made['key']}"}
-        return _answer(urllib.request.Request(f"{managed.admin}/admin/v1{path}", None, headers, method=method))[0]
+        return response_of(urllib.request.Request(f"{managed.admin}/admin/v1{path}", None, headers, method=method))[0]
 
     assert 200 == ask("GET", "/keys?tenant=acme")
     assert 403 == ask("GET", "/keys?tenant=umbrella")
@@ -142,16 +118,18 @@ def test_a_caller_with_an_admins_role_is_an_admin(managed: RunningGateway) -> No
 
 
 def test_a_budget_holds_from_the_next_request_on_and_until_it_is_taken_away(managed: RunningGateway) -> None:
-    _, made = _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "poor"})
-    status, _ = _admin(managed, "PUT", "/budgets/acme/key/poor", {"requests_per_minute": 1})
+    _, made = ask_admin_api(managed, "POST", "/keys", {"tenant": "acme", "id": "poor"})
+    status, _ = ask_admin_api(managed, "PUT", "/budgets/acme/key/poor", {"requests_per_minute": 1})
 
     assert 200 == status
     assert {200, 429} == _statuses(managed, made["key"], 3)
-    (limit,) = next(b["limits"] for b in _admin(managed, "GET", "/budgets?tenant=acme")[1] if b["name"] == "poor")
+    (limit,) = next(
+        b["limits"] for b in ask_admin_api(managed, "GET", "/budgets?tenant=acme")[1] if b["name"] == "poor"
+    )
     assert ("requests_per_minute", 1, 1, 0, 0) == tuple(
         limit[k] for k in ("limit", "maximum", "used", "reserved", "left")
     )
-    _admin(managed, "DELETE", "/budgets/acme/key/poor")
+    ask_admin_api(managed, "DELETE", "/budgets/acme/key/poor")
     assert {200} == _statuses(managed, made["key"], 4)
 
 
@@ -164,7 +142,7 @@ def _versions(gateway: RunningGateway) -> dict[str, str]:
 def test_a_change_is_another_version_that_all_workers_run(managed: RunningGateway) -> None:
     until(lambda: len(_versions(managed)) == 1)
     before = _versions(managed)
-    _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "versioned"})
+    ask_admin_api(managed, "POST", "/keys", {"tenant": "acme", "id": "versioned"})
     after = _versions(managed)
 
     assert ["2.0"] == list(after.values())
@@ -173,12 +151,12 @@ def test_a_change_is_another_version_that_all_workers_run(managed: RunningGatewa
 
 
 def test_a_worker_that_is_started_again_knows_what_is_managed(managed: RunningGateway) -> None:
-    _, made = _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "lasting"})
+    _, made = ask_admin_api(managed, "POST", "/keys", {"tenant": "acme", "id": "lasting"})
     first = managed.processes()["worker 0"]
     os.kill(first, signal.SIGKILL)
 
     until(lambda: not Path(f"/proc/{first}").exists())
-    until(lambda: _answer(urllib.request.Request(f"{managed.admin}/readyz"))[0] == 200)
+    until(lambda: response_of(urllib.request.Request(f"{managed.admin}/readyz"))[0] == 200)
     assert {200} == _statuses(managed, made["key"])
 
 
@@ -189,9 +167,9 @@ def test_a_provider_that_is_taken_out_gets_nothing_from_any_worker_until_it_is_p
         return json.loads(urllib.request.urlopen(f"{managed.admin}/config").read())["in_force_since"]
 
     assert {200} == _statuses(managed, KEY)
-    status, _ = _admin(managed, "PUT", "/providers/openai/taken-out", {"note": "maintenance"})
+    status, _ = ask_admin_api(managed, "PUT", "/providers/openai/taken-out", {"note": "maintenance"})
     assert (200, {503}) == (status, _statuses(managed, KEY))
-    assert 200 == _call(managed, KEY, "claude-haiku-4-5")[0]
+    assert 200 == call(managed, KEY, "claude-haiku-4-5")[0]
     before = in_force()
     fresh = managed.path.with_suffix(".fresh")
     fresh.write_text(managed.path.read_text() + "# changed\n")
@@ -200,9 +178,9 @@ def test_a_provider_that_is_taken_out_gets_nothing_from_any_worker_until_it_is_p
     managed.process.send_signal(signal.SIGHUP)
     until(lambda: in_force() > before)
     assert {503} == _statuses(managed, KEY)
-    shown = {each["provider"]: each["taken_out"] for each in _admin(managed, "GET", "/providers")[1]}
+    shown = {each["provider"]: each["taken_out"] for each in ask_admin_api(managed, "GET", "/providers")[1]}
     assert ("maintenance", None) == (shown["openai"]["note"], shown["anthropic"])
-    _admin(managed, "DELETE", "/providers/openai/taken-out")
+    ask_admin_api(managed, "DELETE", "/providers/openai/taken-out")
 
     assert {200} == _statuses(managed, KEY)
 
@@ -211,31 +189,31 @@ def test_a_request_that_has_begun_still_reaches_a_provider_that_is_taken_out_mea
     managed: RunningGateway, failing: FailingProvider
 ) -> None:
     """Envoy has the order of its candidates, and an agent cannot choose another one for a later attempt."""
-    failing.before = lambda: _admin(managed, "PUT", "/providers/openai/taken-out", {"note": "maintenance"})
-    status, reply = _call(managed, KEY, "both")
+    failing.before = lambda: ask_admin_api(managed, "PUT", "/providers/openai/taken-out", {"note": "maintenance"})
+    status, reply = call(managed, KEY, "both")
     failing.before = list
     asked = failing.asked
 
     assert (200, "chat.completion") == (status, reply["object"])
     assert asked > 0
-    assert 503 == _call(managed, KEY, "both")[0]  # a new one does not reach it
+    assert 503 == call(managed, KEY, "both")[0]  # a new one does not reach it
     assert failing.asked > asked
-    _admin(managed, "DELETE", "/providers/openai/taken-out")
-    assert 200 == _call(managed, KEY, "both")[0]
+    ask_admin_api(managed, "DELETE", "/providers/openai/taken-out")
+    assert 200 == call(managed, KEY, "both")[0]
 
 
 def test_a_probe_asks_the_provider_and_prices_are_those_of_the_list(managed: RunningGateway) -> None:
-    status, probe = _admin(managed, "POST", "/providers/openai/probe")
+    status, probe = ask_admin_api(managed, "POST", "/providers/openai/probe")
 
     assert (200, "ok") == (status, probe["state"]), probe
     assert probe["seconds"] > 0
-    (openai,) = [each for each in _admin(managed, "GET", "/providers")[1] if each["provider"] == "openai"]
+    (openai,) = [each for each in ask_admin_api(managed, "GET", "/providers")[1] if each["provider"] == "openai"]
     assert probe == openai["last_probe"]
 
 
 def test_usage_can_be_asked_for_by_tenant_and_exported(managed: RunningGateway) -> None:
-    _call(managed, KEY)
-    until(lambda: any(row["key"] == "acme-1" for row in _admin(managed, "GET", "/usage?by=key&tenant=acme")[1]))
+    call(managed, KEY)
+    until(lambda: any(row["key"] == "acme-1" for row in ask_admin_api(managed, "GET", "/usage?by=key&tenant=acme")[1]))
     request = urllib.request.Request(
         f"{managed.admin}/admin/v1/usage/export?format=json&key=acme-1", headers={"authorization": f"Bearer {ROOT}"}
     )
