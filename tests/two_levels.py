@@ -176,6 +176,8 @@ class Talk:
         self.events.append(event)
         return await self.play(self, event)
 
+    unfinished = None
+
     async def before_close(self) -> None:
         pass
 

@@ -135,6 +135,16 @@ class AgentConfig(ConfigSection):
             return [f"unix:{path}" for path in self.worker_sockets()]
         return [_grpc_address(self.tcp.address, self.tcp.port_of(n)) for n in range(self.workers)]
 
+    def envoys_addresses(self) -> list[str] | None:
+        """Each worker's address as Envoy reaches it, in Envoy's notation. None: Envoy asks DNS for them."""
+        if self.tcp is None:
+            return self.worker_sockets()
+        try:
+            hosts = [str(ipaddress.ip_address(host)) for host in self.tcp.hosts]
+        except ValueError:
+            return None
+        return [_grpc_address(host, self.tcp.port_of(n)) for host in hosts for n in range(self.workers)]
+
     def own_addresses(self) -> list[str]:
         """Each worker's address for a client on this machine, in gRPC's notation."""
         if self.tcp is None:

@@ -189,6 +189,11 @@ class Config(ConfigSection):
         return self.sockets.responses == "requests" and self.envoy.istio is None
 
     @property
+    def reports_ends(self) -> bool:
+        """Whether Envoy reports to each worker how its exchanges have ended. Istio's proxies do not."""
+        return self.envoy.istio is None and self.agent.envoys_addresses() is not None
+
+    @property
     def has_sockets(self) -> bool:
         """Whether any upgrade is permitted."""
         return self.bridges_responses or bool(self.socket_providers())

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from envoy_data_plane.envoy.config.route import v3 as route_v3
     from envoy_data_plane.envoy.extensions.access_loggers.file import v3 as file_log
     from envoy_data_plane.envoy.extensions.access_loggers.filters.cel import v3 as cel
+    from envoy_data_plane.envoy.extensions.access_loggers.grpc import v3 as grpc_log
     from envoy_data_plane.envoy.extensions.access_loggers.stream import v3 as stream_log
     from envoy_data_plane.envoy.extensions.clusters.common.dns import v3 as common_dns
     from envoy_data_plane.envoy.extensions.clusters.dns import v3 as dns
@@ -58,6 +59,7 @@ else:
     route_v3 = Package("envoy.config.route.v3")
     file_log = Package("envoy.extensions.access_loggers.file.v3")
     cel = Package("envoy.extensions.access_loggers.filters.cel.v3")
+    grpc_log = Package("envoy.extensions.access_loggers.grpc.v3")
     stream_log = Package("envoy.extensions.access_loggers.stream.v3")
     common_dns = Package("envoy.extensions.clusters.common.dns.v3")
     dns = Package("envoy.extensions.clusters.dns.v3")
@@ -102,6 +104,7 @@ __all__ = [
     "file_log",
     "file_source",
     "filter_state",
+    "grpc_log",
     "hcm",
     "header_mutation",
     "health_check",

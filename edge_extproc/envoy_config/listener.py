@@ -7,7 +7,7 @@ from typing import Any
 from ..config.envoy import ANY_ADDRESS, ListenerConfig, TlsConfig
 from ..config.quantities import write_size
 from ..config.schema import Config
-from ..model.envoy_names import AUTHZ_DENIED, NAMESPACE, OUR_DETAILS, SOURCE_LIMITED
+from ..model.envoy_names import AGENT, AUTHZ_DENIED, NAMESPACE, OUR_DETAILS, OWN_WORKER, SOURCE_LIMITED, WORKER
 from ..proxy import envoy_versions
 from . import certificate_files, direct
 from . import tracing as render_tracing
@@ -19,6 +19,7 @@ from .envoy_types import (
     fields,
     file_log,
     file_source,
+    grpc_log,
     hcm,
     listener_v3,
     stream_log,
@@ -169,7 +170,7 @@ def _connection_manager(config: Config, name: str, passes_over: bool) -> Json:
         ),
         early_header_mutation_extensions=[strip_internal_headers(config)],
         local_reply_config={"mappers": _local_replies(config)},
-        access_log=_access_log(config),
+        access_log=[*_access_log(config), *_reports_of_ends(config)],
         route_config=routes(config, name),
         http_filters=[
             request_id(),
@@ -317,6 +318,46 @@ _LOGGED = {
     "first_byte_ms": "%RESPONSE_DURATION%",
     "edge": f"%DYNAMIC_METADATA({NAMESPACE})%",
 }
+
+
+# The flags of a response that has ended early: the provider's connection was reset, closed, or broke HTTP's rules; the
+# caller has left.
+_ENDED_EARLY = ["UR", "UC", "UPE", "DC", "DR"]
+
+
+def _reports_of_ends(config: Config) -> list[Json]:
+    """An entry for each exchange that has ended early, to the worker that holds it (server/stream_ends.py). It goes to
+    the worker's address, as the streams of attempts do, and thus over the same connection. It is not buffered, so it
+    is sent before Envoy closes the ext_proc stream of the exchange."""
+    addresses = config.agent.envoys_addresses() if config.reports_ends else None
+    return [_report_of_ends(address) for address in addresses or ()]
+
+
+def _report_of_ends(worker: str) -> Json:
+    log = extension(
+        "envoy.access_loggers.http_grpc",
+        grpc_log.HttpGrpcAccessLogConfig(
+            common_config=grpc_log.CommonGrpcAccessLogConfig(
+                log_name=worker,  # Envoy has one stream for each name
+                grpc_service=core.GrpcService(
+                    envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=AGENT),
+                    initial_metadata=[core.HeaderValue(key=WORKER, value=worker)],
+                ),
+                transport_api_version=core.ApiVersion.V3,
+                buffer_size_bytes=0,
+            )
+        ),
+    )
+    own = {
+        "filter": NAMESPACE,
+        "path": [{"key": OWN_WORKER}],
+        "value": {"string_match": {"exact": worker}},
+    }
+    conditions = [
+        {"response_flag_filter": {"flags": _ENDED_EARLY}},
+        {"metadata_filter": {"matcher": own, "match_if_key_not_found": False}},
+    ]
+    return {**log, "filter": {"and_filter": {"filters": conditions}}}
 
 
 def _access_log(config: Config) -> list[Json]:

@@ -52,6 +52,8 @@ class AttemptExchange:
             case _:
                 assert_never(event)
 
+    unfinished = None
+
     async def before_close(self) -> None:
         """Does nothing."""
 

@@ -112,6 +112,10 @@ class CapturedHandler:
     def interrupt(self, interrupt: Interrupt) -> None:
         self._handler.interrupt = interrupt
 
+    @property
+    def unfinished(self) -> str | None:
+        return self._handler.unfinished
+
     async def handle(self, event: Event) -> Command:
         command = await self._handler.handle(event)
         match event:

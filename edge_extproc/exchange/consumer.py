@@ -97,6 +97,9 @@ class ConsumerExchange:
             case RequestBody() | RequestTrailers():
                 return await self._handler(_CLOSED).handle(event)
 
+    unfinished = None
+    """A proxy of others does not tell why a stream has ended."""
+
     async def before_close(self) -> None:
         if self._exchange is not None:
             await self._exchange.before_close()

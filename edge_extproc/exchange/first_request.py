@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..model.envoy_names import OWN_WORKER
+from ..model.envoy_names import EXCHANGE, OWN_WORKER
 from . import headers as header_rules
 from . import idempotency
 from .adapt import Adapted
@@ -50,7 +50,7 @@ def first_request(
     if key is not None:  # also for the attempts after this one, which keep it
         to_set = (*to_set, (idempotency.HEADER, idempotency.own_key(principal.tenant, key)))
     edge: dict[str, object] = {
-        "exchange": exchange_id,
+        EXCHANGE: exchange_id,
         "guard": plan.guarded,
         "tenant": principal.tenant,
         "key": principal.key_id,

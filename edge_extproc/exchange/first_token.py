@@ -92,6 +92,8 @@ class GuardExchange:
             case RequestBody() | RequestTrailers():  # pragma: no cover - not in GUARD
                 raise PeerError(f"{type(event).__name__} at the guard")
 
+    unfinished = None
+
     async def before_close(self) -> None:
         """Does nothing."""
 

@@ -11,6 +11,7 @@ from .events import Event
 Closing: TypeAlias = Literal[
     "done",  # Envoy ended the stream; the exchange knows whether it was complete
     "cancelled",  # Envoy reset it, which may follow a normal end
+    "broken",  # Envoy ended it because the provider's connection broke
     "error",  # a PeerError or a bug: the server stopped it
     "stopping",  # the worker stops, and its grace period is over
 ]
@@ -43,6 +44,12 @@ class Handler(Protocol):
     """Set by the server before the first message."""
     interrupt: Interrupt
     """The same."""
+
+    @property
+    def unfinished(self) -> str | None:
+        """The id of an exchange whose response from a provider has begun and has not ended. If the stream ends now, it
+        matters why."""
+        ...
 
     async def handle(self, event: Event) -> Command:
         """The command for an event. May be cancelled while it waits, when a caller disconnects."""

@@ -53,6 +53,10 @@ _BACK_PREFIXES = (":", "x-amzn-bedrock-", "x-goog-upload-")
 _NEVER_BACK = frozenset({"set-cookie"})
 
 
+ERROR_HEADERS = frozenset({"request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"})
+"""The provider's headers that remain on an error response of the gateway."""
+
+
 def _passes(name: str, own: frozenset[str] | None) -> bool:
     if name in _ANYWHERE or name in _ENVOYS or name.startswith(_ENVOYS_PREFIXES):
         return True

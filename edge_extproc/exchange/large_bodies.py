@@ -12,6 +12,9 @@ T = TypeVar("T")
 LARGE, _SMALL = 256 * 1024, 16 * 1024
 _MANY_OBJECTS = 256
 
+LARGE_SECONDS = 30.0
+"""How long Envoy waits while a large body waits for a worker thread."""
+
 
 def is_large(raw: bytes) -> bool:
     return len(raw) >= _SMALL and (len(raw) >= LARGE or raw.count(b"{") >= _MANY_OBJECTS)

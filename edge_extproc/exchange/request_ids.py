@@ -1,11 +1,15 @@
-"""Adds request ids to commands whose response does not pass Envoy's own filter for them (docs/adr/102)."""
+"""Adds ids to commands.
+
+The caller's request id is for responses that do not pass Envoy's own filter for it (docs/adr/102). The exchange's id is
+for Envoy's report of its end (docs/adr/341).
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from ..model.envoy_names import CALLERS_ID, NAMESPACE, PROVIDERS_ID, REQUEST_ID
-from .commands import Continue, ImmediateResponse
+from ..model.envoy_names import CALLERS_ID, EXCHANGE, NAMESPACE, OWN_WORKER, PROVIDERS_ID, REQUEST_ID
+from .commands import Command, Continue, ImmediateResponse
 from .phases import Received
 from .response_head import ResponseHead
 
@@ -16,6 +20,16 @@ def with_request_id(command: Continue | ImmediateResponse, received: Received | 
         return command
     metadata = dict(command.metadata or {})
     metadata[NAMESPACE] = {**metadata.get(NAMESPACE, {}), REQUEST_ID: received.request_id}
+    return replace(command, metadata=metadata)
+
+
+def with_exchange(command: Command, exchange: str, worker: str | None) -> Command:
+    """Adds the exchange's id and its worker to the command that sends a request to its upstream."""
+    if not isinstance(command, Continue) or not command.reroute:
+        return command
+    metadata = dict(command.metadata or {})
+    own = {} if worker is None else {OWN_WORKER: worker}
+    metadata[NAMESPACE] = {**metadata.get(NAMESPACE, {}), EXCHANGE: exchange, **own}
     return replace(command, metadata=metadata)
 
 

@@ -43,7 +43,7 @@ from .first_request import first_request
 from .first_token import REFUSED
 from .full_duplex import LAST_CHUNK, passed
 from .handler import Closing, Interrupt, MoreTime, no_interrupt, no_more_time
-from .large_bodies import is_large
+from .large_bodies import LARGE_SECONDS, is_large
 from .listing import list_models
 from .notes import notes_of, notes_of_request
 from .open import OpenExchange, OpenExchanges
@@ -74,11 +74,7 @@ if TYPE_CHECKING:  # not loaded without rules
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_LARGE_SECONDS = 30.0  # How long Envoy waits while a large body waits for a worker thread.
 _ERRORS = 400  # The first status of an error response.
-
-# The provider's headers that remain on an error response of the gateway.
-_ERROR_HEADERS = frozenset({"request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"})
 
 
 class RouterExchange:
@@ -133,6 +129,10 @@ class RouterExchange:
     def error_head(self, fault: Fault) -> Pairs:
         status, headers, _ = self._caller_dialect.write_error(fault)
         return ((":status", str(status)), *headers)
+
+    @property
+    def unfinished(self) -> str | None:
+        return self.id if self._order.state is State.ANSWERING and isinstance(self._response, Receiving) else None
 
     async def handle(self, event: Event) -> Command:
         """The command for one event. Raises PeerError if Envoy broke the order. Raises the exception of a bug after the
@@ -276,7 +276,7 @@ class RouterExchange:
         gateway, large = self._gateway, is_large(body)
         gateway.body_limits.check_request(len(body))
         if large:
-            await self._take_time(_LARGE_SECONDS)
+            await self._take_time(LARGE_SECONDS)
         if identified.route.operation == "stored":
             answer = await serve_stored(gateway, identified, body, self._take_time)
             return self._own_reply((("content-type", answer.content_type),), answer.body, "edge_stored")
@@ -536,7 +536,7 @@ class RouterExchange:
         status, headers, body = self._caller_dialect.write_error(fault)
         self._refused(fault, by_gateway, status, len(body))
         self._order.replied()
-        unchanged = tuple(pair for pair in event.headers if pair[0] in _ERROR_HEADERS)
+        unchanged = tuple(pair for pair in event.headers if pair[0] in header_rules.ERROR_HEADERS)
         return ImmediateResponse(status, (*unchanged, *headers), body, "edge_upstream_error")
 
     def _error_body(self, fault: Fault) -> Command:

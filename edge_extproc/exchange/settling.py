@@ -271,6 +271,8 @@ def _outcome(request: RequestFacts, response: ResponseFacts, state: State, why: 
     unseen = request.received is None and response.head is not None  # an earlier filter answered
     if unseen or response.body.unseen or state in (State.OVER, State.REPLIED):
         return "ok"
+    if why == "broken":
+        return "upstream_error"
     return "stopped" if why == "stopping" else "caller_left"
 
 

@@ -16,7 +16,7 @@ Outcome: TypeAlias = Literal[
     "ok",
     "rejected",  # the gateway refused the request with a 4xx
     "refused",  # the provider refused the request: unsupported, too long, filtered
-    "upstream_error",  # the provider or the connection to it failed, and the caller got an error
+    "upstream_error",  # the provider or the connection to it failed, and the caller got an error or a broken response
     "broken_stream",  # a stream began and broke before its end
     "caller_left",  # the caller disconnected
     "stopped",  # the worker was stopped during the exchange
@@ -46,6 +46,8 @@ Phase: TypeAlias = Literal[
 ]
 
 _TIMED_OUT = 504
+_ERRORS = 400
+"""The first status of an error response."""
 
 
 @frozen_dataclass
@@ -165,8 +167,11 @@ class Settlement:
             case "rejected" | "refused":
                 return False
             case "upstream_error":
-                # An error response from a provider costs nothing. After a timeout, the provider may have used tokens.
-                return self.provider is None and self.status == _TIMED_OUT
+                # An error response from a provider costs nothing. After a timeout, or if the connection broke after the
+                # headers of a response, the provider may have used tokens.
+                if self.provider is None:
+                    return self.status == _TIMED_OUT
+                return self.status is not None and self.status < _ERRORS
             case _:
                 return True
 

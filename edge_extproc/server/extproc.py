@@ -8,7 +8,7 @@ copy it to its access log.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -32,10 +32,18 @@ METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 class ExtProcService:
     """`on_error` is called with each unexpected exception."""
 
-    def __init__(self, open_stream: OpenStream, on_error: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        open_stream: OpenStream,
+        on_error: Callable[[BaseException], None],
+        is_broken: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> None:
+        """`is_broken` tells, after the stream of an exchange has ended, whether the provider's connection broke. None:
+        nobody knows."""
         self.methods: Methods = {METHOD: Streaming(self._process)}
         self._open_stream = open_stream
         self._on_error = on_error
+        self._is_broken = is_broken
         self._stopping = False
         self._open = 0
         self._none_open = asyncio.Event()
@@ -94,9 +102,16 @@ class ExtProcService:
         finally:
             try:
                 if why != "stopping":  # then the process may end before what waits
+                    why = await self._cause(handler, why)
                     await handler.before_close()
             finally:
                 handler.closed(why)
+
+    async def _cause(self, handler: Handler, why: Closing) -> Closing:
+        exchange = handler.unfinished
+        if why == "error" or exchange is None or self._is_broken is None:
+            return why
+        return "broken" if await self._is_broken(exchange) else why
 
     def _cut(self) -> Closing:
         return "stopping" if self._stopping else "cancelled"

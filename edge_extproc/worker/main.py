@@ -36,6 +36,7 @@ from ..server.introspect import Introspection
 from ..server.loop_lag import watch_loop
 from ..server.rpc import CallRefused, Status
 from ..server.serve import serve
+from ..server.stream_ends import StreamEnds
 from ..server.transport import mutual_tls
 from ..store import snapshot
 from ..store.journal import Journal
@@ -77,12 +78,12 @@ def open_stream(
                 return RouterExchange(current(), open_exchanges, metadata.get("traceparent"), local)
             case "socket":
                 opened()
-                return SocketExchange(current, opened, sockets, open_sockets)
+                return SocketExchange(current, opened, sockets, open_sockets, local)
             case "mcp":
                 from ..exchange.mcp.exchange import McpExchange  # not loaded without servers
 
                 opened()
-                return McpExchange(current(), metadata.get("traceparent"))
+                return McpExchange(current(), metadata.get("traceparent"), local)
             case None:
                 return ConsumerExchange(current(), partial(consumer, local, metadata.get("traceparent")))
             case "upstream":
@@ -143,10 +144,13 @@ def _stop(service: ExtProcService, bridge: Bridge | None) -> None:
         bridge.stop()
 
 
-async def _drained(service: ExtProcService, bridge: Bridge | None) -> None:
-    await service.drained()
-    if bridge is not None:
-        await bridge.drained()
+async def _drained(service: ExtProcService, bridge: Bridge | None, ends: StreamEnds) -> None:
+    try:
+        await service.drained()
+        if bridge is not None:
+            await bridge.drained()
+    finally:
+        ends.stop()
 
 
 async def run_worker(
@@ -193,8 +197,11 @@ async def run_worker(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     captures = Captures(time.monotonic)
+    ends = StreamEnds() if config.reports_ends else StreamEnds(patience=0)
     service = ExtProcService(
-        open_stream(lambda: worker.gateway, metrics.opened, stop.is_set, captures, metrics.sockets), logs.report
+        open_stream(lambda: worker.gateway, metrics.opened, stop.is_set, captures, metrics.sockets),
+        logs.report,
+        ends.is_broken,
     )
     authz = build_authz(config, lambda: worker.gateway, metrics.registry, access.write)
     bridge = _bridge(lambda: worker.config)
@@ -208,6 +215,7 @@ async def run_worker(
             address,
             (
                 service,
+                ends,
                 authz,
                 Introspection(
                     metrics.snapshot,
@@ -227,7 +235,7 @@ async def run_worker(
             # A change since the configuration was read: no reload was sent to this worker for it.
             on_ready=lambda: tasks.append(asyncio.create_task(reload())),
             on_stopping=partial(_stop, service, bridge),
-            drained=partial(_drained, service, bridge),
+            drained=partial(_drained, service, bridge, ends),
             interceptors=unary_interceptors(worker.traces) if worker.traces is not None else (),
             transport=config.agent.transport,
         )

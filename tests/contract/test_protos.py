@@ -16,7 +16,15 @@ import pytest
 from contract.descriptors import enums, messages, read_files
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 
-from edge_extproc.pb import auth_pb2, core_pb2, ext_proc_filter_pb2, ext_proc_pb2, type_pb2
+from edge_extproc.pb import (
+    accesslog_data_pb2,
+    accesslog_pb2,
+    auth_pb2,
+    core_pb2,
+    ext_proc_filter_pb2,
+    ext_proc_pb2,
+    type_pb2,
+)
 
 REPO = Path(__file__).parents[2]
 GENERATED = REPO / "edge_extproc" / "pb"
@@ -28,6 +36,8 @@ FILES = {
     ext_proc_pb2: ("envoy/service/ext_proc/v3/external_processor.proto",),
     auth_pb2: ("envoy/service/auth/v3/external_auth.proto", "envoy/service/auth/v3/attribute_context.proto"),
     type_pb2: ("envoy/type/v3/http_status.proto",),
+    accesslog_data_pb2: ("envoy/data/accesslog/v3/accesslog.proto",),
+    accesslog_pb2: ("envoy/service/accesslog/v3/als.proto",),
 }
 
 # envoy-data-plane 2.2 describes Envoy 1.38; what came later it cannot know.
@@ -88,7 +98,9 @@ def test_every_enum_value_is_as_in_the_envoy_binary(module: ModuleType, envoys: 
     assert {path: theirs.get(path) for path in found} == found
 
 
-@pytest.mark.parametrize("module", [ext_proc_pb2, auth_pb2], ids=lambda module: module.DESCRIPTOR.package)
+@pytest.mark.parametrize(
+    "module", [ext_proc_pb2, auth_pb2, accesslog_pb2], ids=lambda module: module.DESCRIPTOR.package
+)
 def test_every_method_is_as_in_the_envoy_binary(module: ModuleType, envoys: dict[str, FileDescriptorProto]) -> None:
     def methods(files: list[FileDescriptorProto]) -> set[tuple[object, ...]]:
         return {

@@ -34,7 +34,7 @@ from ..large_bodies import is_large
 from ..mcp_settings import McpServer, McpSettings
 from ..phases import Identified, Received
 from ..ports import Gateway
-from ..request_ids import with_request_id
+from ..request_ids import with_exchange, with_request_id
 from ..response_head import ResponseHead
 from ..runs import limits_and_runs
 from .errors import HEADER_MISMATCH, HeaderMismatch, MethodNotHere, NoSuchServer, NoSuchSession, error_response
@@ -77,9 +77,11 @@ class McpCaller:
 class McpExchange:
     """One request."""
 
-    def __init__(self, gateway: Gateway, traceparent: str | None = None) -> None:
-        """`traceparent`: that of Envoy's span for this request, if Envoy traces."""
+    def __init__(self, gateway: Gateway, traceparent: str | None = None, worker: str | None = None) -> None:
+        """`traceparent`: that of Envoy's span for this request, if Envoy traces. `worker`: the address of this
+        worker."""
         self._traceparent = traceparent
+        self._worker = worker
         self.id = gateway.new_id()
         self.more_time: MoreTime = no_more_time
         self.interrupt: Interrupt = no_interrupt
@@ -101,11 +103,17 @@ class McpExchange:
         """The response is the gateway's own."""
         self._bug = self._settled = False
 
+    @property
+    def unfinished(self) -> str | None:
+        record = self._record
+        began = record.status is not None and self._replies is not None and not self._is_local
+        return self.id if began and not record.whole else None
+
     async def handle(self, event: Event) -> Command:
         """Raises PeerError if Envoy broke the order."""
         began = self._gateway.clock.monotonic()
         try:
-            return await self._answer(event)
+            return with_exchange(await self._answer(event), self.id, self._worker)
         finally:
             self._record.overhead += self._gateway.clock.monotonic() - began
 

@@ -146,4 +146,6 @@ def _outcome(record: McpRecord, why: Closing) -> Outcome:
         return "rejected"
     if record.whole or record.answer is not None:
         return "ok"
+    if why == "broken":
+        return "upstream_error"
     return "stopped" if why == "stopping" else "caller_left"

@@ -76,13 +76,15 @@ class SocketExchange:
         began_response: Callable[[], None],
         watch: SocketWatch,
         open_sockets: OpenSockets,
+        worker: str | None = None,
     ) -> None:
-        """`current` returns the gateway of the configuration that is current."""
+        """`current` returns the gateway of the configuration that is current. `worker`: the address of this worker."""
         gateway = current()
         self.id = gateway.new_id()
         self.more_time: MoreTime = no_more_time
         self.interrupt: Interrupt = no_interrupt
         self._gateway = gateway
+        self._worker = worker
         self._current = current
         self._open_sockets = open_sockets
         self._counted: str | None = None
@@ -255,6 +257,10 @@ class SocketExchange:
         self._refused = (status, fault, isinstance(event, RequestHeaders))
         code = fault.code or "error"
         return with_request_id(ImmediateResponse(status, (*of_error, *headers), body, f"edge_{code}"), self._received)
+
+    @property
+    def unfinished(self) -> str | None:
+        return self.id if self._session is not None and self._session.is_responding else None
 
     async def before_close(self) -> None:
         """Nothing waits."""

@@ -278,6 +278,11 @@ class SocketSession(ABC):
         if out is not None:
             out.add(encode("ping", b"", from_client=True))
 
+    @property
+    def is_responding(self) -> bool:
+        """Whether responses are in progress."""
+        return bool(self._open)
+
     def closed(self, why: Closing) -> None:
         """Settles the responses in progress."""
         outcome = self._left or "caller_left"
@@ -285,6 +290,8 @@ class SocketSession(ABC):
             outcome = "gateway_error"
         elif why == "stopping":
             outcome = "stopped"
+        elif why == "broken":
+            outcome = "broken_stream"
         self._before_end()
         for response in self._open:
             refused = response.refused
