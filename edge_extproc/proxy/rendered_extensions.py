@@ -16,6 +16,7 @@ EXTENSION_OF_TYPE: Mapping[str, str] = {
     "envoy.config.trace.v3.OpenTelemetryConfig": "envoy.tracers.opentelemetry",
     "envoy.extensions.access_loggers.file.v3.FileAccessLog": "envoy.access_loggers.file",
     "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter": "envoy.access_loggers.extension_filters.cel",
+    "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig": "envoy.access_loggers.http_grpc",
     "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog": "envoy.access_loggers.stdout",
     "envoy.extensions.clusters.aggregate.v3.ClusterConfig": "envoy.clusters.aggregate",
     "envoy.extensions.clusters.composite.v3.ClusterConfig": "envoy.clusters.composite",

@@ -181,6 +181,8 @@ class Talk:
         self.events.append(event)
         return self.answer(self.role, event)
 
+    unfinished = None
+
     async def before_close(self) -> None:
         pass
 

@@ -46,6 +46,8 @@ class Script:
         self.events.append(event)
         return await self.answer(event)
 
+    unfinished = None
+
     async def before_close(self) -> None:
         self.began_to_end = True
         await asyncio.sleep(0)  # grpcio cancels it here after a reset
