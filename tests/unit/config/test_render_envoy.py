@@ -354,9 +354,10 @@ def test_envoys_admin_is_on_a_socket_for_its_owner_or_on_a_port_of_this_machine(
 
 
 def test_the_access_log_goes_where_it_should_and_holds_no_query_and_no_credential() -> None:
-    assert [] == manager(rendered("envoy: {access_log: off}"))["access_log"]
-    (stdout,) = manager(rendered())["access_log"]
-    (file,) = manager(rendered("envoy: {access_log: /var/log/edge}"))["access_log"]
+    off = manager(rendered("envoy: {access_log: off}"))["access_log"]
+    (stdout, *_) = manager(rendered())["access_log"]
+    (file, *_) = manager(rendered("envoy: {access_log: /var/log/edge}"))["access_log"]
+    assert {"envoy.access_loggers.http_grpc"} == {each["name"] for each in off}  # reports of ends, for the workers
     assert "envoy.access_loggers.stdout" == stdout["name"]
     assert "/var/log/edge" == file["typed_config"]["path"]
     logged = " ".join(stdout["typed_config"]["log_format"]["json_format"].values()).lower()
