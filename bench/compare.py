@@ -6,6 +6,7 @@ another external processor in the same Envoy. The rounds of all contestants alte
     plain Envoy       no filter but the router
     agent             passed on, translated, and answered from the cache
     litellm, portkey  `--peers litellm portkey` installs them from their registries into bench/peers
+    agent-router      `--peers agent-router` builds the Go processor of Envoy AI Gateway (needs Go)
     --peer NAME=URL   a gateway that already runs; it must lead to the provider that the output names
     EDGE_BENCH_PROCESSOR
                       the command of an ext_proc server, with {port} for the port that it must listen on
@@ -32,12 +33,13 @@ from pathlib import Path
 
 from edge_extproc.envoy_config.validate import envoy_path
 
-from . import build, load, peers, proc, stand
+from . import agent_router, build, load, peers, proc, stand
 
 CONNECTIONS = (1, 16, 64)
 AT_RATE = 64
 """Connections for the load of a fixed rate: enough that a free one is always there."""
 PLAIN = "plain Envoy"
+AGENT_ROUTER = "agent-router"
 _QUESTION = "Tell me, in one short sentence, what a gateway adds to a request, and what it must not add."
 _BODY = {
     "messages": [
@@ -133,14 +135,14 @@ def table(measurements: Sequence[Measurement]) -> str:
         lines += [
             "",
             title,
-            f"{'':<20} {'req/s':>8} {'of plain':>8} {'p50 ms':>8} {'p99 ms':>8} {'errors':>6}  CPU, ms",
+            f"{'':<24} {'req/s':>8} {'of plain':>8} {'p50 ms':>8} {'p99 ms':>8} {'errors':>6}  CPU, ms",
         ]
         for each in measurements:
             if (each.connections, each.rate) == (connections, rate):
                 ratio = "" if each.of_plain is None else f"{each.of_plain:.3f}"
                 cpu = ", ".join(f"{role} {ms:.3f}" for role, ms in each.cpu_ms.items())
                 lines.append(
-                    f"{each.name:<20} {each.per_second:>8.0f} {ratio:>8} {each.p50:>8.2f} {each.p99:>8.2f} "
+                    f"{each.name:<24} {each.per_second:>8.0f} {ratio:>8} {each.p50:>8.2f} {each.p99:>8.2f} "
                     f"{each.errors:>6}  {cpu}"
                 )
     return "\n".join(lines[1:])
@@ -150,13 +152,15 @@ def table(measurements: Sequence[Measurement]) -> str:
 
 
 def gateway(stood: stand.Stand, directory: Path) -> list[Contestant]:
-    """Plain Envoy, and the gateway: passed on, translated, and from its cache."""
+    """Plain Envoy, and the gateway: passed on, translated (from Chat Completions to Messages, and from Messages to Chat
+    Completions), and from its cache."""
     roles = {"Envoy": (stood.gateway_envoy_pid,), "agent": stood.worker_pids, "supervisor": (stood.supervisor_pid,)}
     openai, claude = "gpt-4o-mini", "claude-3-5-haiku-20241022"
     return [
         Contestant(PLAIN, _target(stood.envoy, openai, directory, "plain"), {"Envoy": (stood.plain_envoy_pid,)}),
         Contestant("agent, passed on", _target(stood.gateway, openai, directory, "pass"), roles),
         Contestant("agent, translated", _target(stood.gateway, claude, directory, "cross"), roles),
+        Contestant("agent, from Messages", _messages(_target(stood.gateway, openai, directory, "messages")), roles),
         Contestant("agent, from the cache", _cached(_target(stood.gateway, openai, directory, "hit")), roles),
     ]
 
@@ -166,6 +170,14 @@ def _target(host: str, model: str, directory: Path, name: str) -> load.Target:
     body.write_text(json.dumps({**_BODY, "model": model}))
     headers = (("authorization", f"Bearer {stand.KEY}"), ("content-type", "application/json"))
     return load.Target(f"{host}/v1/chat/completions", body, headers)
+
+
+def _messages(target: load.Target) -> load.Target:
+    """The same request in the format of Anthropic's Messages."""
+    body = json.loads(target.body.read_text())
+    system, *messages = body["messages"]
+    target.body.write_text(json.dumps({**body, "system": system["content"], "messages": messages}))
+    return replace(target, url=target.url.replace("/v1/chat/completions", "/v1/messages"))
 
 
 def _cached(target: load.Target) -> load.Target:
@@ -180,6 +192,15 @@ def _other(
 ) -> Contestant:
     target = _target(url.removesuffix("/v1").rstrip("/"), "gpt-4o-mini", directory, name)
     return Contestant(name, replace(target, headers=(*target.headers, *headers)), pids)
+
+
+@contextlib.contextmanager
+def other_processor(provider: str, directory: Path) -> Iterator[list[Contestant]]:
+    """Agent Router's processor: passed on, and translated from Messages."""
+    with agent_router.running(provider, directory) as (url, roles):
+        target = _target(url, "gpt-4o-mini", directory, AGENT_ROUTER)
+        translated = _messages(_target(url, "gpt-4o-mini", directory, f"{AGENT_ROUTER}-messages"))
+        yield [Contestant(AGENT_ROUTER, target, roles), Contestant(f"{AGENT_ROUTER}, Messages", translated, roles)]
 
 
 @contextlib.contextmanager
@@ -209,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of one measurement, without its warm-up")
     parser.add_argument("--rate", type=float, default=300.0, help="requests a second of the load of a fixed rate")
-    parser.add_argument("--peers", nargs="*", choices=sorted(peers.PEERS), default=[])
+    parser.add_argument("--peers", nargs="*", choices=sorted((*peers.PEERS, AGENT_ROUTER)), default=[])
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=URL")
     parser.add_argument("--output", type=Path, help="where the JSON goes")
     parser.add_argument("--plot", type=Path, help="where a picture goes (PNG); needs matplotlib")
@@ -219,7 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-bench-")))
         stood = stack.enter_context(stand.standing(tools, workers=1, more="cache: {}\n"))
         contestants = gateway(stood, directory)
-        for name in options.peers:
+        if AGENT_ROUTER in options.peers:
+            contestants += stack.enter_context(other_processor(stood.provider, directory))
+        for name in (each for each in options.peers if each != AGENT_ROUTER):
             url, pids, headers = stack.enter_context(peers.running(name, f"{stood.provider}/v1", directory))
             contestants.append(_other(name, url, directory, {"agent": pids}, headers))
         for name, _, url in (each.partition("=") for each in options.peer):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from bench import compare, growth, peers, proc, stand
+from bench import agent_router, compare, growth, peers, proc, stand
 from bench.compare import PLAIN, Measurement
 from edge_extproc.config import load as config_load
+from edge_extproc.envoy_config.validate import envoy_path, validate
 
 
 def one(name: str, per_second: float, *, errors: int = 0, rate: float | None = None, cpu: float = 0.5) -> Measurement:
@@ -54,6 +56,23 @@ def test_the_cached_request_is_always_the_same(tmp_path: Path):
 
     assert "{N}" not in target.body.read_text()
     assert '"temperature": 0' in target.body.read_text()
+
+
+def test_the_same_request_for_messages(tmp_path: Path):
+    chat = compare._target("http://127.0.0.1:1", "gpt-4o-mini", tmp_path, "messages")
+    before = json.loads(chat.body.read_text())
+    target = compare._messages(chat)
+    after = json.loads(target.body.read_text())
+
+    assert "http://127.0.0.1:1/v1/messages" == target.url
+    assert [{"role": "system", "content": after["system"]}, *after["messages"]] == before["messages"]
+    assert {**before, "messages": after["messages"], "system": after["system"]} == after
+
+
+def test_the_envoy_of_agent_router_is_valid(tmp_path: Path):
+    config = agent_router.envoy_config(1, 2, tmp_path / "processor.sock", tmp_path / "access.log")
+
+    validate(config, envoy_path())
 
 
 @pytest.mark.parametrize("name", sorted(peers.PEERS))
