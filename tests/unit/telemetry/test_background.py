@@ -87,6 +87,7 @@ SHORT_TASKS = {
     "server/bridge.py": "one session and one response of it, whose exceptions it reports",
     "server/gone_readers.py": "one request, and the wait for the end of its connection",
     "server/http2/transport.py": "one call",
+    "server/stream_ends.py": "the reading of one stream, which the stop ends",
     "store/ingest_loop.py": "one pause",
     "records/completion.py": "one step that a cancellation must not leave half done",
     "telemetry/background.py": "the supervision itself",
