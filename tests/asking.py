@@ -21,6 +21,14 @@ CHAT, RESPONSES, MESSAGES, GEMINI, CONVERSE = (
 )
 DIALECTS: dict[str, Dialect] = {name: load("dialects", name) for name in (CHAT, RESPONSES, MESSAGES, GEMINI, CONVERSE)}
 CALLERS = tuple(DIALECTS)
+PATHS = {
+    CHAT: "/v1/chat/completions",
+    RESPONSES: "/v1/responses",
+    MESSAGES: "/v1/messages",
+    GEMINI: "/v1beta/models/m:generateContent",
+    CONVERSE: "/model/m/converse",
+}
+"""The path of a request that does not stream, by the caller's format."""
 Json = dict[str, Any]
 
 

@@ -6,21 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from asking import CHAT, CONVERSE, GEMINI, MESSAGES, RESPONSES
 from golden_files import GOLDEN
 
-from edge_extproc.dialects.base import Dialect
-from edge_extproc.registry import load
-
-CHAT, RESPONSES, MESSAGES = "openai_chat", "openai_responses", "anthropic_messages"
-GEMINI, CONVERSE = "gemini_generate", "bedrock_converse"
-DIALECTS: dict[str, Dialect] = {name: load("dialects", name) for name in (CHAT, RESPONSES, MESSAGES, GEMINI, CONVERSE)}
-PATHS = {
-    CHAT: "/v1/chat/completions",
-    RESPONSES: "/v1/responses",
-    MESSAGES: "/v1/messages",
-    GEMINI: "/v1beta/models/m:generateContent",
-    CONVERSE: "/model/m/converse",
-}
 APIS = {
     CHAT: ("chat_completions",),
     RESPONSES: ("responses",),

@@ -7,17 +7,10 @@ from typing import Any
 
 import pytest
 import request_validators
-from asking import CHAT, CONVERSE, GEMINI, MESSAGES, PROVIDERS, RESPONSES, Json, provider_request
+from asking import CHAT, MESSAGES, PATHS, PROVIDERS, Json, provider_request
 
 from edge_extproc.dialects.crossing import NO_RESULT
 
-PATHS = {
-    CHAT: "/v1/chat/completions",
-    RESPONSES: "/v1/responses",
-    MESSAGES: "/v1/messages",
-    GEMINI: "/v1beta/models/m:generateContent",
-    CONVERSE: "/model/m/converse",
-}
 SCHEMA: Json = {"type": "object", "properties": {}}
 # The turns of a history: u is a text of the user, a one of the model, c1 a call, r1 its result; + joins parallel ones.
 HISTORIES = (

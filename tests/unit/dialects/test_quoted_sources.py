@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import request_validators
-from asking import CHAT, CONVERSE, GEMINI, MESSAGES, PROVIDERS, RESPONSES, provider_request
+from asking import CHAT, CONVERSE, GEMINI, MESSAGES, PATHS, PROVIDERS, RESPONSES, provider_request
 
 from edge_extproc.errors import BadRequest
 
@@ -24,13 +24,6 @@ TEXT: Json = {
     "type": "document",
     "title": "Plain",
     "source": {"type": "text", "media_type": "text/plain", "data": "Words."},
-}
-PATHS = {
-    CHAT: "/v1/chat/completions",
-    RESPONSES: "/v1/responses",
-    MESSAGES: "/v1/messages",
-    GEMINI: "/v1beta/models/m:generateContent",
-    CONVERSE: "/model/m/converse",
 }
 OTHERS = [name for name, each in PROVIDERS.items() if each.dialect != MESSAGES]
 

@@ -8,8 +8,8 @@ import re
 from typing import Any
 
 import pytest
+from asking import CHAT, CONVERSE, DIALECTS, GEMINI, MESSAGES, PATHS, RESPONSES
 
-from edge_extproc.dialects.base import Dialect
 from edge_extproc.dialects.carried import original_id, tool_id
 from edge_extproc.errors import BadRequest
 from edge_extproc.model.call import Call, Written
@@ -17,18 +17,7 @@ from edge_extproc.model.content import Text, Thinking, ToolCall
 from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
 from edge_extproc.model.reply import Choice, Finish, Reply, unfold
 from edge_extproc.providers.openai import OPENAI_HOST
-from edge_extproc.registry import load
 
-CHAT, RESPONSES, MESSAGES = "openai_chat", "openai_responses", "anthropic_messages"
-GEMINI, CONVERSE = "gemini_generate", "bedrock_converse"
-DIALECTS: dict[str, Dialect] = {name: load("dialects", name) for name in (CHAT, RESPONSES, MESSAGES, GEMINI, CONVERSE)}
-PATHS = {
-    CHAT: "/v1/chat/completions",
-    RESPONSES: "/v1/responses",
-    MESSAGES: "/v1/messages",
-    GEMINI: "/v1beta/models/m:generateContent",
-    CONVERSE: "/model/m/converse",
-}
 CLAUDE_4_5 = "claude-sonnet-4-5"
 Json = dict[str, Any]
 

@@ -7,7 +7,19 @@ import json
 from typing import Any
 
 import pytest
-from asking import CHAT, CONVERSE, DIALECTS, GEMINI, MESSAGES, PROVIDERS, RESPONSES, Json, Provider, provider_request
+from asking import (
+    CHAT,
+    CONVERSE,
+    DIALECTS,
+    GEMINI,
+    MESSAGES,
+    PATHS,
+    PROVIDERS,
+    RESPONSES,
+    Json,
+    Provider,
+    provider_request,
+)
 
 from edge_extproc.dialects.strict_schema import is_strict
 from edge_extproc.errors import Unsupported
@@ -15,13 +27,6 @@ from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
 from edge_extproc.providers.openai import OPENAI_HOST
 from edge_extproc.providers.openai_compatible import row
 
-PATHS = {
-    CHAT: "/v1/chat/completions",
-    RESPONSES: "/v1/responses",
-    MESSAGES: "/v1/messages",
-    GEMINI: "/v1beta/models/m:generateContent",
-    CONVERSE: "/model/m/converse",
-}
 CLAUDE = Provider(MESSAGES, "claude-sonnet-4-5")
 BEDROCK_CLAUDE = Provider(CONVERSE, "anthropic.claude-sonnet-4-5-20250929-v1:0")
 NOVA_2 = Provider(CONVERSE, "amazon.nova-2-lite-v1:0")
