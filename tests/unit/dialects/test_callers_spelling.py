@@ -7,20 +7,9 @@ from functools import cache
 from typing import Any
 
 import pytest
+from asking import CHAT, CONVERSE, DIALECTS, GEMINI, MESSAGES, PATHS, RESPONSES
 from callers_paths import leads_somewhere
-from full_requests import (
-    APIS,
-    CHAT,
-    CONVERSE,
-    DIALECTS,
-    FULL,
-    GEMINI,
-    MESSAGES,
-    PATHS,
-    PLAINER,
-    RESPONSES,
-    requests_of,
-)
+from full_requests import APIS, FULL, PLAINER, requests_of
 from recordings import body, is_of_today, recordings
 
 from edge_extproc.errors import BadRequest

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from asking import CHAT, CONVERSE, DIALECTS, GEMINI, MESSAGES, PATHS, RESPONSES
 from crossings import OTHER_OPERATIONS
-from full_requests import APIS, CHAT, CONVERSE, DIALECTS, GEMINI, MESSAGES, PATHS, RESPONSES, requests_of
+from full_requests import APIS, requests_of
 from recordings import body, is_of_today, recordings
 from unread import unread
 
