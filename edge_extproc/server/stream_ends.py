@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
 
-from ..model.envoy_names import EXCHANGE, NAMESPACE
+from ..model.envoy_names import EXCHANGE, NAMESPACE, WORKER
 from ..pb.accesslog_pb2 import StreamAccessLogsMessage
 from .rpc import CallRefused, Methods, RpcCall, Status, Streaming, whole
 
@@ -71,6 +71,10 @@ class StreamEnds:
             del self._broken[next(iter(self._broken))]
 
     async def _take(self, call: RpcCall) -> None:
+        wanted = call.metadata.get(WORKER)
+        if wanted is not None and call.local is not None and wanted != call.local:
+            # Envoy opened the stream while the other worker was not healthy. Refused, it opens one for the next entry.
+            raise CallRefused(Status.UNAVAILABLE, f"the entries are for the worker at {wanted}")
         reading = asyncio.ensure_future(self._read(call))
         self._reading.add(reading)
         try:

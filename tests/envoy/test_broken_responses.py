@@ -37,17 +37,22 @@ async def http1(seen: Seen, writer: asyncio.StreamWriter) -> None:
 
 
 async def http2(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """The same by RST_STREAM, for a stream."""
+    """The same by RST_STREAM, midway in a response."""
+    bodies: dict[int, bytes] = {}
     connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
     connection.initiate_connection()
     writer.write(connection.data_to_send())
     with contextlib.suppress(ConnectionError, asyncio.CancelledError):
         while data := await reader.read(65536):
             for event in connection.receive_data(data):
+                if isinstance(event, h2.events.DataReceived):
+                    bodies[event.stream_id] = bodies.get(event.stream_id, b"") + event.data
                 if isinstance(event, h2.events.StreamEnded):
-                    head = [(":status", "200"), ("content-type", "text/event-stream")]
-                    connection.send_headers(event.stream_id, head)
-                    connection.send_data(event.stream_id, b"".join(OPENAI.events[:2]))
+                    stream = b'"stream":true' in bodies[event.stream_id]
+                    kind = "text/event-stream" if stream else "application/json"
+                    connection.send_headers(event.stream_id, [(":status", "200"), ("content-type", kind)])
+                    part = b"".join(OPENAI.events[:2]) if stream else OPENAI.reply[:20]
+                    connection.send_data(event.stream_id, part)
                     writer.write(connection.data_to_send())
                     await writer.drain()
                     await asyncio.sleep(0.2)
@@ -92,6 +97,7 @@ def running() -> Iterator[gateways.RunningGateway]:
         ("h1.midway", False, "upstream_error"),
         ("h1.headers", False, "upstream_error"),
         ("h2.midway", True, "upstream_error"),
+        ("h2.midway", False, "upstream_error"),
         ("h1.stays", True, "caller_left"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from edge_extproc.pb.accesslog_data_pb2 import HTTPAccessLogEntry
 from edge_extproc.pb.accesslog_pb2 import StreamAccessLogsMessage
-from edge_extproc.server.rpc import CallRefused, Message, RpcCall, Streaming
+from edge_extproc.server.rpc import CallRefused, Message, RpcCall, Status, Streaming
 from edge_extproc.server.stream_ends import METHOD, StreamEnds
 
 
@@ -16,7 +16,7 @@ class Envoy(RpcCall):
     """A stream of access log entries."""
 
     metadata: dict[str, str] = {}  # noqa: RUF012 - of the interface
-    local = None
+    local: str | None = None
     cut = False
 
     def __init__(self, *messages: bytes | None) -> None:
@@ -62,6 +62,19 @@ async def test_a_flag_of_the_provider_says_that_the_response_broke(flags: tuple[
     await take(ends, Envoy(entry("one", *flags), None))
 
     assert broken is await ends.is_broken("one")
+
+
+async def test_a_stream_for_another_worker_is_refused() -> None:
+    """Else Envoy would send the entries of that worker to this one as long as the connection lives."""
+    ends, envoy = StreamEnds(), Envoy(entry("one", "upstream_remote_reset"), None)
+    envoy.metadata, envoy.local = {"x-edge-worker": "/run/worker-0.sock"}, "/run/worker-1.sock"
+    with pytest.raises(CallRefused) as refused:
+        await take(ends, envoy)
+    assert Status.UNAVAILABLE == refused.value.status
+
+    envoy.local = "/run/worker-0.sock"
+    await take(ends, envoy)
+    assert await ends.is_broken("one")
 
 
 async def test_a_report_that_comes_after_the_end_is_waited_for() -> None:
