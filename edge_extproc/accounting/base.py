@@ -55,6 +55,6 @@ class Prices(Protocol):
         tiers: Iterable[str] = (),
     ) -> Decimal | None:
         """The most that so many tokens can cost, US dollars: each token is priced as its most expensive possible kind.
-        Prompt tokens may be cache writes if `caches`; prompt and output tokens may be audio if `audio`. None: one of
-        these kinds has no price."""
+        Prompt tokens may be cache writes if `caches`; prompt and output tokens may be audio if `audio`, and
+        images in each case. None: one of these kinds has no price."""
         ...

@@ -5,8 +5,8 @@ child process imports it, once for each version, and the workers read the file. 
 nothing of this package, and is run by its path.
 
 The file has the patterns of providers and models, and the prices of tokens, requests and web searches. It leaves out
-the prices of things that `Usage` does not count (other searches, pages, seconds of audio, images), of batches and of
-other service tiers.
+the prices of things that `Usage` does not count (other searches, pages, seconds of audio, whole images), of batches and
+of other service tiers.
 `prices.py` declares the format of the file; FORMAT is the same number there.
 """
 
@@ -40,7 +40,7 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-FORMAT = 2
+FORMAT = 3
 
 Json: TypeAlias = str | int | float | Sequence["Json"] | dict[str, "Json"] | None
 
@@ -53,9 +53,11 @@ KEPT: dict[str, str] = {
     "cache_write_5m_mtok": "cache_write_5m",
     "cache_write_1h_mtok": "cache_write_1h",
     "input_audio_mtok": "input_audio",
+    "input_image_mtok": "input_image",
     "output_mtok": "output",
     "output_reasoning_mtok": "reasoning",
     "output_audio_mtok": "output_audio",
+    "output_image_mtok": "output_image",
     "requests_kcount": "request",
     "web_searches_kcount": "search",
 }

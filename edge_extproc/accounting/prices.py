@@ -36,7 +36,7 @@ from .batch_prices import TIER as BATCH_TIER
 from .batch_prices import batch_factor
 from .service_tiers import factor_of
 
-FORMAT = 2
+FORMAT = 3
 """The version of the compiled file's format. compile_prices.py, which cannot import this, has the same number."""
 
 MILLION = 1_000_000
@@ -112,9 +112,11 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_write_5m: Rate | None = None
     cache_write_1h: Rate | None = None
     input_audio: Rate | None = None
+    input_image: Rate | None = None
     output: Rate | None = None
     reasoning: Rate | None = None
     output_audio: Rate | None = None
+    output_image: Rate | None = None
     request: Rate | None = None
     search: Rate | None = None
 
@@ -162,6 +164,8 @@ class Override:
     reasoning: Decimal | None = None
     input_audio: Decimal | None = None
     output_audio: Decimal | None = None
+    input_image: Decimal | None = None
+    output_image: Decimal | None = None
     search: Decimal | None = None
     """Of a thousand web searches. None: as in the compiled table."""
     tiers: Mapping[str, Decimal] = field(default_factory=lambda: MappingProxyType({}), hash=False)
@@ -182,24 +186,26 @@ _PRICE_ORDER: tuple[tuple[str, ...], ...] = (
     ("cache_write_5m", "cache_write", "input"),
     ("cache_write_1h", "cache_write", "input"),
     ("input_audio", "input"),
+    ("input_image", "input"),
     ("output",),
     ("reasoning", "output"),
     ("output_audio", "output"),
+    ("output_image", "output"),
 )
 # The names of the same kinds in `Usage`.
 _ROW_BUCKETS = (
-    *("input", "cache_read", "cache_write", "cache_write_1h", "input_audio"),
-    *("output", "reasoning", "output_audio"),
+    *("input", "cache_read", "cache_write", "cache_write_1h", "input_audio", "input_image"),
+    *("output", "reasoning", "output_audio", "output_image"),
 )
 # Indexes of the row: the kinds that a prompt token can be (without and with cache writes), the kinds of output tokens,
-# and audio input and output.
-_PROMPTS, _CACHED, _COMPLETIONS, _AUDIO_INPUT, _AUDIO_OUTPUT = (0,), (0, 2, 3), (5, 6), 4, 7
+# and audio input and output. A model that generates images does so without being asked.
+_PROMPTS, _CACHED, _COMPLETIONS, _AUDIO_INPUT, _AUDIO_OUTPUT = (0, 5), (0, 2, 3, 5), (6, 7, 9), 4, 8
 _Row: TypeAlias = tuple[Decimal | None, ...]
 _ZERO = Decimal(0)
 
 
 class _Tariff:
-    """One model's prices at one time, as rows, so that a cost is at most eight multiplications."""
+    """One model's prices at one time, as rows, so that a cost is at most ten multiplications."""
 
     __slots__ = ("_base", "_highest_prices", "_per_call", "_steps", "per_search")
 
@@ -262,9 +268,11 @@ class _Tariff:
                 usage.cache_write,
                 usage.cache_write_1h,
                 usage.input_audio,
+                usage.input_image,
                 usage.output,
                 usage.reasoning,
                 usage.output_audio,
+                usage.output_image,
             ),
             row,
             strict=True,
@@ -490,9 +498,11 @@ def _per_token(row: Override) -> Rates:
         cache_write=rate(row.cache_write),
         cache_write_1h=rate(row.cache_write_1h),
         input_audio=rate(row.input_audio),
+        input_image=rate(row.input_image),
         output=rate(row.output),
         reasoning=rate(row.reasoning),
         output_audio=rate(row.output_audio),
+        output_image=rate(row.output_image),
     )
 
 

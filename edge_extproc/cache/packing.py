@@ -50,6 +50,8 @@ class _StoredEntry(msgspec.Struct, array_like=True, frozen=True):
     # Older gateways do not write these fields, and ignore them when they read.
     stale: float = 0.0
     created: int | None = None
+    images: tuple[int, int] = (0, 0)
+    """The image tokens of `usage`: of the prompt and of the reply."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -90,6 +92,7 @@ def pack(digest: bytes, entry: CacheEntry, compress_above: int) -> bytes:
                 entry.ttl,
                 entry.stale,
                 entry.created,
+                (usage.input_image, usage.output_image) if usage is not None else (0, 0),
             )
         )
     except (OverflowError, UnicodeEncodeError) as error:
@@ -124,7 +127,7 @@ def unpack(digest: bytes, packed: bytes) -> CacheEntry:
         stored.stored_at,
         stored.finish,
         # An earlier version may have stored any usage.
-        plausible_or_none(Usage(*stored.usage)) if stored.usage is not None else None,
+        plausible_or_none(Usage(*stored.usage, *stored.images)) if stored.usage is not None else None,
         cost,
         stored.dropped,
         stored.ttl,

@@ -29,7 +29,7 @@ from ..model.managed import ManagedState
 from ..model.plan import Candidate
 from ..model.principal import Principal
 from ..model.settlement import HITS
-from ..model.usage import Usage
+from ..model.usage import BUCKETS, Usage
 from ..model.wire_names import WireNames
 from ..routing.base import ModelTable, RoutingRequest
 from ..routing.breaker import LocalCircuitTable
@@ -347,16 +347,8 @@ class ConfigJudge:
 
 
 def _usage(row: Mapping[str, Any]) -> Usage:
-    return Usage(
-        input=row["input"] or 0,
-        cache_read=row["cache_read"] or 0,
-        cache_write=row["cache_write"] or 0,
-        cache_write_1h=row["cache_write_1h"] or 0,
-        output=row["output"] or 0,
-        reasoning=row["reasoning"] or 0,
-        input_audio=row["input_audio"] or 0,
-        output_audio=row["output_audio"] or 0,
-    )
+    counts: dict[str, Any] = {name: row[name] or 0 for name in BUCKETS}
+    return Usage(**counts)
 
 
 def _dollars(amount: Decimal) -> str:

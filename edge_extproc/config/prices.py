@@ -33,9 +33,9 @@ Factor = Annotated[
 
 class PriceConfig(ConfigSection):
     """US dollars for a million tokens. The first matching row counts, before the public lists. A kind of token without
-    a price of its own costs the general price: cached and audio prompts cost `input`, reasoning and audio replies cost
-    `output`. Without `output`, replies have no known price. A row of zeros is free. A row that has `search` alone is
-    about searches: tokens have the price of the next row or of the public lists."""
+    a price of its own costs the general price: cached tokens, audio and images in prompts cost `input`; reasoning,
+    audio and images in replies cost `output`. Without `output`, replies have no known price. A row of zeros is free. A
+    row that has `search` alone is about searches: tokens have the price of the next row or of the public lists."""
 
     provider: Text
     """The provider's name in `providers`."""
@@ -57,6 +57,10 @@ class PriceConfig(ConfigSection):
     """Tokens of audio in prompts."""
     output_audio: Dollars | None = None
     """Tokens of audio in replies."""
+    input_image: Dollars | None = None
+    """Tokens of images in prompts."""
+    output_image: Dollars | None = None
+    """Tokens of images in replies."""
     search: Dollars | None = None
     """A thousand web searches that the provider executes. Without it, they have the price of the public lists."""
     tiers: Annotated[Mapping[Text, Factor], AfterValidator(frozen), PlainSerializer(thawed)] = Field(

@@ -153,11 +153,18 @@ def _plausible(usage: Usage, call: Call) -> Usage:
     """The usage without counts that are impossible for the size of the call or its bound on the reply."""
     if usage.prompt > len(call.raw) + _MOST_ADDED:
         completion = replace(
-            usage, input=0, cache_read=0, cache_write=0, cache_write_1h=0, input_audio=0, cached_twice=0
+            usage,
+            input=0,
+            cache_read=0,
+            cache_write=0,
+            cache_write_1h=0,
+            input_audio=0,
+            input_image=0,
+            cached_twice=0,
         )
         usage = replace(completion, prompt_unknown=True, unreadable=usage.unreadable + 1)
     if usage.completion > max(call.max_output_tokens or 0, _MOST_ADDED) * call.choices:
-        prompt = replace(usage, output=0, reasoning=0, output_audio=0)
+        prompt = replace(usage, output=0, reasoning=0, output_audio=0, output_image=0)
         usage = replace(prompt, completion_unknown=True, unreadable=usage.unreadable + 1)
     return usage
 

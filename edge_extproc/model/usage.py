@@ -21,6 +21,8 @@ BUCKETS = (
     "reasoning",
     "input_audio",
     "output_audio",
+    "input_image",
+    "output_image",
 )
 """The names of the token buckets of `Usage`."""
 
@@ -31,17 +33,20 @@ class Usage:
     disjoint, with one exception: see `cached_twice`."""
 
     input: int = 0
-    """Prompt tokens without audio that were neither read from nor written to the provider's cache."""
+    """Prompt tokens without audio and images that were neither read from nor written to the provider's cache."""
     cache_read: int = 0
     cache_write: int = 0
     """Prompt tokens written to the provider's cache for its default time (Anthropic: 5 minutes)."""
     cache_write_1h: int = 0
     output: int = 0
-    """Reply tokens without `reasoning` and `output_audio`."""
+    """Reply tokens without `reasoning`, `output_audio` and `output_image`."""
     reasoning: int = 0
     """Reasoning tokens, if the provider counts them separately; otherwise they are part of `output`."""
     input_audio: int = 0
     output_audio: int = 0
+    input_image: int = 0
+    """Tokens of images in the prompt, if the provider counts them separately; otherwise they are part of `input`."""
+    output_image: int = 0
     cached_twice: int = 0
     """Tokens in both `cache_read` and `cache_write`, if a host bills the same tokens as read and as written
     (OpenRouter with Gemini). `prompt` counts them once."""
@@ -57,11 +62,16 @@ class Usage:
     @property
     def prompt(self) -> int:
         cached = self.cache_read + self.cache_write + self.cache_write_1h
-        return self.input + cached + self.input_audio - self.cached_twice
+        return self.uncached + cached - self.cached_twice
+
+    @property
+    def uncached(self) -> int:
+        """Prompt tokens of all kinds that were neither read from nor written to the provider's cache."""
+        return self.input + self.input_audio + self.input_image
 
     @property
     def completion(self) -> int:
-        return self.output + self.reasoning + self.output_audio
+        return self.output + self.reasoning + self.output_audio + self.output_image
 
     @property
     def total(self) -> int:

@@ -65,7 +65,9 @@ async def _turns(visit: Visit, kind: str, name: str) -> Response:
 
 def _prompt(tokens: Mapping[str, int]) -> int:
     """The tokens of the prompt."""
-    return sum(tokens[name] for name in ("input", "cache_read", "cache_write", "cache_write_1h", "input_audio"))
+    return sum(
+        tokens[name] for name in ("input", "cache_read", "cache_write", "cache_write_1h", "input_audio", "input_image")
+    )
 
 
 def _chart(turns: list[dict[str, Any]]) -> BarChart:

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from ..model.managed import ManagedBudget
-from ..store.ledger import Ledger
+from ..store.ledger import TOKENS, Ledger
 from ..store.managed import KeyExists, ManagedStore, StoredKey
 from .admin_access import AdminIdentity, Caller, in_thread
 from .admin_errors import AdminRefused
@@ -202,7 +202,7 @@ async def _cost(ledger: Ledger, exchange: str, key_id: str) -> Mapping[str, str]
     for _ in range(_POLLS):
         row = await in_thread(ledger.row, exchange)
         if row is not None:
-            tokens = sum(row[name] or 0 for name in ("input", "cache_read", "cache_write", "cache_write_1h", "output"))
+            tokens = sum(row[name] or 0 for name in TOKENS)
             cost = "unknown price" if row["unpriced"] else f"${row['cost'] or 0}"
             provider = f"{row['provider']} ({row['upstream_model']})"
             return {

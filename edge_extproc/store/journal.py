@@ -82,6 +82,8 @@ class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
     reasoning: int = 0
     input_audio: int = 0
     output_audio: int = 0
+    input_image: int = 0
+    output_image: int = 0
     estimated: bool = False
     cost: int | None = None
     """None: nothing was used, or the usage is unpriced."""

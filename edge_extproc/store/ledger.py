@@ -37,8 +37,8 @@ from .usage_query import UsageTotal as UsageTotal
 from .usage_query import fits, one_if, started
 from .usage_sums import PARTS, add_to_sums, can_be_summed
 
-_PROMPT = ("input", "cache_read", "cache_write", "cache_write_1h", "input_audio")
-_COMPLETION = ("output", "reasoning", "output_audio")
+_PROMPT = ("input", "cache_read", "cache_write", "cache_write_1h", "input_audio", "input_image")
+_COMPLETION = ("output", "reasoning", "output_audio", "output_image")
 _PAGE = 1000
 _MICRO = 1_000_000
 """Pico-dollars of a micro-dollar."""

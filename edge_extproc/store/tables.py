@@ -71,6 +71,9 @@ usage = Table(
     Column("reasoning", BigInteger, nullable=False),
     Column("input_audio", BigInteger, nullable=False),
     Column("output_audio", BigInteger, nullable=False),
+    # An older version writes rows without these.
+    Column("input_image", BigInteger, nullable=False, server_default="0"),
+    Column("output_image", BigInteger, nullable=False, server_default="0"),
     Column("estimated", Boolean, nullable=False),
     Column("cost", BigInteger),  # pico-dollars; null where nothing was used, or unpriced
     Column("unpriced", Boolean, nullable=False),
@@ -131,7 +134,7 @@ explanations = Table(
 SUMMED = (
     *("requests", "failed", "cache_hits", "unpriced"),
     *("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning", "input_audio", "output_audio"),
-    *("saved_tokens", "searches"),
+    *("input_image", "output_image", "saved_tokens", "searches"),
     # Two halves of each amount of money, since the sum of a day may need more than 64 bits.
     *(f"{name}_{half}" for name in ("cost", "saved_cost", "search_cost") for half in ("high", "low")),
 )

@@ -44,7 +44,18 @@ DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 
 # SQLite's sum fails beyond 64 bits. So the two halves of each number are summed: they stay below it up to 2^31 rows.
 HALF = 1 << 31
-TOKENS = ("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning", "input_audio", "output_audio")
+TOKENS = (
+    "input",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "output",
+    "reasoning",
+    "input_audio",
+    "output_audio",
+    "input_image",
+    "output_image",
+)
 MONEY = ("cost", "saved_cost", "search_cost")
 AMOUNTS = (*TOKENS, "saved_tokens", "searches", *MONEY)
 COMPARED = (

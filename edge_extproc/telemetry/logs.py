@@ -328,7 +328,8 @@ def _line(
 ) -> bytes:
     code, finish, method, model, path, run, run_parent, upstream_model = texts
     request_id, trace_id = ids
-    cache_read, cache_write, cache_write_1h, input, input_audio, output, output_audio, reasoning = counts
+    cache_read, cache_write, cache_write_1h, input, input_audio, input_image, *replied = counts
+    output, output_audio, output_image, reasoning = replied
     line: dict[str, object] = {  # already sorted
         "attempts": s.attempts,
         "bytes_in": s.request_bytes,
@@ -371,8 +372,10 @@ def _line(
         "tokens_cache_write_1h": cache_write_1h,
         "tokens_input": input,
         "tokens_input_audio": input_audio,
+        "tokens_input_image": input_image,
         "tokens_output": output,
         "tokens_output_audio": output_audio,
+        "tokens_output_image": output_image,
         "tokens_reasoning": reasoning,
         "trace_id": trace_id,
         "unpriced": s.unpriced,

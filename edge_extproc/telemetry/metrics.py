@@ -64,6 +64,8 @@ TOKEN_KINDS = (
     "reasoning",
     "input_audio",
     "output_audio",
+    "input_image",
+    "output_image",
 )
 _token_counts = attrgetter(*TOKEN_KINDS)
 # The status codes with a label value of their own; any other is "other".

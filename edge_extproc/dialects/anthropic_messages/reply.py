@@ -150,7 +150,7 @@ def write_usage(usage: Usage | None, rest: Json) -> Block:
     for each in _compactions(rest) if isinstance(rest, Mapping) else ():  # the sums do not have them
         usage = _less(usage, _read_counts(each))
     body: Block = {
-        "input_tokens": usage.input + usage.input_audio,
+        "input_tokens": usage.uncached,
         "cache_creation_input_tokens": usage.cache_write + usage.cache_write_1h,
         "cache_read_input_tokens": usage.cache_read,
         "output_tokens": usage.completion,

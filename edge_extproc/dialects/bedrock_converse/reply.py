@@ -134,7 +134,7 @@ def write_usage(usage: Usage | None, rest: Json) -> Block:
     """`rest`: the fields of a Bedrock usage besides tokens."""
     usage = usage or Usage()
     body: Block = {
-        "inputTokens": usage.input + usage.input_audio,
+        "inputTokens": usage.uncached,
         "outputTokens": usage.completion,
         "totalTokens": usage.total,
         "cacheReadInputTokens": usage.cache_read,

@@ -112,7 +112,8 @@ _USAGE = names_of(
     "toolUsePromptTokensDetails",
     "totalTokenCount",
 )
-_AUDIO = ("AUDIO", 4)  # 4: the number in protobuf
+_IMAGE, _AUDIO = ("IMAGE", 2), ("AUDIO", 4)
+"""Modalities: the name, and the number in protobuf."""
 
 
 def read_finish(value: Json, has_calls: bool) -> Finish | None:
@@ -135,14 +136,21 @@ def write_finish(finish: Finish | None, *, own: bool) -> Json:
     return _FINISH_WORDS[finish.reason]
 
 
-def _audio(details: Json, counts: TokenCounts) -> int:
-    """The audio tokens among those of all modalities."""
+def _tokens_of(modality: tuple[str, int], details: Json, counts: TokenCounts) -> int:
+    """The tokens of one modality among those of all."""
     rows = details if isinstance(details, list) else []
     return sum(
         counts.of(row.get("tokenCount", row.get("token_count"))) or 0
         for row in rows
-        if isinstance(row, dict) and row.get("modality") in _AUDIO
+        if isinstance(row, dict) and row.get("modality") in modality
     )
+
+
+def _new_tokens_of(modality: tuple[str, int], stated: Block, counts: TokenCounts) -> int:
+    """The prompt's tokens of one modality that were not read from the cache."""
+    prompt = _tokens_of(modality, stated.get("promptTokensDetails"), counts)
+    tools = _tokens_of(modality, stated.get("toolUsePromptTokensDetails"), counts)
+    return max(prompt + tools - _tokens_of(modality, stated.get("cacheTokensDetails"), counts), 0)
 
 
 # Google's page on grounding: models before Gemini 3 are charged for a prompt with searches, later ones for each search
@@ -202,20 +210,23 @@ def read_usage(value: Json, searches: int = 0) -> Usage | None:
     prompt_unknown = prompt_tokens is None or counts.unreadable > 0
     prompt = (prompt_tokens or 0) + tools
     cached = min(counts.at(stated, "cachedContentTokenCount"), prompt)
-    prompt_audio = _audio(stated.get("promptTokensDetails"), counts)
-    prompt_audio += _audio(stated.get("toolUsePromptTokensDetails"), counts)
-    audio = min(max(prompt_audio - _audio(stated.get("cacheTokensDetails"), counts), 0), prompt - cached)
+    audio = min(_new_tokens_of(_AUDIO, stated, counts), prompt - cached)
+    image = min(_new_tokens_of(_IMAGE, stated, counts), prompt - cached - audio)
     # Protobuf omits a 0. So a missing count is 0, and a count that cannot be read is unknown.
     answer, thoughts = stated.get("candidatesTokenCount", 0), stated.get("thoughtsTokenCount", 0)
     completion, thought = counts.of(answer), counts.of(thoughts)
-    audio_output = min(_audio(stated.get("candidatesTokensDetails"), counts), completion or 0)
+    answered = stated.get("candidatesTokensDetails")
+    audio_output = min(_tokens_of(_AUDIO, answered, counts), completion or 0)
+    image_output = min(_tokens_of(_IMAGE, answered, counts), (completion or 0) - audio_output)
     return Usage(
-        input=prompt - cached - audio,
+        input=prompt - cached - audio - image,
         cache_read=cached,
-        output=(completion or 0) - audio_output,
+        output=(completion or 0) - audio_output - image_output,
         reasoning=thought or 0,
         input_audio=audio,
         output_audio=audio_output,
+        input_image=image,
+        output_image=image_output,
         prompt_unknown=prompt_unknown,
         completion_unknown=completion is None or thought is None,
         unreadable=counts.unreadable,
@@ -224,21 +235,22 @@ def read_usage(value: Json, searches: int = 0) -> Usage | None:
 
 
 def write_usage(usage: Usage) -> Block:
+    answer = usage.output + usage.output_audio + usage.output_image
     body: Block = {
         "promptTokenCount": usage.prompt,
-        "candidatesTokenCount": usage.output + usage.output_audio,
+        "candidatesTokenCount": answer,
         "totalTokenCount": usage.total,
     }
     if usage.cache_read:
         body["cachedContentTokenCount"] = usage.cache_read
     if usage.reasoning:
         body["thoughtsTokenCount"] = usage.reasoning
-    for name, total, audio in (
-        ("promptTokensDetails", usage.prompt, usage.input_audio),
-        ("candidatesTokensDetails", usage.output + usage.output_audio, usage.output_audio),
+    for name, total, audio, image in (
+        ("promptTokensDetails", usage.prompt, usage.input_audio, usage.input_image),
+        ("candidatesTokensDetails", answer, usage.output_audio, usage.output_image),
     ):
-        if audio:
-            rows = (("TEXT", total - audio), ("AUDIO", audio))
+        if audio or image:
+            rows = (("TEXT", total - audio - image), ("AUDIO", audio), ("IMAGE", image))
             body[name] = [{"modality": modality, "tokenCount": count} for modality, count in rows if count]
     return body
 

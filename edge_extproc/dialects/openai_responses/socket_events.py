@@ -96,11 +96,14 @@ def _realtime_usage(usage: dict[str, Json]) -> Usage:
     cached = min(counts.at(before, "cached_tokens"), prompt)
     cached_audio = min(counts.at(object_in(before, "cached_tokens_details"), "audio_tokens"), cached)
     audio = min(max(0, counts.at(before, "audio_tokens") - cached_audio), prompt - cached)
+    cached_image = min(counts.at(object_in(before, "cached_tokens_details"), "image_tokens"), cached - cached_audio)
+    image = min(max(0, counts.at(before, "image_tokens") - cached_image), prompt - cached - audio)
     spoken = min(counts.at(after, "audio_tokens"), answer)
     return Usage(
-        input=prompt - cached - audio,
+        input=prompt - cached - audio - image,
         cache_read=cached,
         input_audio=audio,
+        input_image=image,
         output=answer - spoken,
         output_audio=spoken,
         prompt_unknown=reported_prompt is None,

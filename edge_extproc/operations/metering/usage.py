@@ -22,12 +22,21 @@ def usage_of(reply: Json) -> Usage | None:
     if isinstance(usage, dict):
         if reply.get("object") == "response" and ("input_tokens" in usage or "output_tokens" in usage):
             return read_usage_of_response(usage, reply.get("output"))
-        return _tokens(usage)
+        return _tokens(usage, draws=_draws(reply))
     billed = object_in(object_in(reply, "meta"), "billed_units")  # Cohere
     return _tokens(billed) if billed else None
 
 
-def _tokens(reported: Object) -> Usage | None:
+def _draws(reply: Object) -> bool:
+    """Whether it is a reply of an image model, or the last event of its stream."""
+    kind = reply.get("type")
+    return isinstance(reply.get("data"), list) or (
+        isinstance(kind, str) and kind.startswith(("image_generation.", "image_edit."))
+    )
+
+
+def _tokens(reported: Object, *, draws: bool = False) -> Usage | None:
+    """`draws`: output tokens are those of images, unless their details tell."""
     if "prompt_tokens" in reported or "completion_tokens" in reported:
         usage = read_usage(reported)
         # Embeddings have no completion.
@@ -40,13 +49,19 @@ def _tokens(reported: Object) -> Usage | None:
         prompt, completion = input_tokens or 0, output_tokens or 0
         audio = min(counts.at(of_input, "audio_tokens"), prompt)
         cached = min(counts.at(of_input, "cached_tokens"), prompt - audio)
+        # A cached token of an image is in `cache_read`.
+        image = min(counts.at(of_input, "image_tokens"), prompt - audio - cached)
         output_audio = min(counts.at(of_output, "audio_tokens"), completion)
+        drawn = completion - counts.at(of_output, "text_tokens") if draws else counts.at(of_output, "image_tokens")
+        output_image = min(max(drawn, 0), completion - output_audio)
         return Usage(
-            input=prompt - audio - cached,
+            input=prompt - audio - cached - image,
             cache_read=cached,
             input_audio=audio,
-            output=completion - output_audio,
+            input_image=image,
+            output=completion - output_audio - output_image,
             output_audio=output_audio,
+            output_image=output_image,
             prompt_unknown=input_tokens is None,
             completion_unknown=output_tokens is None and "output_tokens" in reported,
             unreadable=counts.unreadable,

@@ -35,6 +35,7 @@ USAGES = (
     Usage(1_001, 203, 307, 409, 503, 601, 33, 44),
     Usage(input=260_001, cache_read=50_000, output=9),
     Usage(input=12, output=7, searches=3),
+    Usage(input=50, input_image=323, output=12, output_image=1_290),
 )
 # What genai-prices would have us say explicitly, lest it guess.
 _SILENCE = {name: 0 for name, unit in unit_data.items() if unit["dimensions"]["family"] == "tokens"}
@@ -44,9 +45,11 @@ _COVER = (
     ("cache_write", ("cache_write_5m_mtok", "cache_write_mtok", "input_mtok")),
     ("cache_write_1h", ("cache_write_1h_mtok", "cache_write_mtok", "input_mtok")),
     ("input_audio", ("input_audio_mtok", "input_mtok")),
+    ("input_image", ("input_image_mtok", "input_mtok")),
     ("output", ("output_mtok",)),
     ("reasoning", ("output_reasoning_mtok", "output_mtok")),
     ("output_audio", ("output_audio_mtok", "output_mtok")),
+    ("output_image", ("output_image_mtok", "output_mtok")),
     ("searches", ("web_searches_kcount",)),
 )
 
@@ -77,9 +80,11 @@ def theirs(usage: Usage) -> genai_prices.Usage:
             "cache_write_5m_tokens": usage.cache_write,
             "cache_write_1h_tokens": usage.cache_write_1h,
             "input_audio_tokens": usage.input_audio,
+            "input_image_tokens": usage.input_image,
             "output_tokens": usage.completion,
             "output_reasoning_tokens": usage.reasoning,
             "output_audio_tokens": usage.output_audio,
+            "output_image_tokens": usage.output_image,
             "web_searches": usage.searches,
         }
     )
@@ -309,24 +314,26 @@ def test_a_row_is_for_its_provider_and_not_for_another_of_the_same_list() -> Non
 
 def test_a_bucket_without_a_price_of_its_own_costs_what_the_wider_one_costs() -> None:
     own = PriceTable(overrides=[_HOUSE])
-    each = Usage(*[1_000_000] * 8)
+    each = Usage(*[1_000_000] * 10)
 
-    assert own.cost("", "llama-4", each, host="house") == 5 * D("0.2") + 3 * D("0.6")
+    assert own.cost("", "llama-4", each, host="house") == 6 * D("0.2") + 4 * D("0.6")
 
 
 def test_each_bucket_can_have_its_own_price() -> None:
-    row = Override("house", "m", D(1), D(2), D(4), D(8), D(16), D(32), D(64), D(128))
+    row = Override("house", "m", D(1), D(2), D(4), D(8), D(16), D(32), D(64), D(128), D(256), D(512))
 
-    assert PriceTable(overrides=[row]).cost("", "m", Usage(*[1_000_000] * 8), host="house") == 255
+    assert PriceTable(overrides=[row]).cost("", "m", Usage(*[1_000_000] * 10), host="house") == 1_023
 
 
 def test_the_cost_of_each_bucket_is_its_part_of_the_whole() -> None:
-    row = Override("house", "m", D(1), D(2), D(4), D(8), D(16), D(32), D(64), D(128), tiers={"fast": D(2)})
-    own, each = PriceTable(overrides=[row]), Usage(*[1_000_000] * 8)
+    row = Override(
+        "house", "m", D(1), D(2), D(4), D(8), D(16), D(32), D(64), D(128), D(256), D(512), tiers={"fast": D(2)}
+    )
+    own, each = PriceTable(overrides=[row]), Usage(*[1_000_000] * 10)
     alone = {name: own.cost("", "m", Usage(**{name: 1_000_000}), host="house") for name in BUCKETS}
 
     assert alone == own.costs("", "m", each, host="house")
-    assert 510 == sum(own.costs("", "m", each, host="house", tiers=("fast",)).values())
+    assert 2 * 1_023 == sum(own.costs("", "m", each, host="house", tiers=("fast",)).values())
     assert {} == own.costs("", "unknown", each)
     assert {"input": D(1)} == own.costs("", "m", Usage(input=1_000_000, output=-5), host="house")
 
@@ -451,7 +458,7 @@ def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
     old = tmp_path / "prices.json"
     old.write_text('{"format":0,"source":"","lists":[]}')
 
-    with pytest.raises(ConfigError, match="format 0, not 2"):
+    with pytest.raises(ConfigError, match="format 0, not 3"):
         prices.load(old)
 
 
@@ -495,10 +502,21 @@ def test_no_price_in_the_table_is_rounded() -> None:
 @pytest.mark.parametrize("sounds", [False, True])
 def test_the_most_of_some_tokens_is_what_the_dearest_of_their_buckets_cost(caches: bool, sounds: bool) -> None:
     """Of every model of the table, a prompt that is short, and one that passes each tier."""
-    prompts = ["input", *(["cache_write", "cache_write_1h"] if caches else []), *(["input_audio"] if sounds else [])]
-    answers = ["output", "reasoning", *(["output_audio"] if sounds else [])]
+    prompts = [
+        "input",
+        "input_image",
+        *(["cache_write", "cache_write_1h"] if caches else []),
+        *(["input_audio"] if sounds else []),
+    ]
+    answers = ["output", "reasoning", "output_image", *(["output_audio"] if sounds else [])]
     prices = table()
-    for provider, model in [("openai", "gpt-4o"), ("google", "gemini-2.5-pro"), ("anthropic", "claude-sonnet-4-5")]:
+    for provider, model in [
+        ("openai", "gpt-4o"),
+        ("openai", "gpt-realtime"),
+        ("google", "gemini-2.5-pro"),
+        ("google", "gemini-2.5-flash-image"),
+        ("anthropic", "claude-sonnet-4-5"),
+    ]:
         for prompt in (1_000, 500_000):
             bills = [
                 prices.cost(provider, model, Usage(**{asked: prompt, answered: 100}))

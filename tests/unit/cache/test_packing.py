@@ -5,6 +5,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import given
 
@@ -81,3 +82,13 @@ def test_an_implausible_usage_of_an_earlier_version_is_left_out(usage):
     entry = CacheEntry("d", b"{}", "p", "m", 1.0, "stop", usage, Decimal(1), (), None)
 
     assert unpack(b"k" * 32, pack(b"k" * 32, entry, 1 << 20)) == replace(entry, usage=None)
+
+
+def test_image_tokens_come_back_and_may_be_absent():
+    entry = CacheEntry("d", b"{}", "p", "m", 1.0, "stop", Usage(input=1, input_image=2, output_image=3))
+    packed = pack(DIGEST, entry, 1 << 20)
+    fields = msgspec.msgpack.decode(packed[packing._HEAD :])
+    older = packed[: packing._HEAD] + msgspec.msgpack.encode(fields[:-1])
+
+    assert entry == unpack(DIGEST, packed)
+    assert replace(entry, usage=Usage(input=1)) == unpack(DIGEST, older)

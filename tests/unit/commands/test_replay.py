@@ -52,7 +52,7 @@ def row(number: int = 0, **changes: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {
         **dict.fromkeys(("team", "user", "code", "cache", "run", "search_cost")),
         **dict.fromkeys(("cache_read", "cache_write", "cache_write_1h", "output", "reasoning"), 0),
-        **dict.fromkeys(("input_audio", "output_audio"), 0),
+        **dict.fromkeys(("input_audio", "output_audio", "input_image", "output_image"), 0),
         "exchange": f"e{number}",
         "started_ms": START_MS + number,
         "outcome": "ok",

@@ -162,6 +162,7 @@ def test_usage_is_what_the_price_library_reads(id: str) -> None:
     assert (theirs.output_tokens or 0) == usage.completion
     assert (theirs.cache_read_tokens or 0) == usage.cache_read
     assert (theirs.output_audio_tokens or 0) == usage.output_audio
+    assert (theirs.output_image_tokens or 0) == usage.output_image
     if id not in ODD_TOTALS:
         assert source["usageMetadata"].get("totalTokenCount", usage.total) in (usage.total, usage.prompt)
 

@@ -29,6 +29,7 @@ PRICES = PriceTable(
         Override("openai", "cheap", input=D(1), output=D(2)),
         Override("openai", "small", input=D(1), output=D(2)),
         Override("openai", "talks", input=D(1), output=D(2), input_audio=D(40), output_audio=D(80)),
+        Override("openai", "draws", input=D(1), output=D(2), input_image=D(4), output_image=D(80)),
         Override("anthropic", "dear", input=D(10), output=D(50), cache_write=D(12), cache_write_1h=D(20)),
     ]
 )
@@ -101,6 +102,12 @@ def test_sound_pays_the_price_of_sound() -> None:
     found = ask(call(said, max_output_tokens=1_000), Candidate("openai", "talks"))
 
     assert found.micro_dollars > 40 * 1_024 + 80_000
+
+
+def test_a_model_that_draws_may_draw_all_of_its_reply() -> None:
+    found = ask(call(max_output_tokens=1_000), Candidate("openai", "draws"))
+
+    assert found.micro_dollars > 4 * 1_024 + 80_000
 
 
 def test_sound_that_has_no_price_of_its_own_is_not_made() -> None:

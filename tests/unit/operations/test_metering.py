@@ -29,6 +29,40 @@ from edge_extproc.operations.metering.usage import usage_of
             },
             Usage(input=4, cache_read=1, input_audio=4, output=1, output_audio=2),
         ),
+        (
+            {
+                "data": [{"b64_json": ""}],
+                "usage": {
+                    "input_tokens": 373,
+                    "input_tokens_details": {"text_tokens": 50, "image_tokens": 323},
+                    "output_tokens": 1_300,
+                    "output_tokens_details": {"text_tokens": 10, "image_tokens": 1_290},
+                },
+            },
+            Usage(input=50, input_image=323, output=10, output_image=1_290),
+        ),
+        # Without details, the output is images.
+        (
+            {"data": [{"b64_json": ""}], "usage": {"input_tokens": 50, "output_tokens": 4_160}},
+            Usage(input=50, output_image=4_160),
+        ),
+        (
+            {"type": "image_generation.completed", "usage": {"input_tokens": 50, "output_tokens": 272}},
+            Usage(input=50, output_image=272),
+        ),
+        (
+            {
+                "data": [],
+                "usage": {
+                    "input_tokens": 5,
+                    "input_tokens_details": {"image_tokens": 9},
+                    "output_tokens": 3,
+                    "output_tokens_details": {"text_tokens": 7},
+                },
+            },
+            Usage(input_image=5, output=3),
+        ),
+        ({"text": "", "usage": {"input_tokens": 5, "output_tokens": 3}}, Usage(input=5, output=3)),
         ({"usage": {"total_tokens": 57}}, Usage(input=57)),
         ({"meta": {"billed_units": {"input_tokens": 208}}}, Usage(input=208)),
         ({"meta": {"billed_units": {"search_units": 1}}}, None),
