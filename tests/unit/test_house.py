@@ -36,8 +36,8 @@ DIALECT_FILES = {
 DIALECTS = sorted(path.name for path in (PACKAGE / "dialects").iterdir() if (path / "__init__.py").exists())
 
 
-# Names of ours that a format has, too: of features, and of a price.
-OUR_OWN = {"code_execution", "input_audio", "web_search"}
+# Names of ours that a format has, too: of features, and of prices.
+OUR_OWN = {"code_execution", "input_audio", "input_image", "web_search"}
 
 
 def modules() -> list[Path]:

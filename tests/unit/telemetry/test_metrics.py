@@ -37,7 +37,7 @@ DONE = settlement(
     provider="openai",
     lane="raw",
     attempts=1,
-    usage=Usage(1, 2, 3, 4, 5, 6, 7, 8),
+    usage=Usage(1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
     cost=Decimal("0.000001"),
     request_bytes=100,
     response_bytes=200,
@@ -90,6 +90,8 @@ def test_tokens_are_counted_by_kind() -> None:
         "reasoning": 12,
         "input_audio": 14,
         "output_audio": 16,
+        "input_image": 18,
+        "output_image": 20,
     }
 
 
