@@ -37,7 +37,7 @@ DONE = settlement(
     provider="openai",
     lane="raw",
     attempts=1,
-    usage=Usage(1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+    usage=Usage(1, 2, 3, 4, 5, 6, 7, 8),
     cost=Decimal("0.000001"),
     request_bytes=100,
     response_bytes=200,
@@ -78,7 +78,8 @@ def test_a_good_reply_moves_what_counts_replies() -> None:
 
 
 def test_tokens_are_counted_by_kind() -> None:
-    metrics = settled(DONE, DONE)
+    done = replace(DONE, usage=Usage(1, 2, 3, 4, 5, 6, 7, 8, 9, 10))
+    metrics = settled(done, done)
     counted = [value(metrics, "edge_tokens_total", **WHO, kind=kind) for kind in room.TOKEN_KINDS]
 
     assert dict(zip(room.TOKEN_KINDS, counted, strict=True)) == {
