@@ -111,7 +111,9 @@ def test_an_image_is_asked_for_and_metered(client, many, replay):
 
     assert "AAAA" == found.data[0].b64_json
     line = many.settled(before + 1)[before]
-    assert ("passed", 5, 6) == (line["operation"], line["tokens_input"], line["tokens_output"])
+    assert ("passed", 5, 0, 6) == tuple(
+        line[name] for name in ("operation", "tokens_input", "tokens_output", "tokens_output_image")
+    )
 
 
 def test_a_completion_before_chat_is_streamed(client, replay):
